@@ -1,0 +1,30 @@
+"""Several CPU devices for every test, and the optional reference data."""
+
+import os
+import pathlib
+
+os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
+                           ' --xla_force_host_platform_device_count=4')
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import pytest  # noqa: E402  (the flags must be set before jax starts)
+
+SHARED = pathlib.Path(
+    os.environ.get('LAKHNES_SHARED',
+                   pathlib.Path(__file__).parents[2] / 'shared'))
+
+
+@pytest.fixture(scope='session')
+def oracles() -> pathlib.Path:
+  """Folder of reference arrays made with the original programs."""
+  if not (SHARED / 'oracles').is_dir():
+    pytest.skip(f'no reference data at {SHARED}/oracles')
+  return SHARED / 'oracles'
+
+
+@pytest.fixture(scope='session')
+def real_data(tmp_path_factory) -> pathlib.Path:
+  """Folder of archives of real NES-MDB and web MIDI files."""
+  if not (SHARED / 'data').is_dir():
+    pytest.skip(f'no real music at {SHARED}/data')
+  return SHARED / 'data'
