@@ -7,7 +7,7 @@ os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
                            ' --xla_force_host_platform_device_count=4')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
-import pytest  # noqa: E402  (the flags must be set before jax starts)
+import pytest
 
 SHARED = pathlib.Path(
     os.environ.get('LAKHNES_SHARED',
