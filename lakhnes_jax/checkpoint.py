@@ -1,0 +1,145 @@
+"""Checkpoints of a run: the whole training state, saved atomically by orbax.
+
+A run directory keeps two: `checkpoints/last` to resume from, and
+`checkpoints/best`, the one of the lowest valid loss. Either holds a tree of
+arrays (`flax.serialization.to_state_dict` of a `TrainState`) and a JSON object
+`meta`: model kind and config, event format, data position, best valid loss.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from flax import serialization
+
+WHICH = ('best', 'last')
+
+
+class Checkpoints:
+  """One kind of checkpoint of one run; saving goes on in the background."""
+
+  def __init__(self, run_dir: str | pathlib.Path, which: str):
+    import orbax.checkpoint as ocp  # Slow to import.
+    self._ocp = ocp
+    self._folder = _folder(run_dir, which)
+    self._manager = ocp.CheckpointManager(
+        self._folder.absolute(),
+        options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True))
+
+  def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+    """Saves host arrays; replaces the former checkpoint once complete."""
+    if self._manager.latest_step() == step:
+      return  # Nothing has happened since.
+    self._manager.save(step, args=self._ocp.args.Composite(
+        state=self._ocp.args.StandardSave(serialization.to_state_dict(state)),
+        meta=self._ocp.args.JsonSave(meta)), force=True)
+
+  def restore(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Returns (tree of numpy arrays, meta), or None where there is none yet.
+
+    Raises:
+      ValueError: the checkpoint is damaged.
+    """
+    step = self._manager.latest_step()
+    if step is None:
+      return None
+    try:
+      found = self._manager.restore(step, args=self._ocp.args.Composite(
+          state=self._ocp.args.StandardRestore(),
+          meta=self._ocp.args.JsonRestore()))
+    except Exception as error:  # Orbax raises many kinds, down to KeyError.
+      reason = str(error).split('\n')[0][:200]
+      raise ValueError(
+          f'{self._folder / str(step)}: damaged checkpoint ({reason}); '
+          'delete this folder to start again') from error
+    return found.state, found.meta
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    """Waits for the last save."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def _folder(run_dir: str | pathlib.Path, which: str) -> pathlib.Path:
+  return pathlib.Path(run_dir) / 'checkpoints' / which
+
+
+def exists(run_dir: str | pathlib.Path, which: str) -> bool:
+  """Whether the run has a complete checkpoint of this kind."""
+  folder = _folder(run_dir, which)
+  return folder.is_dir() and any(
+      child.name.isdecimal() for child in folder.iterdir())
+
+
+def restore(run_dir: str | pathlib.Path,
+            which: str = 'best') -> tuple[dict[str, Any], dict[str, Any]]:
+  """Reads a checkpoint of a run; `best` falls back to `last`.
+
+  Returns:
+    Tree of numpy arrays with the fields of `TrainState`, and meta.
+
+  Raises:
+    FileNotFoundError: no run, or no checkpoint in it.
+    ValueError: the checkpoint is damaged.
+  """
+  if which == 'best' and not exists(run_dir, 'best'):
+    which = 'last'
+  if not exists(run_dir, which):
+    raise FileNotFoundError(
+        f'{run_dir}: no checkpoint here; train one with python -m '
+        f'experiments.run --flagfile=nes.flags --workdir={run_dir}')
+  with Checkpoints(run_dir, which) as checkpoints:
+    return checkpoints.restore()
+
+
+def restore_params(run_dir: str | pathlib.Path, which: str = 'best'):
+  """Reads the Transformer-XL of a run.
+
+  Returns:
+    (ModelConfig, params as numpy arrays, meta)
+
+  Raises:
+    FileNotFoundError, ValueError: as `restore`; or it is another model.
+  """
+  from lakhnes_jax import model
+  tree, meta = restore(run_dir, which)
+  if meta['model'] != 'txl':
+    raise ValueError(f'{run_dir}: holds a model of kind {meta["model"]!r}, '
+                     'not a Transformer-XL')
+  return model.ModelConfig.from_dict(meta['config']), tree['params'], meta
+
+
+def fill(template: Any, tree: dict[str, Any], source: str) -> Any:
+  """Puts restored arrays into a state of the expected shape.
+
+  Args:
+    template: the state with arrays or `jax.ShapeDtypeStruct` as leaves.
+    tree: what `restore` returned, or a part of it.
+    source: where it came from, for messages.
+
+  Raises:
+    ValueError: names arrays that are missing, left over or of another shape.
+  """
+  wanted = _flatten(serialization.to_state_dict(template))
+  found = _flatten(tree)
+  wrong = [f'{name} is missing' for name in wanted.keys() - found.keys()]
+  wrong += [f'{name} is unknown' for name in found.keys() - wanted.keys()]
+  wrong += [
+      f'{name} is {found[name]}, not {wanted[name]}'
+      for name in wanted.keys() & found.keys() if wanted[name] != found[name]]
+  if wrong:
+    raise ValueError(
+        f'{source}: checkpoint of another shape: {"; ".join(sorted(wrong)[:4])}'
+        f'{" ..." if len(wrong) > 4 else ""}. Give the flags that it was '
+        'trained with, or another --workdir')
+  return serialization.from_state_dict(template, tree)
+
+
+def _flatten(tree: Any) -> dict[str, tuple[int, ...]]:
+  return {jax.tree_util.keystr(path, simple=True, separator='/'):
+          tuple(np.shape(leaf))
+          for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

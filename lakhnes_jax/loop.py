@@ -1,0 +1,220 @@
+"""A training run in its directory: resume, step, log, evaluate, save.
+
+The directory explains itself: `config.json` (what was asked, of which
+versions), `metrics.jsonl` (a line each `log_every` steps and each evaluation),
+`checkpoints/last` and `checkpoints/best`.
+"""
+
+import dataclasses
+import pathlib
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from lakhnes_jax import checkpoint, data, evaluate, metrics, optimizer, train
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How to train. Lengths in tokens, durations in steps unless named.
+
+  Attributes:
+    batch_size: lanes, of all devices together.
+    tgt_len: tokens a segment.
+    mem_len: hidden states kept for attention.
+    evaluation: how the valid split is read.
+    learning_rate: the peak.
+    schedule: 'cosine' (to 0 at max_steps) or 'constant'.
+    warmup_steps: of linear growth to the peak.
+    max_steps: end of the schedule, and of training.
+    max_epochs: end of training, whichever comes first; 0 means no such end.
+    max_minutes: likewise, of training time, resumed runs added up.
+    clip: norm to which gradients are clipped; 0 means not at all.
+    accumulation: parts in which a batch is computed, to save memory.
+    seed: of the weights, the dropout masks, the songs and their augmentation.
+    log_every, eval_every, save_every: cadences; 0 means never.
+  """
+  batch_size: int = 60
+  tgt_len: int = 512
+  mem_len: int = 512
+  evaluation: evaluate.Setting = evaluate.Setting()
+  learning_rate: float = 2.5e-4
+  schedule: str = 'cosine'
+  warmup_steps: int = 0
+  max_steps: int = 400_000
+  max_epochs: int = 0
+  max_minutes: float = 0.
+  clip: float = 0.25
+  accumulation: int = 1
+  seed: int = 1111
+  log_every: int = 200
+  eval_every: int = 4000
+  save_every: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+  """Where the first weights come from when the run has no checkpoint yet.
+
+  Attributes:
+    resume_from: another run's directory, continued exactly.
+    init_from: another run or weights; steps and data start anew.
+    init_optimizer: whether Adam's moments come along with the weights.
+  """
+  resume_from: str = ''
+  init_from: str = ''
+  init_optimizer: bool = False
+
+
+class _Stop:
+  """Whether SIGTERM or SIGINT came; the loop then saves and returns."""
+
+  def __init__(self):
+    self.asked = False
+    self._former = {}
+
+  def __enter__(self):
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._former[number] = signal.signal(number, self._ask)
+    return self
+
+  def _ask(self, number, frame):
+    del frame
+    if self.asked:  # A second time means now.
+      signal.signal(number, signal.SIG_DFL)
+      signal.raise_signal(number)
+    self.asked = True
+    metrics.report(f'{signal.Signals(number).name}: stopping after this step')
+
+  def __exit__(self, *_):
+    for number, handler in self._former.items():
+      signal.signal(number, handler)
+
+
+def _starting_point(run_dir, origin: Origin, state: train.TrainState):
+  """Fills the state from the first source that has something.
+
+  Returns:
+    (state, meta of the checkpoint continued or None, what happened in words)
+  """
+  for folder, named in ((run_dir, 'this run'),
+                        (origin.resume_from, origin.resume_from)):
+    if folder and (folder != run_dir or checkpoint.exists(folder, 'last')):
+      tree, meta = checkpoint.restore(folder, 'last')
+      source = f'{folder}/checkpoints/last'
+      return (checkpoint.fill(state, tree, source), meta,
+              f'resuming {named} at step {meta["step"]}')
+  if origin.init_from:
+    from lakhnes_jax import weights
+    tree, source = weights.read_tree(origin.init_from,
+                                     optimizer=origin.init_optimizer)
+    parts = {'params': checkpoint.fill(state.params, tree['params'], source)}
+    if origin.init_optimizer:
+      parts['opt_state'] = checkpoint.fill(
+          state.opt_state, tree['opt_state'], source)
+    what = 'weights and optimizer' if origin.init_optimizer else 'weights'
+    return state._replace(**parts), None, f'{what} from {source}, step 0'
+  return state, None, 'new weights'
+
+
+def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
+        settings: Settings, *, origin: Origin = Origin(),
+        augmentation: data.Augmentation | None = None, min_events: int = 0,
+        after_eval: Callable[[int, Any], None] = lambda step, params: None
+        ) -> dict[str, Any]:
+  """Trains a model until the settings or a signal end it.
+
+  Args:
+    run_dir: made if missing; continued exactly where it holds a checkpoint.
+    model: module with the functions of `lakhnes_jax.model` and a `NAME`.
+    config: the model's.
+    vocabulary: of `lakhnes_jax.events`.
+    corpus: training songs.
+    valid: songs to evaluate on, or None.
+    settings: see there.
+    origin: where the first weights come from.
+    augmentation: drawn anew for each song at each epoch.
+    min_events: shorter songs are left out.
+    after_eval: called with the step and the host parameters.
+
+  Returns:
+    step, best_step, best_valid_loss (nats), and `finished`, false if a signal
+    ended it.
+
+  Raises:
+    FloatingPointError: the loss is not finite; names the step.
+    ValueError: the batch does not divide, or a checkpoint does not fit.
+  """
+  run_dir = pathlib.Path(run_dir)
+  devices = jax.local_device_count()
+  if settings.batch_size % (devices * settings.accumulation):
+    raise ValueError(
+        f'batch_size {settings.batch_size} is not a multiple of {devices} '
+        f'devices x {settings.accumulation} accumulation steps')
+  adam = optimizer.make(settings.clip)
+  step_fn = train.pmapped_step(
+      model=model, config=config, optimizer=adam, seed=settings.seed,
+      accumulation=settings.accumulation,
+      schedule=optimizer.schedule(
+          settings.schedule, settings.learning_rate, settings.max_steps,
+          settings.warmup_steps))
+  state = train.init_state(model, config, adam, settings.batch_size,
+                           settings.mem_len, settings.seed)
+  state, meta, words = _starting_point(run_dir, origin, state)
+  metrics.report(
+      f'{run_dir}: {words}; {model.n_params(state.params):,} parameters on '
+      f'{devices} {jax.local_devices()[0].device_kind}')
+  stream = data.Stream(
+      corpus, vocabulary, settings.batch_size, settings.tgt_len,
+      augmentation=augmentation, seed=settings.seed, min_events=min_events)
+  if meta:
+    stream.restore(meta['data'])
+  run_dir.mkdir(parents=True, exist_ok=True)
+  progress = metrics.Progress(run_dir, settings, meta)
+  last = checkpoint.Checkpoints(run_dir, 'last')
+  best = checkpoint.Checkpoints(run_dir, 'best')
+
+  def save(to: checkpoint.Checkpoints, host: train.TrainState) -> None:
+    to.save(progress.step, host, {
+        'model': model.NAME, 'config': config.to_dict(),
+        'format': vocabulary.name, 'data': batches.state(),
+        **progress.to_meta()})
+
+  state = train.to_devices(state, devices)
+  shape = (devices, -1, settings.tgt_len)
+  waiting = None  # The last step's metrics, not yet read.
+  with data.Prefetch(stream) as batches, last, best, _Stop() as stop:
+    while not stop.asked and not progress.done(batches.peek().epoch):
+      batch = next(batches)
+      state, measured = step_fn(
+          state, batch.inputs.reshape(shape), batch.targets.reshape(shape),
+          np.full(devices, batch.new_epoch))
+      if waiting:  # The device works on this step while we read the last.
+        progress.read(*waiting)
+      progress.step += 1
+      waiting = progress.step, batch.epoch, measured
+      ending = stop.asked or progress.done(batches.peek().epoch)
+      evaluating = valid is not None and (
+          metrics.due(progress.step, settings.eval_every) or
+          (ending and not stop.asked and settings.eval_every > 0))
+      saving = metrics.due(progress.step, settings.save_every)
+      if ending or evaluating or saving:
+        progress.read(*waiting)
+        waiting = None
+        with progress.paused():
+          host = train.to_host(state)
+          if evaluating:
+            better = progress.valid(evaluate.evaluate(
+                model, config, host.params, valid, vocabulary,
+                setting=settings.evaluation))
+            if better:
+              save(best, host)
+            after_eval(progress.step, host.params)
+          save(last, host)
+  return {'step': progress.step, 'best_step': progress.best_step,
+          'best_valid_loss': progress.best, 'finished': not stop.asked}

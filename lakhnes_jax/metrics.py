@@ -1,0 +1,147 @@
+"""The metric lines of a run, and how far it has come."""
+
+import contextlib
+import json
+import math
+import pathlib
+import sys
+import time
+from typing import Any
+
+from lakhnes_jax import files, train
+
+
+def report(line: str) -> None:
+  """Tells the person at the terminal."""
+  print(line, file=sys.stderr, flush=True)
+
+
+def due(step: int, every: int) -> bool:
+  """Whether something done `every` so many steps is done after this one."""
+  return every > 0 and step % every == 0
+
+
+def read(run_dir: str | pathlib.Path) -> list[dict[str, Any]]:
+  """Reads a run's `metrics.jsonl`; a line cut off by a kill ends it.
+
+  Returns:
+    Objects with `step` and `kind`: 'train' (epoch, loss in nats, ppl,
+    grad_norm, learning_rate, tokens_per_second) or 'valid' (as `evaluate`).
+  """
+  lines = []
+  path = pathlib.Path(run_dir) / 'metrics.jsonl'
+  if path.exists():
+    for line in path.read_text('utf-8').splitlines():
+      try:
+        lines.append(json.loads(line))
+      except ValueError:
+        break
+  return lines
+
+
+class Progress:
+  """Counts steps, tokens and time; writes the lines and tells the terminal.
+
+  Attributes:
+    step: steps done.
+    best: lowest valid loss so far, nats.
+    best_step: when.
+  """
+
+  def __init__(self, run_dir: pathlib.Path, settings, meta: dict | None):
+    """Continues at `meta` (see `to_meta`); later lines are cut off."""
+    meta = meta or {}
+    self._settings = settings
+    self._path = run_dir / 'metrics.jsonl'
+    self.step = meta.get('step', 0)
+    self.best = meta.get('best', math.inf)
+    self.best_step = meta.get('best_step', 0)
+    self._since_line = meta.get('since_line', [])  # Losses not yet in a line.
+    self._seconds = meta.get('seconds', 0.)
+    self._started = time.monotonic() - self._seconds
+    self._line_time, self._line_step = self._seconds, self.step
+    kept = [line for line in read(run_dir) if line['step'] <= self.step]
+    files.write_atomic(self._path, ''.join(map(_to_line, kept)).encode())
+
+  def to_meta(self) -> dict[str, Any]:
+    """What a checkpoint keeps of this, as JSON."""
+    return {'step': self.step, 'best': self.best, 'best_step': self.best_step,
+            'since_line': self._since_line, 'seconds': self.seconds}
+
+  @property
+  def seconds(self) -> float:
+    """Training time so far, evaluations and saving left out."""
+    return time.monotonic() - self._started
+
+  @contextlib.contextmanager
+  def paused(self):
+    """The time inside does not count as training."""
+    seconds = self.seconds
+    yield
+    self._started = time.monotonic() - seconds
+
+  def done(self, epoch: int) -> bool:
+    """Whether training has ended, were `epoch` next."""
+    s = self._settings
+    return (self.step >= s.max_steps or
+            0 < s.max_epochs <= epoch or
+            0 < 60 * s.max_minutes <= self.seconds)
+
+  def read(self, step: int, epoch: int, measured) -> None:
+    """Fetches a step's metrics from the devices and writes lines when due.
+
+    Raises:
+      FloatingPointError: the loss is not finite.
+    """
+    measured = {name: float(x) for name, x in train.first(measured).items()}
+    if not math.isfinite(measured['loss']):
+      raise FloatingPointError(
+          f'step {step}: the loss is {measured["loss"]}. The last checkpoint '
+          'is from before it; try a lower --learning_rate')
+    self._since_line.append(measured.pop('loss'))
+    if not due(step, self._settings.log_every):
+      return
+    loss = sum(self._since_line) / len(self._since_line)
+    self._since_line.clear()
+    seconds = self.seconds
+    rate = (step - self._line_step) / max(seconds - self._line_time, 1e-9)
+    speed = rate * self._settings.batch_size * self._settings.tgt_len
+    self._line_time, self._line_step = seconds, step
+    self._write(step=step, kind='train', epoch=epoch, loss=loss,
+                ppl=_ppl(loss), **measured, tokens_per_second=round(speed, 1))
+    report(f'step {step}/{self._settings.max_steps}  epoch {epoch + 1}  '
+           f'loss {loss:.4f}  ppl {_ppl(loss):.2f}  '
+           f'lr {measured["learning_rate"]:.3g}  {speed:,.0f} tokens/s  '
+           f'ETA {self._eta(step, epoch, rate)}')
+
+  def _eta(self, step: int, epoch: int, rate: float) -> str:
+    s = self._settings
+    left = (s.max_steps - step) / rate
+    if s.max_minutes:
+      left = min(left, 60 * s.max_minutes - self.seconds)
+    if s.max_epochs and epoch:
+      left = min(left, (s.max_epochs / (epoch + .5) - 1) * self.seconds)
+    minutes, seconds = divmod(int(max(left, 0)), 60)
+    return f'{minutes // 60}:{minutes % 60:02}:{seconds:02}'
+
+  def valid(self, result: dict[str, Any]) -> bool:
+    """Writes an evaluation's line; returns whether it is the best so far."""
+    better = result['loss'] < self.best
+    if better:
+      self.best, self.best_step = result['loss'], self.step
+    self._write(step=self.step, kind='valid', **result)
+    report(f'step {self.step}  valid loss {result["loss"]:.4f}  '
+           f'ppl {result["ppl"]:.3f}{"  (best)" if better else ""}')
+    return better
+
+  def _write(self, **values) -> None:
+    with self._path.open('a', encoding='utf-8') as file:
+      file.write(_to_line(values))
+
+
+def _to_line(values: dict[str, Any]) -> str:
+  return json.dumps(values) + '\n'
+
+
+def _ppl(loss: float) -> float:
+  return math.exp(min(loss, 700))
