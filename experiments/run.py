@@ -1,0 +1,278 @@
+"""Trains, evaluates and samples: `python -m experiments.run --mode=...`.
+
+A flag file that is not found where you are is taken from `experiments/flags/`:
+
+    python -m experiments.run --flagfile=pretrain.flags --data_dir=data/lakh
+    python -m experiments.run --mode=eval --workdir=runs/nes --data_dir=data/nes
+    python -m experiments.run --flagfile=sample.flags --workdir=runs/nes
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+
+FLAGS_DIR = pathlib.Path(__file__).parent / 'flags'
+
+_MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval', 'sample'],
+                          'What to do.')
+_DATA_DIR = flags.DEFINE_string(
+    'data_dir', None, 'Folder of shards that a data_prep command wrote.')
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Run directory: checkpoints, metrics; resumed if it has '
+    'any. For eval and sample: the run to take the best weights from.')
+_OUT_DIR = flags.DEFINE_string(
+    'out_dir', None, 'Where samples go; default: WORKDIR/samples.')
+_SPLIT = flags.DEFINE_enum('split', 'valid', ['train', 'valid', 'test'],
+                           'What to evaluate on.')
+_FORMAT = flags.DEFINE_enum(
+    'format', 'tx1', ['tx1', 'tx2'], 'tx1: notes; tx2: with dynamics.')
+_INIT_FROM = flags.DEFINE_string(
+    'init_from', '', 'Run directory or weights folder that gives the weights; '
+    'steps start at 0.')
+_INIT_OPTIMIZER = flags.DEFINE_bool(
+    'init_optimizer', False, "Take Adam's moments along with --init_from, as "
+    'the paper did for fine-tuning.')
+_RESUME_FROM = flags.DEFINE_string(
+    'resume_from', '', 'Run directory to go on with, exactly, in --workdir.')
+_SEED = flags.DEFINE_integer('seed', 1111, 'Seed of everything drawn.')
+_PROTOCOL = flags.DEFINE_list(
+    'protocol', ['paper'], 'For eval: paper, full, or paper,full.')
+
+_MODEL = flags.DEFINE_enum('model', 'txl', ['txl'], 'Kind of model.')
+_N_LAYER = flags.DEFINE_integer('n_layer', 12, 'Layers.')
+_N_HEAD = flags.DEFINE_integer('n_head', 8, 'Attention heads.')
+_D_MODEL = flags.DEFINE_integer('d_model', 512, 'Width.')
+_D_HEAD = flags.DEFINE_integer('d_head', 64, 'Width of a head.')
+_D_INNER = flags.DEFINE_integer('d_inner', 2048, 'Width of feed-forward.')
+_DROPOUT = flags.DEFINE_float('dropout', 0.1, 'Dropout rate.')
+_DROPATT = flags.DEFINE_float('dropatt', 0., 'Dropout rate of attention.')
+_PRE_LNORM = flags.DEFINE_bool(
+    'pre_lnorm', False, 'Layer norm before, not after, each block.')
+_SAME_LENGTH = flags.DEFINE_bool(
+    'same_length', False, 'Each token sees the same number of others.')
+_CLAMP_LEN = flags.DEFINE_integer(
+    'clamp_len', -1, 'Farther positions count as this one; -1: no such limit.')
+_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'],
+                           'What to compute in; parameters are float32.')
+
+_TGT_LEN = flags.DEFINE_integer('tgt_len', 512, 'Tokens a segment.')
+_MEM_LEN = flags.DEFINE_integer('mem_len', 512, 'Length of the memory.')
+_EVAL_TGT_LEN = flags.DEFINE_integer('eval_tgt_len', 128,
+                                     'Tokens a segment in evaluation.')
+_EVAL_MEM_LEN = flags.DEFINE_integer(
+    'eval_mem_len', None, 'Memory in evaluation; default: mem_len + tgt_len - '
+    'eval_tgt_len, so that the context ends where it does in training.')
+_EVAL_BATCH_SIZE = flags.DEFINE_integer('eval_batch_size', 10,
+                                        'Lanes in evaluation.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 60,
+                                   'Lanes, all devices together.')
+_ACCUMULATION = flags.DEFINE_integer(
+    'grad_accumulation', 1, 'Parts in which a batch is computed.')
+_AUGMENT = flags.DEFINE_list(
+    'augment', ['none'], 'none, all, or some of trim, ensemble, switch, '
+    'transpose, stretch.')
+_MIN_EVENTS = flags.DEFINE_integer(
+    'min_events', 0, 'Shorter songs are left out of training.')
+_LEARNING_RATE = flags.DEFINE_float('learning_rate', 2.5e-4, 'The peak.')
+_SCHEDULE = flags.DEFINE_enum(
+    'schedule', 'cosine', ['cosine', 'constant'], 'Of the learning rate.')
+_WARMUP = flags.DEFINE_integer('warmup_steps', 0, 'Steps up to the peak.')
+_CLIP = flags.DEFINE_float('clip', 0.25, 'Largest gradient norm; 0: any.')
+_MAX_STEPS = flags.DEFINE_integer(
+    'max_steps', 400_000, 'End of training, and of the schedule.')
+_MAX_EPOCHS = flags.DEFINE_integer(
+    'max_epochs', 0, 'End of training if sooner; 0: no such end.')
+_MAX_MINUTES = flags.DEFINE_float(
+    'max_minutes', 0, 'End of training if sooner; 0: no such end.')
+_LOG_EVERY = flags.DEFINE_integer('log_every', 200, 'Steps a metrics line.')
+_EVAL_EVERY = flags.DEFINE_integer('eval_every', 4000,
+                                   'Steps from one evaluation to the next.')
+_SAVE_EVERY = flags.DEFINE_integer('save_every', 1000,
+                                   'Steps from one checkpoint to the next.')
+
+_N_SAMPLES = flags.DEFINE_integer('n_samples', 4, 'Songs to sample.')
+_LENGTH = flags.DEFINE_integer('length', 1024, 'Events a sampled song.')
+_TEMPERATURE = flags.DEFINE_float('temperature', 0.95, '0: always the likeliest.')
+_TOP_K = flags.DEFINE_integer('top_k', 32, '0: all.')
+
+
+def resolve_flagfiles(argv: list[str]) -> list[str]:
+  """Points `--flagfile=NAME` at `experiments/flags/` where NAME is not here.
+
+  Raises:
+    FileNotFoundError: neither has it; the message lists those that come along.
+  """
+  resolved, takes_next = [], False
+  for argument in argv:
+    option, equals, name = argument.partition('=')
+    if takes_next:
+      argument = _flagfile(argument)
+    elif equals and option in ('--flagfile', '-flagfile'):
+      argument = f'--flagfile={_flagfile(name)}'
+    takes_next = argument in ('--flagfile', '-flagfile')
+    resolved.append(argument)
+  return resolved
+
+
+def _flagfile(name: str) -> str:
+  if os.path.exists(name):
+    return name
+  if (FLAGS_DIR / name).is_file():
+    return str(FLAGS_DIR / name)
+  known = ', '.join(sorted(path.name for path in FLAGS_DIR.glob('*.flags')))
+  raise FileNotFoundError(f'{name}: no such flag file; those that come with '
+                          f'the package: {known}')
+
+
+def _required(flag: flags.FlagHolder, what: str):
+  if not flag.value:
+    raise ValueError(f'--{flag.name} is needed: {what}')
+  return flag.value
+
+
+def _corpus(split: str):
+  from lakhnes_jax import shards
+  return shards.Corpus(_required(
+      _DATA_DIR, 'a folder of shards; python -m data_prep.nesmdb makes one'),
+      split)
+
+
+def _evaluation():
+  from lakhnes_jax import evaluate
+  mem_len = _EVAL_MEM_LEN.value
+  if mem_len is None:
+    mem_len = max(0, _MEM_LEN.value + _TGT_LEN.value - _EVAL_TGT_LEN.value)
+  return evaluate.Setting(_EVAL_TGT_LEN.value, mem_len, _EVAL_BATCH_SIZE.value)
+
+
+def _model_config(n_token: int):
+  from lakhnes_jax import model
+  return model.ModelConfig(
+      n_token=n_token, n_layer=_N_LAYER.value, n_head=_N_HEAD.value,
+      d_model=_D_MODEL.value, d_head=_D_HEAD.value, d_inner=_D_INNER.value,
+      dropout=_DROPOUT.value, dropatt=_DROPATT.value,
+      pre_lnorm=_PRE_LNORM.value, same_length=_SAME_LENGTH.value,
+      clamp_len=_CLAMP_LEN.value, dtype=_DTYPE.value)
+
+
+def _describe(**corpora) -> dict:
+  """What `config.json` of a run says."""
+  import importlib.metadata
+  import subprocess
+
+  import jax
+  versions = {name: importlib.metadata.version(name) for name in (
+      'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')}
+  git = subprocess.run(
+      ['git', 'rev-parse', 'HEAD'], cwd=pathlib.Path(__file__).parent,
+      capture_output=True, text=True, check=False)
+  return {
+      'flags': {flag.name: flag.value for flag in
+                flags.FLAGS.get_key_flags_for_module(sys.modules[__name__])},
+      'versions': {'python': sys.version.split()[0], **versions},
+      'git_revision': git.stdout.strip() or None,
+      'device': jax.local_devices()[0].device_kind,
+      'n_devices': jax.device_count(),
+      'data': {name: corpus.checksum for name, corpus in corpora.items()},
+  }
+
+
+def _train() -> dict:
+  """Trains in --workdir; returns what `loop.run` says."""
+  from lakhnes_jax import data, events, files, loop, model, plot
+  workdir = pathlib.Path(_required(_WORKDIR, 'the run directory'))
+  vocabulary = events.VOCABULARIES[_FORMAT.value]
+  corpus = _corpus('train')
+  try:
+    valid = _corpus('valid')
+  except FileNotFoundError:
+    valid = None
+  settings = loop.Settings(
+      batch_size=_BATCH_SIZE.value, tgt_len=_TGT_LEN.value,
+      mem_len=_MEM_LEN.value, evaluation=_evaluation(),
+      learning_rate=_LEARNING_RATE.value, schedule=_SCHEDULE.value,
+      warmup_steps=_WARMUP.value, max_steps=_MAX_STEPS.value,
+      max_epochs=_MAX_EPOCHS.value, max_minutes=_MAX_MINUTES.value,
+      clip=_CLIP.value, accumulation=_ACCUMULATION.value, seed=_SEED.value,
+      log_every=_LOG_EVERY.value, eval_every=_EVAL_EVERY.value,
+      save_every=_SAVE_EVERY.value)
+  workdir.mkdir(parents=True, exist_ok=True)
+  files.write_atomic(workdir / 'config.json', json.dumps(
+      _describe(train=corpus, **{'valid': valid} if valid else {}),
+      indent=2).encode())
+  return loop.run(
+      workdir, model, _model_config(vocabulary.size), vocabulary, corpus,
+      valid, settings,
+      origin=loop.Origin(_RESUME_FROM.value, _INIT_FROM.value,
+                         _INIT_OPTIMIZER.value),
+      augmentation=data.Augmentation.from_names(_AUGMENT.value),
+      min_events=_MIN_EVENTS.value,
+      after_eval=lambda step, params: plot.learning_curves(
+          [workdir], workdir / 'curves.png'))
+
+
+def _weights():
+  """Returns (config, params, meta) of --init_from, or of --workdir's best."""
+  from lakhnes_jax import weights
+  return weights.load(_INIT_FROM.value or _required(
+      _WORKDIR, 'a run directory (or --init_from=WEIGHTS)'))
+
+
+def _evaluate() -> dict:
+  """Evaluates; prints a line of JSON a protocol, and returns the last."""
+  from lakhnes_jax import evaluate, events, files, model
+  config, params, meta = _weights()
+  vocabulary = events.VOCABULARIES[meta['format']]
+  corpus = _corpus(_SPLIT.value)
+  for protocol in _PROTOCOL.value:
+    if protocol not in evaluate.PROTOCOLS:
+      raise ValueError(f'--protocol={protocol}: not one of '
+                       f'{", ".join(evaluate.PROTOCOLS)}')
+    result = {'split': _SPLIT.value, **evaluate.evaluate(
+        model, config, params, corpus, vocabulary, setting=_evaluation(),
+        protocol=protocol)}
+    line = json.dumps(result)
+    if _WORKDIR.value:
+      files.write_atomic(
+          pathlib.Path(_WORKDIR.value, f'eval-{_SPLIT.value}-{protocol}.json'),
+          line.encode())
+    print(line, flush=True)
+  return result
+
+
+def _sample() -> pathlib.Path:
+  """Samples songs, writes them, and returns their folder."""
+  from lakhnes_jax import events, sample
+  config, params, meta = _weights()
+  vocabulary = events.VOCABULARIES[meta['format']]
+  out = _OUT_DIR.value or (
+      _WORKDIR.value and pathlib.Path(_WORKDIR.value, 'samples'))
+  if not out:
+    raise ValueError('--out_dir is needed: the folder for the samples')
+  songs = sample.songs(
+      config, params, vocabulary, _N_SAMPLES.value, length=_LENGTH.value,
+      mem_len=_MEM_LEN.value, temperature=_TEMPERATURE.value,
+      top_k=_TOP_K.value, seed=_SEED.value)
+  sample.write(songs, out, vocabulary)
+  print(out, flush=True)
+  return pathlib.Path(out)
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'{argv[1]!r} is no flag; flags begin with --')
+  try:
+    {'train': _train, 'eval': _evaluate, 'sample': _sample}[_MODE.value]()
+  except (ValueError, OSError, FloatingPointError) as error:
+    sys.exit(f'experiments.run: {error}')
+
+
+if __name__ == '__main__':
+  try:
+    arguments = resolve_flagfiles(sys.argv)
+  except FileNotFoundError as missing:
+    sys.exit(f'experiments.run: {missing}')
+  app.run(main, argv=arguments)
