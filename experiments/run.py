@@ -95,7 +95,8 @@ _SAVE_EVERY = flags.DEFINE_integer('save_every', 1000,
 
 _N_SAMPLES = flags.DEFINE_integer('n_samples', 4, 'Songs to sample.')
 _LENGTH = flags.DEFINE_integer('length', 1024, 'Events a sampled song.')
-_TEMPERATURE = flags.DEFINE_float('temperature', 0.95, '0: always the likeliest.')
+_TEMPERATURE = flags.DEFINE_float('temperature', 0.95,
+                                   '0: always the likeliest.')
 _TOP_K = flags.DEFINE_integer('top_k', 32, '0: all.')
 
 
