@@ -177,13 +177,14 @@ def _describe(**corpora) -> dict:
       'git_revision': git.stdout.strip() or None,
       'device': jax.local_devices()[0].device_kind,
       'n_devices': jax.device_count(),
-      'data': {name: corpus.checksum for name, corpus in corpora.items()},
+      'data': {name: corpus.checksum for name, corpus in corpora.items()
+               if corpus},
   }
 
 
 def _train() -> dict:
   """Trains in --workdir; returns what `loop.run` says."""
-  from lakhnes_jax import data, events, files, loop, model, plot
+  from lakhnes_jax import data, events, loop, model, plot
   workdir = pathlib.Path(_required(_WORKDIR, 'the run directory'))
   vocabulary = events.VOCABULARIES[_FORMAT.value]
   corpus = _corpus('train')
@@ -200,10 +201,6 @@ def _train() -> dict:
       clip=_CLIP.value, accumulation=_ACCUMULATION.value, seed=_SEED.value,
       log_every=_LOG_EVERY.value, eval_every=_EVAL_EVERY.value,
       save_every=_SAVE_EVERY.value)
-  workdir.mkdir(parents=True, exist_ok=True)
-  files.write_atomic(workdir / 'config.json', json.dumps(
-      _describe(train=corpus, **{'valid': valid} if valid else {}),
-      indent=2).encode())
   return loop.run(
       workdir, model, _model_config(vocabulary.size), vocabulary, corpus,
       valid, settings,
@@ -211,6 +208,7 @@ def _train() -> dict:
                          _INIT_OPTIMIZER.value),
       augmentation=data.Augmentation.from_names(_AUGMENT.value),
       min_events=_MIN_EVENTS.value,
+      description=_describe(train=corpus, valid=valid),
       after_eval=lambda step, params: plot.learning_curves(
           [workdir], workdir / 'curves.png'))
 

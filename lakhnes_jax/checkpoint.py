@@ -124,8 +124,8 @@ def fill(template: Any, tree: dict[str, Any], source: str) -> Any:
   Raises:
     ValueError: names arrays that are missing, left over or of another shape.
   """
-  wanted = _flatten(serialization.to_state_dict(template))
-  found = _flatten(tree)
+  wanted = shapes(serialization.to_state_dict(template))
+  found = shapes(tree)
   wrong = [f'{name} is missing' for name in wanted.keys() - found.keys()]
   wrong += [f'{name} is unknown' for name in found.keys() - wanted.keys()]
   wrong += [
@@ -139,7 +139,12 @@ def fill(template: Any, tree: dict[str, Any], source: str) -> Any:
   return serialization.from_state_dict(template, tree)
 
 
-def _flatten(tree: Any) -> dict[str, tuple[int, ...]]:
-  return {jax.tree_util.keystr(path, simple=True, separator='/'):
-          tuple(np.shape(leaf))
+def leaves(tree: Any) -> dict[str, Any]:
+  """Names each array of a tree by its path, as in 'params/embedding'."""
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf
           for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """The shape of each array of a tree, by its path."""
+  return {name: tuple(np.shape(leaf)) for name, leaf in leaves(tree).items()}

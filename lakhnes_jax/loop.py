@@ -6,6 +6,7 @@ versions), `metrics.jsonl` (a line each `log_every` steps and each evaluation),
 """
 
 import dataclasses
+import json
 import pathlib
 import signal
 import threading
@@ -15,7 +16,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from lakhnes_jax import checkpoint, data, evaluate, metrics, optimizer, train
+from lakhnes_jax import (
+    checkpoint,
+    data,
+    evaluate,
+    files,
+    metrics,
+    optimizer,
+    train,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +134,7 @@ def _starting_point(run_dir, origin: Origin, state: train.TrainState):
 def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
         settings: Settings, *, origin: Origin = Origin(),
         augmentation: data.Augmentation | None = None, min_events: int = 0,
+        description: dict[str, Any] | None = None,
         after_eval: Callable[[int, Any], None] = lambda step, params: None
         ) -> dict[str, Any]:
   """Trains a model until the settings or a signal end it.
@@ -140,6 +150,7 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
     origin: where the first weights come from.
     augmentation: drawn anew for each song at each epoch.
     min_events: shorter songs are left out.
+    description: what `config.json` says, JSON.
     after_eval: called with the step and the host parameters.
 
   Returns:
@@ -174,7 +185,8 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
       augmentation=augmentation, seed=settings.seed, min_events=min_events)
   if meta:
     stream.restore(meta['data'])
-  run_dir.mkdir(parents=True, exist_ok=True)
+  files.write_atomic(run_dir / 'config.json',
+                     json.dumps(description or {}, indent=2).encode())
   progress = metrics.Progress(run_dir, settings, meta)
   last = checkpoint.Checkpoints(run_dir, 'last')
   best = checkpoint.Checkpoints(run_dir, 'best')

@@ -1,0 +1,176 @@
+"""Runs that are cut off and go on, through the user's own command."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from lakhnes_jax import checkpoint, events, metrics, shards
+
+ROOT = pathlib.Path(__file__).parents[1]
+FLAGS = {
+    'n_layer': 2, 'n_head': 2, 'd_model': 16, 'd_head': 8, 'd_inner': 24,
+    'tgt_len': 8, 'mem_len': 12, 'eval_tgt_len': 4, 'eval_batch_size': 2,
+    'batch_size': 4, 'augment': 'all', 'max_steps': 24, 'log_every': 5,
+    'eval_every': 8, 'save_every': 6, 'seed': 3, 'learning_rate': 1e-3}
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory) -> pathlib.Path:
+  """A corpus so small that 24 steps of 4 lanes go through several epochs."""
+  folder = tmp_path_factory.mktemp('data')
+  rng = np.random.default_rng(1)
+
+  def song():
+    n = rng.integers(12, 40)
+    notes = ~rng.choice(np.flatnonzero(events.CODE_KIND <= events.NOTEON), n)
+    waits = rng.integers(1, 5000, n)
+    return np.stack([waits, notes], 1).reshape(-1).astype(np.int32)
+
+  for split, n in (('train', 12), ('valid', 4)):
+    shards.write_split(folder, split, [(f'{i}', song()) for i in range(n)])
+  return folder
+
+
+def _command(data_dir, workdir, **changes) -> list[str]:
+  flags = {**FLAGS, **changes, 'data_dir': data_dir, 'workdir': workdir}
+  return [sys.executable, '-m', 'experiments.run',
+          *(f'--{name}={value}' for name, value in flags.items())]
+
+
+def _environment() -> dict[str, str]:
+  return {**os.environ, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'}
+
+
+def _run(*args, **changes) -> subprocess.CompletedProcess:
+  return subprocess.run(
+      _command(*args, **changes), cwd=ROOT, env=_environment(),
+      capture_output=True, text=True, check=False)
+
+
+def _lines(workdir):
+  """The metric lines without what the clock says."""
+  return [{k: v for k, v in line.items() if k != 'tokens_per_second'}
+          for line in metrics.read(workdir)]
+
+
+def _assert_same_arrays(tree, other):
+  leaves, others = checkpoint.leaves(tree), checkpoint.leaves(other)
+  assert leaves.keys() == others.keys()
+  for path, array in leaves.items():
+    np.testing.assert_array_equal(array, others[path], err_msg=path)
+
+
+def _assert_same_run(one, other):
+  assert _lines(one) == _lines(other)
+  (state, meta), (state_2, meta_2) = (
+      checkpoint.restore(run, 'last') for run in (one, other))
+  assert {**meta, 'seconds': 0} == {**meta_2, 'seconds': 0}
+  _assert_same_arrays(state, state_2)
+
+
+@pytest.fixture(scope='module')
+def whole_run(data_dir, tmp_path_factory) -> pathlib.Path:
+  workdir = tmp_path_factory.mktemp('whole')
+  done = _run(data_dir, workdir)
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def test_a_run_explains_itself(whole_run, data_dir):
+  lines = metrics.read(whole_run)
+  assert [x['step'] for x in lines if x['kind'] == 'train'] == [5, 10, 15, 20]
+  assert [x['step'] for x in lines if x['kind'] == 'valid'] == [8, 16, 24]
+  assert {x['epoch'] for x in lines if x['kind'] == 'train'} > {0, 1}
+  config = json.loads((whole_run / 'config.json').read_text())
+  assert config['flags']['d_model'] == 16
+  assert config['data']['train'] == shards.Corpus(data_dir, 'train').checksum
+  assert set(config['versions']) >= {'jax', 'flax', 'python'}
+  best = min((x for x in lines if x['kind'] == 'valid'),
+             key=lambda x: x['loss'])
+  assert checkpoint.restore(whole_run, 'best')[1]['step'] == best['step']
+
+
+def test_kill_and_resume_equals_one_run(whole_run, data_dir, tmp_path):
+  process = subprocess.Popen(
+      _command(data_dir, tmp_path), cwd=ROOT, env=_environment(),
+      stderr=subprocess.DEVNULL)
+  try:
+    while not (tmp_path / 'checkpoints/last/12').is_dir():
+      assert process.poll() is None, 'ended before it could be killed'
+      time.sleep(.002)
+  finally:
+    process.kill()
+    process.wait()
+  resumed = _run(data_dir, tmp_path)
+  assert resumed.returncode == 0, resumed.stderr
+  assert 'resuming this run at step' in resumed.stderr
+  _assert_same_run(whole_run, tmp_path)
+
+
+def test_sigterm_saves_and_another_run_goes_on(whole_run, data_dir, tmp_path):
+  first, second = tmp_path / 'first', tmp_path / 'second'
+  process = subprocess.Popen(
+      _command(data_dir, first, save_every=0), cwd=ROOT, env=_environment(),
+      stderr=subprocess.PIPE, text=True)
+  for line in process.stderr:
+    if line.startswith('step 5/'):
+      process.send_signal(signal.SIGTERM)
+      break
+  rest = process.stderr.read()
+  assert process.wait() == 0, rest
+  assert 'SIGTERM' in rest
+  resumed = _run(data_dir, second, resume_from=first)
+  assert resumed.returncode == 0, resumed.stderr
+  # The second run has no lines from before it began.
+  start = checkpoint.restore(first, 'last')[1]['step']
+  assert 5 <= start < 24
+  assert _lines(second) == [x for x in _lines(whole_run) if x['step'] > start]
+  _assert_same_arrays(checkpoint.restore(whole_run, 'last')[0],
+                      checkpoint.restore(second, 'last')[0])
+
+
+def test_init_from_takes_weights_and_starts_at_zero(
+    whole_run, data_dir, tmp_path):
+  done = _run(data_dir, tmp_path, init_from=whole_run, init_optimizer=True,
+              max_steps=1, learning_rate=0., eval_every=0)
+  assert done.returncode == 0, done.stderr
+  tree, meta = checkpoint.restore(tmp_path, 'last')
+  assert meta['step'] == 1
+  _assert_same_arrays(
+      checkpoint.restore(whole_run, 'best')[0]['params'], tree['params'])
+  moments = [np.abs(x).max() for x in
+             checkpoint.leaves(tree['opt_state']).values() if np.size(x) > 1]
+  assert max(moments) > 0
+
+
+@pytest.mark.parametrize('changes, words', [
+    ({'d_model': 32}, ['another shape', 'checkpoints/last']),
+    ({'batch_size': 3}, ['memory', 'another shape']),
+    ({'data_dir': '/nowhere'}, ['/nowhere', 'python -m data_prep.nesmdb']),
+    ({'init_from': '/nowhere', 'workdir': ''}, ['--workdir']),
+    ({'augment': 'louder'}, ['louder', 'transpose']),
+    ({'format': 'tx2'}, ['dynamics']),
+])
+def test_a_wrong_flag_is_one_clear_line(whole_run, data_dir, changes, words):
+  before = sorted(whole_run.rglob('*'))
+  done = _run(data_dir, whole_run, **{'max_steps': 30, **changes})
+  assert done.returncode == 1
+  last = done.stderr.strip().splitlines()[-1]
+  assert last.startswith('experiments.run: ')
+  assert 'Traceback' not in done.stderr
+  for word in words:
+    assert word in last
+  assert sorted(whole_run.rglob('*')) == before  # Nothing is lost.
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
+  done = _run(data_dir, tmp_path, learning_rate=1e30, clip=0.)
+  assert done.returncode == 1
+  assert 'the loss is' in done.stderr.strip().splitlines()[-1]
