@@ -1,0 +1,17 @@
+"""Song files of any kind on disk, told apart by their ending."""
+
+import os
+import pathlib
+
+
+def write_atomic(path: str | os.PathLike, data: bytes):
+  """Writes a file whole or not at all; makes its folder if need be."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  try:
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise

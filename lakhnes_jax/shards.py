@@ -1,0 +1,211 @@
+"""Corpora on disk: memory-mapped arrays of events, and one index a split.
+
+A split is a few files in one folder:
+
+*   `train-00000-of-00002.npy` and so on, the *shards*: 1-D int32 arrays of
+    exact (unquantised) events, song after song; no song straddles two shards;
+*   `train.json`, the *index*: format version, whether dynamics are known,
+    metadata, per shard its file, songs, events and SHA-256, and the name and
+    length of each song, in the order in which they lie in the shards.
+
+The index is written last, so a split is there whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from lakhnes_jax import events as ev
+from lakhnes_jax import files
+
+FORMAT_VERSION = 1
+_MAX_EVENTS = 2**24  # A shard of 64 MiB.
+
+
+def write_split(folder: str | os.PathLike, split: str,
+                songs: Iterable[tuple[str, np.ndarray]], *,
+                max_events: int = _MAX_EVENTS,
+                metadata: dict[str, Any] | None = None) -> 'Corpus':
+  """Writes the songs of one split, replacing what was there.
+
+  The same songs and metadata give the same bytes. At most one shard is held
+  in memory at a time. While shards are being made an older split stays usable.
+
+  Args:
+    folder: made if need be.
+    split: 'train', 'valid' or 'test', or any name fit for a file.
+    songs: names and int32 events, in the order in which they are to lie.
+    max_events: a shard is closed before it would pass this; a longer song has
+      one to itself.
+    metadata: JSON values kept in the index: where the songs come from.
+
+  Returns:
+    The split, opened.
+
+  Raises:
+    ValueError: there are no songs, or one holds what is no event.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  index_path = folder / f'{split}.json'
+  names, lengths, shards, pending = [], [], [], []
+  dynamics, held = True, 0  # Held: events in `pending`.
+
+  def close_shard():
+    data = np.concatenate(pending)
+    path = folder / f'{split}-{len(shards):05d}.npy.tmp'
+    with open(path, 'wb') as file:
+      np.save(file, data)
+    shards.append({'songs': len(pending), 'events': len(data),
+                   'sha256': _sha256(path)})
+    pending.clear()
+
+  try:
+    for name, song in songs:
+      dynamics &= _has_dynamics(name, song)
+      if pending and held + len(song) > max_events:
+        close_shard()
+        held = 0
+      held += len(song)
+      names.append(name)
+      lengths.append(len(song))
+      pending.append(np.asarray(song, np.int32))
+    if not names:
+      raise ValueError(f'{folder}: no songs for split {split}')
+    close_shard()
+    stale = set(folder.glob(f'{split}-?????-of-?????.npy'))
+    # Without its index the split does not exist, so that no index ever names
+    # files of another run.
+    index_path.unlink(missing_ok=True)
+    for i, shard in enumerate(shards):
+      shard['file'] = f'{split}-{i:05d}-of-{len(shards):05d}.npy'
+      os.replace(folder / f'{split}-{i:05d}.npy.tmp', folder / shard['file'])
+      stale.discard(folder / shard['file'])
+  finally:
+    for path in folder.glob(f'{split}-?????.npy.tmp'):
+      path.unlink()
+  index = {'version': FORMAT_VERSION, 'split': split, 'dynamics': dynamics,
+           'metadata': metadata or {}, 'shards': shards, 'names': names,
+           'lengths': lengths}
+  files.write_atomic(index_path,
+                     json.dumps(index, indent=1).encode())
+  for path in stale:
+    path.unlink()
+  return Corpus(folder, split)
+
+
+def _has_dynamics(name: str, song: np.ndarray) -> bool:
+  """Whether a song says how loud its notes are; checks its events."""
+  song = np.asarray(song)
+  if song.ndim != 1 or (song.size and song.min() < -ev.N_CODES):
+    raise ValueError(f'song {name}: not a 1-D array of events')
+  kinds, voices = ev.kind_of(song), ev.voice_of(song)
+  notes = (kinds == ev.NOTEON) & (voices != ev.TR)
+  return bool((kinds == ev.VELOCITY).any() or not notes.any())
+
+
+def _sha256(path: pathlib.Path) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+class Corpus:
+  """The songs of one split, read from disk as they are asked for.
+
+  Attributes:
+    names: the name of each song.
+    lengths: [songs] int64, events of each song.
+    dynamics: whether every song has velocities, as format TX2 needs.
+    metadata: what the writer noted down.
+    checksum: short digest of names and events, for run configs.
+  """
+
+  def __init__(self, folder: str | os.PathLike, split: str):
+    """Opens a split.
+
+    Raises:
+      FileNotFoundError: there is none; the message says how to make it.
+      ValueError: it is damaged or of another format version; names the file.
+    """
+    self._folder = pathlib.Path(folder)
+    path = self._folder / f'{split}.json'
+    try:
+      text = path.read_text()
+    except FileNotFoundError:
+      raise FileNotFoundError(_how_to_make(self._folder, split)) from None
+    try:
+      index = json.loads(text)
+      version = index['version']
+      if version == FORMAT_VERSION:
+        self.names = index['names']
+        self.lengths = np.array(index['lengths'], np.int64)
+        self.dynamics = index['dynamics']
+        self.metadata = index['metadata']
+        self._index = index['shards']
+        counts = [s['songs'] for s in self._index]
+        self.checksum = hashlib.sha256(json.dumps(
+            [self.names, index['lengths'], [s['sha256'] for s in self._index]]
+        ).encode()).hexdigest()[:16]
+    except (ValueError, KeyError, TypeError) as error:
+      raise ValueError(f'{path}: not an index of shards ({error!r}); '
+                       'prepare the data again') from None
+    if version != FORMAT_VERSION:
+      raise ValueError(f'{path}: format version {version}, this program reads '
+                       f'{FORMAT_VERSION}; prepare the data again')
+    events = sum(s['events'] for s in self._index)
+    if (not len(self.names) == len(self.lengths) == sum(counts) or
+        self.lengths.sum() != events):
+      raise ValueError(f'{path}: contradicts itself: {len(self.names)} names, '
+                       f'{len(self.lengths)} lengths, {sum(counts)} songs; '
+                       f'{self.lengths.sum()} and {events} events')
+    self._shards = [self._open(shard) for shard in self._index]
+    self._shard_of = np.repeat(np.arange(len(counts)), counts)
+    ends = np.cumsum(self.lengths)
+    first = np.cumsum([0, *(s['events'] for s in self._index)])
+    self._start = ends - self.lengths - first[self._shard_of]
+
+  def _open(self, shard: dict[str, Any]) -> np.ndarray:
+    """Maps one shard into memory, read only."""
+    path = self._folder / shard['file']
+    try:
+      data = np.load(path, mmap_mode='r' if shard['events'] else None)
+    except (OSError, ValueError, EOFError) as error:
+      raise ValueError(f'{path}: missing or truncated shard ({error}); '
+                       'prepare the data again') from None
+    if data.dtype != np.int32 or data.shape != (shard['events'],):
+      raise ValueError(f'{path}: holds {data.dtype}{list(data.shape)}, its '
+                       f'index says int32[{shard["events"]}]')
+    return np.asarray(data)  # A plain array slices faster than np.memmap.
+
+  def __len__(self) -> int:
+    return len(self.names)
+
+  def song(self, i: int) -> np.ndarray:
+    """Returns the int32 events of song `i`: a read-only view of the disk."""
+    if not 0 <= i < len(self):
+      raise IndexError(f'song {i} of {len(self)}')
+    start = self._start[i]
+    return self._shards[self._shard_of[i]][start:start + self.lengths[i]]
+
+  def verify(self):
+    """Reads every shard and raises ValueError where its checksum is wrong."""
+    for shard in self._index:
+      path = self._folder / shard['file']
+      if _sha256(path) != shard['sha256']:
+        raise ValueError(f'{path}: checksum differs from the index; the file '
+                         'is damaged, prepare the data again')
+
+
+def _how_to_make(folder: pathlib.Path, split: str) -> str:
+  """Says what is missing and which command makes it."""
+  others = sorted(p.stem for p in folder.glob('*.json')) or ['nothing']
+  there = (f'it holds {", ".join(others)}' if folder.is_dir() else
+           'the folder does not exist')
+  return (f'{folder}: no split {split!r} here ({there}). Make it with '
+          f'`python -m data_prep.nesmdb --input=FOLDER --output={folder}`, '
+          'or with data_prep.lakh for Lakh')
