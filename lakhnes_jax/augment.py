@@ -1,0 +1,177 @@
+"""Augmentation: trimming and four random changes, on songs of exact events.
+
+Songs are those of `lakhnes_jax.events`; wait quantisation comes afterwards.
+Every function is pure and vectorised. VELOCITY and TIMBRE events follow their
+voice. Which changes there are, their order and their ranges: LakhNES, section
+3.3 and its published code.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from lakhnes_jax import events as ev
+
+MAX_SEMITONES = 6  # Transposition is uniform in -6 .. +6.
+MAX_SPEED_CHANGE = .05  # Playback speed is uniform in .95 .. 1.05.
+_ALL_VOICES = tuple(range(len(ev.VOICES)))
+_DROPPED = ~ev.N_CODES  # The event one past the last: to be left out.
+
+
+def trim(events: np.ndarray) -> np.ndarray:
+  """Leaves out one wait at the start and one at the end, where there is one."""
+  start = int(len(events) > 0 and events[0] >= 0)
+  end = len(events) - int(len(events) > start and events[-1] >= 0)
+  return events[start:end]
+
+
+def select_ensemble(events: np.ndarray, voices: Iterable[int]) -> np.ndarray:
+  """Keeps the chip events of some voices, and every wait as it is."""
+  return _recode(events, _recoding(tuple(sorted(voices)), False, 0))
+
+
+def switch_pulses(events: np.ndarray) -> np.ndarray:
+  """Gives what P1 plays to P2 and the other way round."""
+  return _recode(events, _recoding(_ALL_VOICES, True, 0))
+
+
+def transpose(events: np.ndarray, semitones: int) -> np.ndarray:
+  """Shifts the pitches of P1, P2 and TR.
+
+  A NOTEON that leaves its voice's range is dropped; its NOTEOFF stays, and the
+  waits on either side of it are not merged.
+  """
+  return _recode(events, _recoding(_ALL_VOICES, False, int(semitones)))
+
+
+def stretch(events: np.ndarray, speed: float) -> np.ndarray:
+  """Plays a song `speed` times as fast.
+
+  The times of chip events are divided by `speed` and rounded (half to even).
+  Waits without an event between them become one, those of length 0 go, and so
+  does a wait at the end. At speed 1 the song comes back unchanged.
+
+  Raises:
+    ValueError: speed is not positive.
+  """
+  if not speed > 0:
+    raise ValueError(f'speed {speed} is not positive')
+  if speed == 1:
+    return events
+  is_chip = events < 0
+  # A product with the inverse, as in the original: a quotient rounds otherwise.
+  times = np.rint(ev.times_of(events)[is_chip] * (1 / speed)).astype(np.int64)
+  return ev.from_times(times, events[is_chip], times[-1] if times.size else 0)
+
+
+@functools.lru_cache(maxsize=1024)
+def _recoding(voices: tuple[int, ...], switch: bool,
+              semitones: int) -> np.ndarray:
+  """[N_CODES] int32: what each event becomes, indexed by the event itself.
+
+  Events are negative, so that `table[event]` counts from the end.
+  """
+  voice, kind, value = (x.astype(np.int32) for x in (
+      ev.CODE_VOICE, ev.CODE_KIND, ev.CODE_VALUE))
+  dropped = ~np.isin(voice, voices)
+  if switch:
+    voice = np.array([ev.P2, ev.P1, ev.TR, ev.NO])[voice]
+  moved = (kind == ev.NOTEON) & (voice != ev.NO)
+  value = np.where(moved, value + semitones, value)
+  inside = (value >= 0) & (value < ev.EVENT.shape[2])
+  event = ev.EVENT[voice, kind, np.where(inside, value, 0)]
+  dropped |= moved & ~(inside & (event != 0))
+  return np.where(dropped, _DROPPED, event).astype(np.int32)[::-1]
+
+
+def _recode(events: np.ndarray, table: np.ndarray) -> np.ndarray:
+  """Replaces each chip event by what `table` says, or drops it."""
+  recoded = np.where(events < 0, table[np.minimum(events, -1)], events)
+  return recoded[recoded != _DROPPED]
+
+
+class Changes(NamedTuple):
+  """What happens to one song at one epoch.
+
+  Attributes:
+    voices: those that are kept.
+    switch: whether P1 and P2 change places.
+    semitones: of transposition.
+    speed: of playback.
+  """
+  voices: tuple[int, ...] = _ALL_VOICES
+  switch: bool = False
+  semitones: int = 0
+  speed: float = 1.
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """Which changes are made, in this order.
+
+  Attributes:
+    trim: leave out a leading and a trailing wait, always.
+    ensemble: with probability 1/2 keep 1 to 3 of the voices.
+    switch: with probability 1/2 let P1 and P2 change places.
+    transpose: by -6 to +6 semitones, uniformly.
+    stretch: to 0.95 to 1.05 of the speed, uniformly.
+  """
+  trim: bool = False
+  ensemble: bool = False
+  switch: bool = False
+  transpose: bool = False
+  stretch: bool = False
+
+  @classmethod
+  def from_names(cls, names: Iterable[str]) -> 'Augmentation':
+    """Reads a flag's value: 'none', 'all', or names of attributes.
+
+    Raises:
+      ValueError: an unknown name; the message lists those there are.
+    """
+    names = list(names)
+    known = [field.name for field in dataclasses.fields(cls)]
+    for name in names:
+      if name not in (*known, 'all', 'none') or (
+          name in ('all', 'none') and len(names) > 1):
+        raise ValueError(f'augmentation {",".join(names)!r}: expected none, '
+                         f'all, or some of {", ".join(known)}')
+    chosen = known if names == ['all'] else names
+    return cls(**{name: True for name in chosen if name != 'none'})
+
+  def draw(self, rng: np.random.Generator) -> Changes:
+    """Draws what happens to a song, whatever is in it."""
+    changes = {}
+    if self.ensemble and rng.random() < .5:
+      size = int(rng.integers(1, len(_ALL_VOICES)))
+      changes['voices'] = tuple(sorted(
+          rng.choice(len(_ALL_VOICES), size, replace=False).tolist()))
+    if self.switch:
+      changes['switch'] = bool(rng.random() < .5)
+    if self.transpose:
+      changes['semitones'] = int(
+          rng.integers(-MAX_SEMITONES, MAX_SEMITONES, endpoint=True))
+    if self.stretch:
+      changes['speed'] = float(
+          rng.uniform(1 - MAX_SPEED_CHANGE, 1 + MAX_SPEED_CHANGE))
+    return Changes(**changes)
+
+  def apply(self, events: np.ndarray,
+            rng: np.random.Generator) -> np.ndarray:
+    """Changes a song in the way drawn from `rng`."""
+    return self.change(events, self.draw(rng))
+
+  def change(self, events: np.ndarray, changes: Changes) -> np.ndarray:
+    """Changes a song in a given way, after trimming it if that is asked for."""
+    if self.trim:
+      events = trim(events)
+    *recoding, speed = changes
+    if tuple(recoding) != Changes()[:-1]:
+      events = _recode(events, _recoding(*recoding))
+    return stretch(events, speed)
+
+
+TRIM = Augmentation(trim=True)
