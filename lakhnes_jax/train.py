@@ -91,7 +91,6 @@ def train_step(state: TrainState, inputs_BxL, targets_BxL, reset, *, model,
       return jax.tree.map(jnp.add, total, (loss, grads)), memory
 
     zero = jax.tree.map(jnp.zeros_like, (jnp.float32(0), state.params))
-    zero = jax.lax.pcast(zero, AXIS, to='varying')
     total, memory = jax.lax.scan(
         body, zero,
         (jnp.arange(accumulation), _split_memory(memory, accumulation),
@@ -106,7 +105,7 @@ def train_step(state: TrainState, inputs_BxL, targets_BxL, reset, *, model,
       state.params, jax.tree.map(lambda u: -rate * u, updates))
   metrics = {
       'loss': loss,
-      'grad_norm': optax.global_norm(grads),
+      'grad_norm': optax.tree.norm(grads),
       'learning_rate': jnp.float32(rate),
   }
   return TrainState(state.step + 1, params, opt_state, memory), metrics
