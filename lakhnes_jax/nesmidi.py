@@ -74,27 +74,33 @@ def read(source: bytes | str | os.PathLike) -> np.ndarray:
     source = pathlib.Path(source).read_bytes()
   midi = parse(source)
   sample_of = _clock(midi)
-  rows, found = [], {}
-  length = 0
+  found, length = {}, 0
   for track in midi.tracks:
     name = track.name.strip().lower()
     messages, last = _messages(track, sample_of)
     length = max(length, last)
     if name in TRACK_NAMES and name not in found:
       found[name] = messages
-    elif any(effect == _START for _, effect, _, _ in messages):
+    elif _has_notes(messages):
       raise ValueError(
           f'track {track.name!r} has notes, but is ' +
           ('there twice' if name in found else 'not one of ' +
            ', '.join(TRACK_NAMES)))
   if not found:
     raise ValueError('no track is named ' + ', '.join(TRACK_NAMES))
-  for voice, name in enumerate(TRACK_NAMES):
-    if name in found:
-      rows.append(_voice_events(found[name], voice, length))
+  # In NES-MDB a voice without notes says nothing, not even its timbre.
+  rows = [_voice_events(found[name], voice, length)
+          for voice, name in enumerate(TRACK_NAMES)
+          if _has_notes(found.get(name, ()))]
+  if not rows:
+    return ev.from_times([], [], length)
   times, events = (np.concatenate(parts) for parts in zip(*rows, strict=True))
   order = np.argsort(times, kind='stable')  # Voices stay in their order.
   return ev.from_times(times[order], events[order], length)
+
+
+def _has_notes(messages: Iterable[tuple[int, int, int, int]]) -> bool:
+  return any(effect == _START for _, effect, _, _ in messages)
 
 
 def _clock(midi: mido.MidiFile) -> Callable[[int], int]:
