@@ -1,0 +1,201 @@
+"""Augmentation against the original's token lists, batches and draws."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from lakhnes_jax import augment, events
+from lakhnes_jax.augment import Augmentation
+
+SONG = '''WT_10 P1_NOTEON_60 P1_VELOCITY_15 P1_TIMBRE_2 P2_NOTEON_36
+  P2_VELOCITY_3 TR_NOTEON_21 NO_NOTEON_16 NO_VELOCITY_1 WT_7 WT_3 P1_VELOCITY_9
+  P2_TIMBRE_0 NO_TIMBRE_1 WT_1 P1_NOTEOFF TR_NOTEOFF P2_NOTEON_108
+  P2_VELOCITY_2 NO_NOTEOFF WT_30'''
+
+
+def _song(text: str = SONG) -> np.ndarray:
+  return events.from_text('\n'.join(text.split()))
+
+
+def _text(song: np.ndarray) -> str:
+  return ' '.join(events.to_text(song).split('\n'))
+
+
+def _flat(text: str) -> str:
+  return ' '.join(text.split())
+
+
+@pytest.fixture(scope='module')
+def deterministic(oracles) -> dict[str, list[str]]:
+  return json.loads((oracles / 'model/aug_deterministic.json').read_text())
+
+
+def test_each_change_equals_the_original(deterministic):
+  raw = events.from_text('\n'.join(deterministic['raw']))
+  before = raw.copy()
+  number = {voice.name: i for i, voice in enumerate(events.VOICES)}
+  change = {
+      'transpose': lambda amount: augment.transpose(raw, int(amount)),
+      'stretch': lambda speed: augment.stretch(raw, float(speed)),
+      'switch': lambda _: augment.switch_pulses(raw),
+      'select': lambda names: augment.select_ensemble(
+          raw, [number[name] for name in names.split('+')]),
+      'raw': lambda _: raw,
+  }
+  assert len(deterministic) == 15
+  for case, expected in deterministic.items():
+    name, _, argument = case.partition('_')
+    got = change[name](argument)
+    assert got.dtype == np.int32
+    assert events.to_text(got).split('\n') == expected, case
+  np.testing.assert_array_equal(raw, before)
+
+
+def replay(flags: dict[str, bool]) -> augment.Changes:
+  """Draws as the original does: numpy's and Python's global generators."""
+  changes = {}
+  if flags.get('ensemble') and np.random.rand() < .5:
+    size = int(np.random.randint(1, 4))
+    changes['voices'] = tuple(sorted(random.sample(range(4), size)))
+  if flags.get('switch'):
+    changes['switch'] = np.random.rand() < .5
+  if flags.get('transpose'):
+    changes['semitones'] = int(np.random.randint(-6, 7))
+  if flags.get('stretch'):
+    changes['speed'] = np.random.uniform(.95, 1.05)
+  return augment.Changes(**changes)
+
+
+@pytest.mark.parametrize('original, names', [
+    ('augment_selectens', ['ensemble']), ('augment_switchp1p2', ['switch']),
+    ('augment_transpose', ['transpose']), ('augment_stretch', ['stretch']),
+    ('all', ['ensemble', 'switch', 'transpose', 'stretch'])])
+def test_the_originals_draws_give_the_originals_ids(oracles, original, names):
+  with np.load(oracles / 'model/data_pipeline.npz') as arrays:
+    path = oracles / 'model/corpus/train' / str(arrays['aug_file'])
+    song = events.from_text(path.read_text())
+    augmentation = Augmentation.from_names(['trim', *names])
+    for seed in range(8):
+      np.random.seed(seed)
+      random.seed(seed)
+      changes = replay(dict.fromkeys(names, True))
+      ids = events.TX1.encode(augmentation.change(song, changes))
+      np.testing.assert_array_equal(
+          [0, *ids, 0], arrays[f'aug/{original}/{seed}'], err_msg=str(seed))
+
+
+@pytest.mark.parametrize('before, after', [
+    ('WT_1 TR_NOTEOFF WT_2', 'TR_NOTEOFF'),
+    ('WT_1 WT_2 TR_NOTEOFF WT_3 WT_4', 'WT_2 TR_NOTEOFF WT_3'),
+    ('TR_NOTEOFF WT_2', 'TR_NOTEOFF'),
+    ('WT_2 TR_NOTEOFF', 'TR_NOTEOFF'),
+    ('TR_NOTEOFF', 'TR_NOTEOFF'),
+    ('WT_1', ''),
+    ('WT_1 WT_2', ''),
+    ('', '')])
+def test_trim_takes_one_wait_at_each_end(before, after):
+  assert _text(augment.trim(_song(before))) == after
+
+
+def test_dynamics_follow_their_voice():
+  assert _text(augment.select_ensemble(_song(), [events.P2])) == _flat('''
+      WT_10 P2_NOTEON_36 P2_VELOCITY_3 WT_7 WT_3 P2_TIMBRE_0 WT_1 P2_NOTEON_108
+      P2_VELOCITY_2 WT_30''')
+  assert _text(augment.switch_pulses(_song())) == _flat('''
+      WT_10 P2_NOTEON_60 P2_VELOCITY_15 P2_TIMBRE_2 P1_NOTEON_36 P1_VELOCITY_3
+      TR_NOTEON_21 NO_NOTEON_16 NO_VELOCITY_1 WT_7 WT_3 P2_VELOCITY_9
+      P1_TIMBRE_0 NO_TIMBRE_1 WT_1 P2_NOTEOFF TR_NOTEOFF P1_NOTEON_108
+      P1_VELOCITY_2 NO_NOTEOFF WT_30''')
+  assert _text(augment.stretch(_song(), .5)) == _flat('''
+      WT_20 P1_NOTEON_60 P1_VELOCITY_15 P1_TIMBRE_2 P2_NOTEON_36 P2_VELOCITY_3
+      TR_NOTEON_21 NO_NOTEON_16 NO_VELOCITY_1 WT_20 P1_VELOCITY_9 P2_TIMBRE_0
+      NO_TIMBRE_1 WT_2 P1_NOTEOFF TR_NOTEOFF P2_NOTEON_108 P2_VELOCITY_2
+      NO_NOTEOFF''')
+
+
+@pytest.mark.parametrize('semitones, text', [
+    (1, 'P1_NOTEON_61 P2_NOTEON_37 TR_NOTEON_22 NO_NOTEON_16'),
+    (-1, 'P1_NOTEON_59 P2_NOTEON_35 P2_NOTEON_107 NO_NOTEON_16'),
+    (-4, 'P1_NOTEON_56 P2_NOTEON_104 NO_NOTEON_16'),
+    (1000, 'NO_NOTEON_16'), (-1000, 'NO_NOTEON_16')])
+def test_transposed_notes_outside_the_range_are_dropped(semitones, text):
+  notes = _song('P1_NOTEON_60 P2_NOTEON_36 P2_NOTEON_108 TR_NOTEON_21 '
+                'NO_NOTEON_16')
+  got = augment.transpose(notes, semitones)
+  assert sorted(_text(got).split()) == sorted(text.split())
+  others = _song('WT_5 WT_6 P1_NOTEOFF NO_NOTEOFF P1_VELOCITY_3 P2_TIMBRE_1')
+  np.testing.assert_array_equal(augment.transpose(others, semitones), others)
+
+
+def test_stretch_rounds_half_to_even_and_merges_what_falls_together():
+  song = _song('WT_1 TR_NOTEON_40 WT_2 TR_NOTEOFF WT_2 TR_NOTEON_41 WT_1 '
+               'TR_NOTEOFF')  # At 1, 3, 5 and 6; twice as fast 0, 2, 2 and 3.
+  assert _text(augment.stretch(song, 2.)) == (
+      'TR_NOTEON_40 WT_2 TR_NOTEOFF TR_NOTEON_41 WT_1 TR_NOTEOFF')
+  assert augment.stretch(_song('WT_5 WT_6'), .99).size == 0
+  assert augment.stretch(_song(''), .99).size == 0
+  for speed in (0, -1, float('nan')):
+    with pytest.raises(ValueError, match='not positive'):
+      augment.stretch(song, speed)
+
+
+def test_the_changes_come_in_the_papers_order():
+  # The kept voice is P1's as it was before the switch; P2_108 of the switch's
+  # result is out of range once transposed; stretch comes last.
+  changes = augment.Changes((events.P1, events.P2), True, 3, .5)
+  got = Augmentation.from_names(['all']).change(_song(), changes)
+  assert _text(got) == _flat('''
+      P2_NOTEON_63 P2_VELOCITY_15 P2_TIMBRE_2 P1_NOTEON_39 P1_VELOCITY_3 WT_20
+      P2_VELOCITY_9 P1_TIMBRE_0 WT_2 P2_NOTEOFF P1_VELOCITY_2''')
+  low = augment.Changes((events.TR, events.P2), True, -1, 1.)
+  assert _text(Augmentation().change(_song(), low)) == _flat('''
+      WT_10 P1_NOTEON_35 P1_VELOCITY_3 WT_7 WT_3 P1_TIMBRE_0 WT_1 TR_NOTEOFF
+      P1_NOTEON_107 P1_VELOCITY_2 WT_30''')
+
+
+def test_draws_cover_their_ranges_evenly():
+  rng = np.random.default_rng(5)
+  augmentation = Augmentation.from_names(['all'])
+  n = 6000
+  drawn = [augmentation.draw(rng) for _ in range(n)]
+  sizes = np.bincount([len(d.voices) for d in drawn], minlength=5)
+  # Five standard deviations of the mean around what the paper says.
+  np.testing.assert_allclose(sizes / n, [0, 1/6, 1/6, 1/6, 1/2], atol=.033)
+  for voice in range(4):
+    kept = np.mean([voice in d.voices for d in drawn])
+    assert abs(kept - .75) < .03
+  assert abs(np.mean([d.switch for d in drawn]) - .5) < .033
+  shifts = np.bincount([d.semitones + 6 for d in drawn], minlength=13)
+  assert len(shifts) == 13
+  np.testing.assert_allclose(shifts / n, 1 / 13, atol=.018)
+  speeds = np.array([d.speed for d in drawn])
+  assert .95 <= speeds.min() < .9501 and 1.0499 < speeds.max() < 1.05
+  assert abs(speeds.mean() - 1) < .002
+
+
+def test_no_flag_changes_nothing_and_one_flag_only_its_own():
+  rng = np.random.default_rng(0)
+  assert Augmentation().draw(rng) == augment.Changes()
+  np.testing.assert_array_equal(Augmentation().apply(_song(), rng), _song())
+  for field, name in zip(augment.Changes._fields,
+                         ('ensemble', 'switch', 'transpose', 'stretch'),
+                         strict=True):
+    seen = {field: set() for field in augment.Changes._fields}
+    for _ in range(50):
+      changes = Augmentation.from_names([name]).draw(rng)
+      for key, value in changes._asdict().items():
+        seen[key].add(value)
+    assert [key for key in seen if len(seen[key]) > 1] == [field]
+
+
+def test_names():
+  names = Augmentation.from_names
+  assert names(['none']) == names([]) == Augmentation()
+  assert names(['all']) == Augmentation(True, True, True, True, True)
+  assert names(['trim', 'stretch']) == Augmentation(trim=True, stretch=True)
+  assert names(['trim']) == augment.TRIM
+  for wrong in (['louder'], ['all', 'trim'], ['none', 'trim'], ['']):
+    with pytest.raises(ValueError, match='transpose'):
+      names(wrong)
