@@ -62,7 +62,7 @@ class Band(NamedTuple):
 def compose_game(rng: np.random.Generator,
                  number: int) -> list[tuple[str, np.ndarray]]:
   """Composes the songs of a game; returns (name, song) of each."""
-  game = f'{number:03d}_{_pick(rng, _FIRST)}{_pick(rng, _SECOND)}'
+  name = _FIRST[number % len(_FIRST)] + _SECOND[number % len(_SECOND)]
   band = Band(
       envelopes=(_pick(rng, _ENVELOPES), _pick(rng, _ENVELOPES)),
       duties=(_pick(rng, (1, 2, 2)), _pick(rng, (0, 1, 2))),
@@ -79,7 +79,7 @@ def compose_game(rng: np.random.Generator,
     frames = _frames_per_grid(rng, style)
     tempo = 3600 / frames * style.grid / music.TICKS
     song = music.compose(rng, style, int(rng.integers(12)), tempo, seconds)
-    songs.append((f'{game}_{track:02d}_{track + 1:02d}{title}',
+    songs.append((f'{number:03d}_{name}_{track:02d}_{track + 1:02d}{title}',
                   play(song, band, frames, _pick(rng, band.second))))
   return songs
 
@@ -111,9 +111,7 @@ def play(song: music.Song, band: Band, frames: int,
   bass = [note._replace(pitch=note.pitch + band.bass_up)
           for note in parts['bass']]
   second_part = parts[second] or parts['harmony']
-  # (frame, voice, event), in the order in which the driver comes to them.
-  moments = [(0, ev.P1, ev.event(ev.P1, ev.TIMBRE, band.duties[0])),
-             (0, ev.P2, ev.event(ev.P2, ev.TIMBRE, band.duties[1]))]
+  moments = []  # (frame, voice, event), in the driver's order once sorted.
 
   def to_frame(tick):
     return band.lead_in + round(tick * frames / song.style.grid)
@@ -127,6 +125,8 @@ def play(song: music.Song, band: Band, frames: int,
   for note, end in _until_next(_one_at_a_time(parts['drums']), to_frame):
     moments += _note(ev.NO, band.noise[note.pitch], to_frame(note.start), end,
                      _DRUMS[note.pitch][1])
+  moments += [(0, voice, ev.event(voice, ev.TIMBRE, duty))
+              for voice, duty in enumerate(band.duties)]
   moments.sort(key=lambda moment: moment[:2])
   # Where the next note starts at once, its NOTEON alone ends the one before.
   moments = [moment for moment, following in

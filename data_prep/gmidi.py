@@ -6,12 +6,12 @@ began at an earlier tick. Tempo changes count on the first track only. The
 original adaptation of Lakh read its files by these rules.
 """
 
-import io
 from typing import NamedTuple
 
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import nesmidi
 
 _DRUM_CHANNEL = 9
 _MAX_TICK = 10**7  # pretty_midi takes a file that is longer for corrupt.
@@ -42,12 +42,7 @@ def read(data: bytes) -> list[Instrument]:
   Raises:
     ValueError: the file is damaged, or its times make no sense.
   """
-  import mido
-  try:
-    midi = mido.MidiFile(file=io.BytesIO(data))
-  except Exception as error:
-    # mido meets garbage with whatever its parts happen to raise.
-    raise ValueError(f'damaged ({type(error).__name__}: {error})') from error
+  midi = nesmidi.parse(data)
   if midi.ticks_per_beat <= 0:
     raise ValueError('time division is not in ticks per beat')
   grouped: dict[tuple[int, int, int], list[tuple[int, ...]]] = {}
