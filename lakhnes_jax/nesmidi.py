@@ -27,6 +27,7 @@ _PROGRAMS = (80, 81, 38, 121)
 _CHANNELS = (0, 1, 2, 9)
 _VELOCITY_CONTROL, _TIMBRE_CONTROL = 11, 12
 _TICKS_PER_BEAT, _TEMPO = 22050, 500000  # Microseconds a beat.
+_MAX_LENGTH = 2**31 - 1  # Samples.
 _MAX_DELTA = 2**28 - 1  # Ticks; what four bytes of seven bits hold.
 _DEFAULT_VELOCITY = 15  # Of notes that nothing told their volume.
 # What a message does; in one instant they count in this order.
@@ -81,26 +82,21 @@ def read(source: bytes | str | os.PathLike) -> np.ndarray:
     length = max(length, last)
     if name in TRACK_NAMES and name not in found:
       found[name] = messages
-    elif _has_notes(messages):
+    elif any(effect == _START for _, effect, _, _ in messages):
       raise ValueError(
           f'track {track.name!r} has notes, but is ' +
           ('there twice' if name in found else 'not one of ' +
            ', '.join(TRACK_NAMES)))
   if not found:
     raise ValueError('no track is named ' + ', '.join(TRACK_NAMES))
-  # In NES-MDB a voice without notes says nothing, not even its timbre.
-  rows = [_voice_events(found[name], voice, length)
-          for voice, name in enumerate(TRACK_NAMES)
-          if _has_notes(found.get(name, ()))]
-  if not rows:
-    return ev.from_times([], [], length)
+  if length > _MAX_LENGTH:
+    raise ValueError(f'the song ends at sample {length}; at most {_MAX_LENGTH} '
+                     '(13 hours) are possible')
+  rows = [_voice_events(found.get(name, []), voice, length)
+          for voice, name in enumerate(TRACK_NAMES)]
   times, events = (np.concatenate(parts) for parts in zip(*rows, strict=True))
   order = np.argsort(times, kind='stable')  # Voices stay in their order.
   return ev.from_times(times[order], events[order], length)
-
-
-def _has_notes(messages: Iterable[tuple[int, int, int, int]]) -> bool:
-  return any(effect == _START for _, effect, _, _ in messages)
 
 
 def _clock(midi: mido.MidiFile) -> Callable[[int], int]:
@@ -199,7 +195,9 @@ def _voice_events(messages: list[tuple[int, int, int, int]], voice: int,
         tell(time, kind, value)
   if sounding >= 0:
     tell(length, ev.NOTEOFF, 0)
-  times, kinds, values = times[1:], kinds[1:], values[1:]
+  # In NES-MDB a voice without notes says nothing, not even its timbre.
+  used = slice(1 if ev.NOTEON in kinds else len(times), None)
+  times, kinds, values = times[used], kinds[used], values[used]
   events = ev.EVENT[voice, kinds, values]
   for i in np.flatnonzero(events == 0)[:1]:
     try:
