@@ -24,7 +24,7 @@ _DROPPED = ~ev.N_CODES  # The event one past the last: to be left out.
 def trim(events: np.ndarray) -> np.ndarray:
   """Leaves out one wait at the start and one at the end, where there is one."""
   start = int(len(events) > 0 and events[0] >= 0)
-  end = len(events) - int(len(events) > start and events[-1] >= 0)
+  end = len(events) - int(len(events) > 0 and events[-1] >= 0)
   return events[start:end]
 
 

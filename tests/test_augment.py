@@ -134,6 +134,9 @@ def test_stretch_rounds_half_to_even_and_merges_what_falls_together():
                'TR_NOTEOFF')  # At 1, 3, 5 and 6; twice as fast 0, 2, 2 and 3.
   assert _text(augment.stretch(song, 2.)) == (
       'TR_NOTEON_40 WT_2 TR_NOTEOFF TR_NOTEON_41 WT_1 TR_NOTEOFF')
+  # 60 / .96 is 62.5 and would go down; the original's 60 * (1 / .96) goes up.
+  assert _text(augment.stretch(_song('WT_60 TR_NOTEOFF'), .96)) == (
+      'WT_63 TR_NOTEOFF')
   assert augment.stretch(_song('WT_5 WT_6'), .99).size == 0
   assert augment.stretch(_song(''), .99).size == 0
   for speed in (0, -1, float('nan')):

@@ -206,6 +206,9 @@ def test_augmentation_is_a_function_of_seed_epoch_and_song(songs):
   assert all(one[song] == other_lanes[song] for song in shared)
   assert one != tokens(1, 0, order, 0)
   assert one != tokens(1, 1, order, 1)
+  twins = data.Stream(Songs([songs.song(8)] * 9), events.TX1, 9, 20,
+                      augmentation=ALL)
+  assert len(np.unique(next(twins).inputs, axis=0)) > 6
 
 
 @pytest.mark.parametrize('drop_last', [True, False])
