@@ -1,0 +1,107 @@
+"""Scores: what each voice of the chip plays when, in exact time.
+
+A song's events tell the chip of changes; a score holds what is true between
+them. It is piecewise constant, so it stays small and loses no timing.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lakhnes_jax import events as ev
+
+NOTE, LEVEL, TONE = range(3)  # Columns of `Score.state`.
+
+
+class Score(NamedTuple):
+  """What the four voices play, segment by segment.
+
+  Attributes:
+    start: [E] int64, samples at 44.1 kHz; begins with 0 and ascends strictly.
+    state: [E, 4, 3] uint8: note (0 is silence; the triangle of a MIDI number
+      sounds as written; for noise 16 less the period index), velocity 0-15
+      (0 in silence, 1 for the triangle), timbre (pulse duty or noise mode).
+    onset: [E, 4] bool: a NOTEON begins here, of the same note or another.
+    length: samples; the last segment ends here.
+  """
+  start: np.ndarray
+  state: np.ndarray
+  onset: np.ndarray
+  length: int
+
+  @property
+  def seconds(self) -> float:
+    return self.length / ev.SAMPLE_RATE
+
+
+def _held(mask: np.ndarray, values: np.ndarray, initial: int) -> np.ndarray:
+  """[n]: at each place the last value at or before it where `mask` holds."""
+  last = np.maximum.accumulate(np.where(mask, np.arange(1, len(mask) + 1), 0))
+  return np.concatenate([[initial], values])[last]
+
+
+def from_events(events: np.ndarray) -> Score:
+  """Builds the score of a song.
+
+  Velocity and timbre hold until they are told anew. A voice that is never
+  told plays at velocity 15 and timbre 0, as songs without dynamics (TX1) did
+  in the original; the triangle, which has no volume, has velocity 1.
+
+  Args:
+    events: int32 song (see `events`).
+  """
+  events = np.asarray(events)
+  times, told = ev.times_of(events), events < 0
+  length = int(times[-1]) if len(times) else 0
+  told &= times < length  # What is told at the very end is never heard.
+  times, events = times[told], events[told]
+  voice, kind = ev.voice_of(events), ev.kind_of(events)
+  value = ev.value_of(events)
+  # The last row of each instant holds all that was told in it.
+  ends = np.flatnonzero(np.diff(times, append=-1) != 0)
+  first = 0 if len(ends) and times[0] == 0 else 1
+  start = np.concatenate([np.zeros(first, np.int64), times[ends]])
+  state = np.zeros((len(start), 4, 3), np.uint8)
+  onset = np.zeros((len(start), 4), bool)
+  instant = np.searchsorted(times[ends], times) + first
+  for v in range(4):
+    mine = voice == v
+    is_note = mine & (kind <= ev.NOTEON)
+    onset[instant[is_note], v] = kind[is_note] == ev.NOTEON
+    for column, mask, initial in (
+        (NOTE, is_note, 0), (LEVEL, mine & (kind == ev.VELOCITY), 15),
+        (TONE, mine & (kind == ev.TIMBRE), 0)):
+      state[first:, v, column] = _held(mask, value, initial)[ends]
+  state[:, ev.TR, LEVEL] = 1
+  state[..., LEVEL] *= state[..., NOTE] > 0
+  return compact(Score(start, state, onset, length))
+
+
+def compact(score: Score) -> Score:
+  """Joins segments between which nothing changes."""
+  changes = np.ones(len(score.start), bool)
+  changes[1:] = ((score.state[1:] != score.state[:-1]).any((1, 2)) |
+                 score.onset[1:].any(1))
+  return Score(score.start[changes], score.state[changes],
+               score.onset[changes], score.length)
+
+
+def pad(scores: list[Score], size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Stacks scores for the synthesizer.
+
+  Args:
+    scores: B scores of at most `size` - 1 segments.
+    size: E, segments in the result.
+
+  Returns:
+    start [B, E] int32, state [B, E, 4, 3] uint8. Silence follows each song.
+  """
+  start = np.full((len(scores), size), np.iinfo(np.int32).max, np.int32)
+  state = np.zeros((len(scores), size, 4, 3), np.uint8)
+  for row, score in enumerate(scores):
+    n = len(score.start)
+    start[row, :n] = score.start
+    state[row, :n] = score.state
+    start[row, n] = score.length
+    state[row, n, :, TONE] = score.state[-1, :, TONE]
+  return start, state

@@ -1,0 +1,39 @@
+import builtins
+
+import numpy as np
+import pytest
+
+from lakhnes_jax import events as ev
+from lakhnes_jax import plot
+from lakhnes_jax import score as scores
+
+TEXT = ('P1_NOTEON_60\nP1_VELOCITY_9\nWT_10\nP1_VELOCITY_4\nWT_5\n'
+        'NO_NOTEON_3\nWT_5\nP1_NOTEON_60\nNO_NOTEOFF\nWT_6')
+
+
+def test_notes_are_bars():
+  score = scores.from_events(ev.from_text(TEXT))
+  np.testing.assert_array_equal(
+      plot.notes(score, 0),
+      [[0, 10, 60, 9], [10, 20, 60, 4], [20, 26, 60, 4]])
+  np.testing.assert_array_equal(plot.notes(score, 3), [[15, 20, 3, 15]])
+  assert plot.notes(score, 2).shape == (0, 4)
+
+
+@pytest.mark.parametrize('text', [TEXT, 'WT_5', ''])
+def test_piano_roll_is_a_png(tmp_path, text):
+  plot.piano_roll(ev.from_text(text), tmp_path / 'a.png', title='A song')
+  assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+  real = builtins.__import__
+
+  def fake(name, *args, **kwargs):
+    if name.startswith('matplotlib'):
+      raise ImportError(name)
+    return real(name, *args, **kwargs)
+
+  monkeypatch.setattr(builtins, '__import__', fake)
+  with pytest.raises(ImportError, match=r"pip install 'lakhnes_jax\[plot\]'"):
+    plot.figure()

@@ -1,0 +1,62 @@
+import numpy as np
+
+from lakhnes_jax import events as ev
+from lakhnes_jax import score as scores
+
+
+def _song(text):
+  return ev.from_text(text.replace(' ', '\n'))
+
+
+def test_tx1_plays_at_full_velocity():
+  score = scores.from_events(_song(
+      'WT_10 P1_NOTEON_60 TR_NOTEON_40 WT_5 P1_NOTEOFF NO_NOTEON_3 WT_7'))
+  np.testing.assert_array_equal(score.start, [0, 10, 15])
+  assert score.length == 22
+  np.testing.assert_array_equal(score.state[:, :, 0], [
+      [0, 0, 0, 0], [60, 0, 40, 0], [0, 0, 40, 3]])
+  np.testing.assert_array_equal(score.state[:, :, 1], [
+      [0, 0, 0, 0], [15, 0, 1, 0], [0, 0, 1, 15]])
+  assert not score.state[:, :, 2].any()
+
+
+def test_dynamics_hold_and_a_repeated_note_is_an_onset():
+  score = scores.from_events(_song(
+      'P1_NOTEON_60 P1_VELOCITY_4 P1_TIMBRE_2 WT_1 P1_NOTEON_60 P1_VELOCITY_4 '
+      'WT_1 P1_NOTEON_60 P1_NOTEOFF WT_1 P1_TIMBRE_1 WT_1'))
+  np.testing.assert_array_equal(score.start, [0, 1, 2, 3])
+  np.testing.assert_array_equal(
+      score.state[:, 0], [[60, 4, 2], [60, 4, 2], [0, 0, 2], [0, 0, 1]])
+  np.testing.assert_array_equal(score.onset[:, 0], [True, True, False, False])
+
+
+def test_segments_without_change_are_joined():
+  score = scores.from_events(_song('WT_3 P1_NOTEOFF WT_4 P2_NOTEON_50 WT_2'))
+  np.testing.assert_array_equal(score.start, [0, 7])
+
+
+def test_what_is_told_at_the_end_is_not_heard():
+  score = scores.from_events(_song('P1_NOTEON_60 WT_5 P1_NOTEON_62'))
+  np.testing.assert_array_equal(score.start, [0])
+  assert scores.from_events(np.zeros(0, np.int32)).length == 0
+
+
+def test_every_sample_of_a_random_song_against_a_walk():
+  rng = np.random.default_rng(0)
+  codes = rng.integers(0, ev.N_CODES, 400)
+  times = np.sort(rng.integers(0, 300, 400))
+  song = ev.from_times(times, ~codes, 300)
+  score = scores.from_events(song)
+  now, walked = [[0, 15, 0], [0, 15, 0], [0, 1, 0], [0, 15, 0]], []
+  for event in song.tolist():
+    if event >= 0:
+      heard = [[n, v if n else 0, t] for n, v, t in now]
+      walked += [heard] * event
+    else:
+      voice, kind, value = (int(x[~event]) for x in (
+          ev.CODE_VOICE, ev.CODE_KIND, ev.CODE_VALUE))
+      now[voice][max(kind - 1, 0)] = value
+  walked = np.array(walked)
+  walked[:, 2, 1] = walked[:, 2, 0] > 0
+  at = np.searchsorted(score.start, np.arange(300), 'right') - 1
+  np.testing.assert_array_equal(score.state[at], walked)
