@@ -52,7 +52,7 @@ def read(data: bytes) -> list[Instrument]:
     now = _read_track(track, number, grouped, tempi)
     last_tick = max(last_tick, now)
   if last_tick > _MAX_TICK:
-    raise ValueError(f'{last_tick} ticks long, over {_MAX_TICK}')
+    raise ValueError(f'too long: {last_tick} ticks, over {_MAX_TICK}')
   to_samples = _clock(tempi, midi.ticks_per_beat)
   instruments = []
   for (_, channel, program), rows in grouped.items():
@@ -88,7 +88,7 @@ def _read_track(track, number, grouped, tempi) -> int:
       programs[message.channel] = message.program
     elif kind == 'set_tempo' and number == 0:
       if not message.tempo:
-        raise ValueError(f'tempo 0 at tick {now}')
+        raise ValueError(f'tempo of 0: at tick {now}')
       tempi.append((now, message.tempo))
   return now
 

@@ -1,0 +1,227 @@
+"""The first half of `data_prep.lakh`: MIDI files -> parts, in parallel.
+
+A *part* is what became of 64 files: `00007.json` says it for each, and
+`00007.npy` holds the events of the examples, one after the other. A part is
+finished when its .json is there, and is made again only if the files or the
+settings differ.
+"""
+
+import concurrent.futures.process
+import hashlib
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+import tarfile
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_prep import adapt, gmidi, progress
+from lakhnes_jax import files
+
+SUFFIXES = ('.mid', '.midi', '.kar')
+MAX_BYTES = 512 * 1024  # The original skipped larger files.
+_FILES_PER_PART = 64
+_FORMAT_VERSION = 1
+
+
+class Settings(NamedTuple):
+  """What the examples of a file depend on, besides the file."""
+  seed: int
+  examples_per_file: int
+
+
+class _Source(NamedTuple):
+  """A MIDI file: on disk (`path`), or in memory (`data`), or too large."""
+  name: str
+  size: int
+  modified: int
+  path: str | None = None
+  data: bytes | None = None
+
+
+class _Job(NamedTuple):
+  """One part to make."""
+  stem: str  # Path of the part, without ending.
+  key: str
+  sources: list[_Source]
+  settings: Settings
+
+
+def make(source: str, output: str, settings: Settings, workers: int = 0,
+         limit: int | None = None) -> list[str]:
+  """Makes the parts of a collection; those that are there already stay.
+
+  Args:
+    source: folder of MIDI files, or a .tar.gz of one.
+    output: the parts go to a folder in it.
+    settings: seed, and examples a file.
+    workers: processes; 0 means one per CPU core.
+    limit: read the first files only.
+
+  Returns:
+    paths of the parts, without ending.
+
+  Raises:
+    OSError, ValueError: there is no such folder or archive, or no MIDI in it.
+  """
+  folder = _folder(output)
+  workers = workers or os.cpu_count() or 1
+  sources, total = _sources(source, limit)
+  stems = []
+  with progress.Progress('adapting', 'files', total) as bar:
+    jobs = _jobs(sources, folder, settings, stems, bar)
+    for n_done in _run(jobs, workers):
+      bar.add(n_done)
+  if not stems:
+    raise ValueError(f'{source}: no {", ".join(SUFFIXES)} file there')
+  return stems
+
+
+def remove(output: str) -> None:
+  """Removes the parts."""
+  shutil.rmtree(_folder(output))
+
+
+def read_entries(stem: str) -> list[dict[str, Any]]:
+  """Returns what became of each file of a part (see `adapt_file`)."""
+  return json.loads(pathlib.Path(f'{stem}.json').read_text('utf-8'))['files']
+
+
+def read_events(stem: str) -> np.ndarray:
+  """Maps the events of a part's examples, which lie in order of its files."""
+  return np.load(f'{stem}.npy', mmap_mode='r')
+
+
+def _folder(output: str) -> pathlib.Path:
+  return pathlib.Path(output) / 'parts'
+
+
+def _sources(source: str, limit: int | None
+             ) -> tuple[Iterator[_Source], int | None]:
+  """Returns the MIDI files of a folder or archive, and how many, if known."""
+  path = pathlib.Path(source)
+  if path.is_dir():
+    found = sorted(p for p in path.rglob('*')
+                   if p.suffix.lower() in SUFFIXES and p.is_file())[:limit]
+    return (_on_disk(p, path) for p in found), len(found)
+  if not path.is_file():
+    raise FileNotFoundError(f'{source}: no such folder or archive; give the '
+                            'folder of the MIDI files or lmd_full.tar.gz')
+  return itertools.islice(_in_archive(path), limit), None
+
+
+def _on_disk(path: pathlib.Path, root: pathlib.Path) -> _Source:
+  status = path.stat()
+  return _Source(path.relative_to(root).as_posix(), status.st_size,
+                 status.st_mtime_ns, path=str(path))
+
+
+def _in_archive(path: pathlib.Path) -> Iterator[_Source]:
+  """Yields the MIDI files of an archive in the order they lie in it."""
+  try:
+    with tarfile.open(path, 'r|*') as archive:
+      for member in archive:
+        if member.isfile() and member.name.lower().endswith(SUFFIXES):
+          data = None
+          if member.size <= MAX_BYTES:
+            data = archive.extractfile(member).read()
+          yield _Source(member.name, member.size, int(member.mtime), data=data)
+  except (tarfile.TarError, EOFError, OSError) as error:
+    raise ValueError(f'{path}: not a .tar.gz, or damaged ({error}); download '
+                     'it again') from error
+
+
+def _jobs(sources, folder, settings, stems, bar) -> Iterator[_Job]:
+  """Yields the parts still to be made; lists all of them in `stems`."""
+  while batch := list(itertools.islice(sources, _FILES_PER_PART)):
+    stem = str(folder / f'{len(stems):05d}')
+    stems.append(stem)
+    identity = [_FORMAT_VERSION, settings, [source[:3] for source in batch]]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    if _is_made(stem, key):
+      bar.add(len(batch), skipped=True)
+    else:
+      yield _Job(stem, key, batch, settings)
+
+
+def _is_made(stem: str, key: str) -> bool:
+  try:
+    return json.loads(
+        pathlib.Path(f'{stem}.json').read_text('utf-8'))['key'] == key
+  except (OSError, ValueError):
+    return False
+
+
+def _run(jobs: Iterator[_Job], workers: int) -> Iterator[int]:
+  """Makes parts; yields the number of files of each as it is done.
+
+  Only a few parts are under way at a time, so that an archive is read no
+  faster than it can be adapted.
+  """
+  if workers == 1:
+    yield from map(_make_part, jobs)
+    return
+  # Spawned, not forked: nothing of this process (JAX threads) leaks in.
+  with concurrent.futures.ProcessPoolExecutor(
+      workers, multiprocessing.get_context('spawn')) as pool:
+    pending = {pool.submit(_make_part, job)
+               for job in itertools.islice(jobs, 2 * workers)}
+    while pending:
+      done, pending = concurrent.futures.wait(
+          pending, return_when=concurrent.futures.FIRST_COMPLETED)
+      for future in done:
+        try:
+          yield future.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+          raise OSError('a worker process died, perhaps for lack of memory; '
+                        'the same command with fewer --workers goes on from '
+                        'here') from error
+      pending |= {pool.submit(_make_part, job)
+                  for job in itertools.islice(jobs, len(done))}
+
+
+def _make_part(job: _Job) -> int:
+  """Adapts the files of one part and writes it; returns their number."""
+  entries, examples = [], []
+  for source in job.sources:
+    entry, made = adapt_file(source, job.settings)
+    entries.append(entry)
+    examples += made
+  events = np.concatenate([np.empty(0, np.int32), *examples])
+  buffer = io.BytesIO()
+  np.save(buffer, events)
+  files.write_atomic(f'{job.stem}.npy', buffer.getvalue())
+  part = {'key': job.key, 'files': entries}
+  files.write_atomic(f'{job.stem}.json', json.dumps(part).encode())
+  return len(job.sources)
+
+
+def adapt_file(source: _Source, settings: Settings
+               ) -> tuple[dict[str, Any], list[np.ndarray]]:
+  """Adapts one file.
+
+  Returns:
+    what became of it: `name`, and `error` or else `hash` of the notes,
+    `seconds` and the `lengths` of the examples in events; and the examples.
+  """
+  entry = {'name': source.name}
+  try:
+    if source.size > MAX_BYTES:
+      raise ValueError(f'over {MAX_BYTES // 1024} KiB')
+    data = source.data
+    if data is None:
+      data = pathlib.Path(source.path).read_bytes()
+    instruments = gmidi.read(data)
+    digest = adapt.content_hash(instruments)
+    rng = np.random.default_rng((settings.seed, int(digest, 16)))
+    examples = adapt.adapt(instruments, rng, settings.examples_per_file)
+  except (ValueError, OSError) as error:
+    return entry | {'error': str(error)}, []
+  return entry | {'hash': digest, 'seconds': adapt.seconds(instruments),
+                  'lengths': [len(example) for example in examples]}, examples
