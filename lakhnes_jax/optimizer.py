@@ -1,0 +1,70 @@
+"""Adam, clipping and the learning rate, as the original's PyTorch does them."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+SCHEDULES = ('cosine', 'constant')
+
+
+def make(clip: float) -> optax.GradientTransformation:
+  """Builds the transformation from gradients to directions of ascent.
+
+  The learning rate is applied by the training step, so that Adam's moments can
+  be kept where the schedule starts anew.
+
+  Args:
+    clip: largest global norm of the gradients; 0 for no limit.
+
+  Returns:
+    Clipping, then Adam with PyTorch's defaults (eps after bias correction).
+  """
+  adam = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
+  return optax.chain(_clip(clip), adam) if clip else optax.chain(
+      optax.identity(), adam)  # The same state with and without clipping.
+
+
+def _clip(clip: float) -> optax.GradientTransformation:
+  """Scales gradients by clip / (norm + 1e-6) where that is below 1."""
+  def update(grads, params=None):
+    del params
+    factor = jnp.minimum(1, clip / (optax.tree.norm(grads) + 1e-6))
+    return optax.tree.scale(factor, grads)
+  return optax.stateless(update)
+
+
+def schedule(kind: str, peak: float, max_steps: int,
+             warmup_steps: int) -> Callable:
+  """Builds the learning rate as a function of the steps done so far.
+
+  It grows linearly over `warmup_steps`, but for the very first step, which
+  takes the full rate. Then it follows the cosine that began with step 0 and
+  reaches 0 at `max_steps`; or, if constant, stays where the warm-up ended, one
+  of its steps below the peak. All this as in the original.
+
+  Args:
+    kind: one of `SCHEDULES`.
+    peak: the highest rate.
+    max_steps: length of the cosine.
+    warmup_steps: 0 for none.
+
+  Returns:
+    Function from int32 scalar to float32 scalar.
+
+  Raises:
+    ValueError: an unknown kind.
+  """
+  if kind not in SCHEDULES:
+    raise ValueError(f'schedule {kind!r} is none of {", ".join(SCHEDULES)}')
+
+  def rate(done):
+    warm = peak * jnp.minimum(done, warmup_steps - 1) / max(warmup_steps, 1)
+    cosine = peak / 2 * (1 + jnp.cos(np.pi * done / max_steps))
+    warming = (done > 0) & (done < warmup_steps)
+    if kind == 'constant':
+      warming, cosine = (done > 0) & (warmup_steps > 0), peak
+    return jnp.float32(jnp.where(warming, warm, cosine))
+
+  return rate
