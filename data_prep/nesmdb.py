@@ -1,0 +1,101 @@
+"""Prepares NES-MDB, or any folder of NES songs: song files -> shards.
+
+  python -m data_prep.nesmdb --input=nesmdb_midi --output=data/nesmdb
+
+The input holds folders train, valid and test, any of them, with song files at
+any depth (.mid in NES-MDB's layout, .tx1.txt, .tx2.txt). The output holds the
+shards of each (see lakhnes_jax.shards): the exact events, dynamics and all,
+songs sorted by name. Bad files are named and left out; the exit status is then
+1. The same files give the same bytes, whatever the number of workers.
+"""
+
+import argparse
+import pathlib
+import sys
+import time
+
+SPLITS = ('train', 'valid', 'test')
+
+
+def main(argv: list[str] | None = None) -> int:
+  parser = argparse.ArgumentParser(
+      prog='python -m data_prep.nesmdb', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--input', required=True, type=pathlib.Path,
+                      help='folder with folders train, valid and test')
+  parser.add_argument('--output', required=True, type=pathlib.Path,
+                      help='folder for the shards')
+  parser.add_argument('--workers', type=int, default=0, metavar='N',
+                      help='processes (default: one per CPU core)')
+  parser.add_argument('--shard_events', type=int, default=2**24, metavar='N',
+                      help='events a shard (default %(default)s, 64 MiB)')
+  args = parser.parse_args(argv)
+  if args.workers < 0 or args.shard_events < 1:
+    parser.error('--workers is not negative, --shard_events at least 1')
+  started = time.monotonic()
+  n_bad = 0
+  try:
+    for split, named in find_splits(args.input).items():
+      n_bad += prepare(split, named, args)
+  except (OSError, ValueError) as error:
+    print(f'data_prep.nesmdb: {error}', file=sys.stderr)
+    return 1
+  print(f'{args.output}: done in {time.monotonic() - started:.0f} s' +
+        (f', {n_bad} bad files left out' if n_bad else ''))
+  return 1 if n_bad else 0
+
+
+def find_splits(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
+  """Returns split -> song name -> path.
+
+  Raises:
+    OSError, ValueError: there is no such folder, or no song in one of them.
+  """
+  from lakhnes_jax import files
+  if not folder.is_dir():
+    raise FileNotFoundError(f'{folder}: no such folder')
+  found = {split: files.name_songs([folder / split])
+           for split in SPLITS if (folder / split).is_dir()}
+  if not found:
+    raise ValueError(f'{folder}: no folder {", ".join(SPLITS)} in it')
+  for split, named in found.items():
+    if not named:
+      raise ValueError(f'{folder / split}: no song files there; known endings '
+                       'are ' + ', '.join(files.FORMATS))
+  return found
+
+
+def prepare(split: str, named: dict[str, pathlib.Path],
+            args: argparse.Namespace) -> int:
+  """Writes the shards of one split; returns how many files were bad."""
+  from data_prep import pool, progress
+  from lakhnes_jax import events as ev
+  from lakhnes_jax import files, shards
+  bad, samples = [], 0
+
+  def songs(bar):
+    nonlocal samples
+    results = pool.attempt_all(files.read_song, named.values(), args.workers)
+    for name, (_, song, reason) in zip(named, results, strict=True):
+      bar.add(1)
+      if reason is not None:
+        bad.append(reason)
+        continue
+      samples += int(ev.times_of(song)[-1]) if len(song) else 0
+      yield name, song
+
+  try:
+    with progress.Progress(split, 'songs', len(named)) as bar:
+      corpus = shards.write_split(
+          args.output, split, songs(bar), max_events=args.shard_events,
+          metadata={'command': 'data_prep.nesmdb', 'input': str(args.input)})
+  finally:
+    for reason in bad:
+      print(f'bad file: {reason}', file=sys.stderr)
+  print(f'{split}: {len(corpus)} songs, {corpus.lengths.sum()} events, '
+        f'{samples / ev.SAMPLE_RATE / 3600:.2f} hours, {len(bad)} bad files')
+  return len(bad)
+
+
+if __name__ == '__main__':
+  sys.exit(main())

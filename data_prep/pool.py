@@ -1,0 +1,64 @@
+"""One function over many items, in worker processes, errors kept apart."""
+
+import collections
+import concurrent.futures
+import functools
+import itertools
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import process
+from typing import Any
+
+_AHEAD = 64  # Items under way for each worker.
+
+
+def attempt_all(function: Callable[[Any], Any], items: Iterable[Any],
+                workers: int = 0) -> Iterator[tuple[Any, Any, str | None]]:
+  """Yields (item, result, None) or (item, None, reason), in order of items.
+
+  Args:
+    function: picklable; what it raises becomes the reason.
+    items: picklable; read only a little ahead of what is yielded.
+    workers: processes; 0 means one per CPU core, 1 none but this one.
+
+  Raises:
+    OSError: a worker was killed.
+  """
+  workers = workers or os.cpu_count() or 1
+  attempt = functools.partial(_attempt, function)
+  if workers == 1:
+    yield from map(attempt, items)
+    return
+  items = iter(items)
+  # Spawned, not forked: nothing of this process (JAX threads) leaks in.
+  pool = concurrent.futures.ProcessPoolExecutor(
+      workers, multiprocessing.get_context('spawn'), _ignore_interrupts)
+  try:
+    pending = collections.deque(
+        pool.submit(attempt, item)
+        for item in itertools.islice(items, _AHEAD * workers))
+    while pending:
+      yield pending.popleft().result()
+      pending.extend(pool.submit(attempt, item)
+                     for item in itertools.islice(items, 1))
+  except process.BrokenProcessPool:
+    raise OSError('a worker process was killed, perhaps for lack of memory; '
+                  'try again with fewer --workers') from None
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+  """Leaves it to the main process to end the workers on Ctrl-C."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _attempt(function, item):
+  try:
+    return item, function(item), None
+  except (ValueError, OSError) as error:
+    return item, None, str(error)
+  except Exception as error:  # One file must not end the job of thousands.
+    return item, None, f'{item}: {type(error).__name__}: {error}'
