@@ -31,20 +31,21 @@ def test_unknown_schedule():
     optimizer.schedule('linear', 1., 2, 0)
 
 
-@pytest.mark.parametrize('clip, norm', [(0.25, 5), (7., 5), (0., 5)])
-def test_two_steps_of_adam_by_hand(clip, norm):
+@pytest.mark.parametrize('clip', [.25, 7., 0.])
+def test_two_steps_of_adam_by_hand(clip):
   adam = optimizer.make(clip)
   params = {'a': jnp.zeros(1), 'b': jnp.zeros(1)}
-  grads = {'a': jnp.array([3.]), 'b': jnp.array([-4.])}
-  factor = clip / (norm + 1e-6) if clip == .25 else 1
+  g = 3 * (.25 / (5 + 1e-6) if clip == .25 else 1)  # The norm is 5.
   state, mean, square = adam.init(params), 0, 0
-  for step, g in ((1, 3 * factor), (2, 3 * factor)):
-    updates, state = adam.update(grads, state, params)
+  for step in (1, 2):
+    updates, state = adam.update(
+        {'a': jnp.array([3.]), 'b': jnp.array([-4.])}, state, params)
     mean, square = .9 * mean + .1 * g, .999 * square + .001 * g * g
-    expected = (mean / (1 - .9**step)) / (
+    expected = mean / (1 - .9**step) / (
         (square / (1 - .999**step))**.5 + 1e-8)
-    np.testing.assert_allclose(updates['a'], expected, rtol=1e-5)
-    np.testing.assert_allclose(updates['b'], -expected, rtol=1e-5)
+    # The bias correction 1 - .999^n has 5 digits in float32.
+    np.testing.assert_allclose(updates['a'], expected, rtol=3e-5)
+    np.testing.assert_allclose(updates['b'], -expected, rtol=3e-5)
 
 
 def test_clipping_scales_by_the_norm_of_all():
