@@ -1,0 +1,49 @@
+"""Sampling probabilities against the original's, and by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lakhnes_jax import sampling
+
+LOGITS = jnp.log(jnp.array([[.5, .1, .15, .05, .2]]))
+
+
+@pytest.mark.parametrize('settings, expected', [
+    ({}, [0, .2, .3, .1, .4]),
+    ({'exclude_start': False}, [.5, .1, .15, .05, .2]),
+    ({'top_k': 2}, [0, 0, 3 / 7, 0, 4 / 7]),
+    ({'top_p': .7}, [0, 0, 3 / 7, 0, 4 / 7]),
+    ({'top_p': .71}, [0, 2 / 9, 3 / 9, 0, 4 / 9]),
+    ({'top_k': 2, 'top_p': .1}, [0, 0, 0, 0, 1]),
+    ({'temperature': .5}, [0, 4 / 30, 9 / 30, 1 / 30, 16 / 30]),
+    ({'temperature': 0}, [0, 0, 0, 0, 1]),
+    ({'top_k': 99}, [0, .2, .3, .1, .4]),
+])
+def test_by_hand(settings, expected):
+  np.testing.assert_allclose(
+      sampling.probabilities(LOGITS, **settings)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('settings', [
+    {'temperature': -1}, {'top_k': -1}, {'top_p': 0}, {'top_p': 1.1}])
+def test_out_of_range(settings):
+  with pytest.raises(ValueError, match='need temperature >= 0'):
+    sampling.probabilities(LOGITS, **settings)
+
+
+@pytest.mark.parametrize('case, settings', [
+    ('plain', {'exclude_start': False}),
+    ('t95k32', {'temperature': .95, 'top_k': 32}),
+    ('t2k5', {'temperature': 2., 'top_k': 5}),
+    ('noeos', {}),
+    ('argmax', {'temperature': 0}),
+])
+def test_equals_the_original(oracles, case, settings):
+  arrays = np.load(oracles / 'model/tinyA_sampler.npz')
+  # A temperature of 1 without any exclusion shows the original's logits, but
+  # for a constant a row, which no probability depends on.
+  logits = np.log(arrays['probs_plain'])
+  np.testing.assert_allclose(
+      sampling.probabilities(jnp.asarray(logits), **settings),
+      arrays[f'probs_{case}'], rtol=1e-5, atol=1e-7)
