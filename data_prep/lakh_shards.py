@@ -124,12 +124,13 @@ def _examples(songs, counts) -> Iterator[tuple[str, np.ndarray]]:
   """Yields names and events of all examples, and counts them."""
   for entry, stem, start in songs:
     counts['songs'] += 1
-    events = lakh_parts.read_events(stem)
-    for number, length in enumerate(entry['lengths']):
-      example = np.asarray(events[start:start + length])
-      start += length
+    # A copy, so that no map of the part stays open.
+    end = start + sum(entry['lengths'])
+    events = np.array(lakh_parts.read_events(stem)[start:end])
+    ends = np.cumsum(entry['lengths'])
+    for number, example in enumerate(np.split(events, ends[:-1])):
       counts['examples'] += 1
-      counts['events'] += length
+      counts['events'] += len(example)
       counts['hours'] += float(ev.times_of(example)[-1]) / (
           3600 * ev.SAMPLE_RATE)
       yield f'{entry["name"]}#{number}', example

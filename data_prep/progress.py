@@ -38,7 +38,9 @@ class Progress:
     line = f'{self._what}: {self._done}'
     if self._total is not None:
       line += f' of {self._total}'
-    line += f' {self._unit}, {rate:.1f} a second'
+    line += f' {self._unit}'
+    if rate:
+      line += f', {rate:.1f} a second'
     if self._total is not None and rate:
       left = (self._total - self._done) / rate
       line += f', {left / 60:.0f} min left' if left > 90 else (
