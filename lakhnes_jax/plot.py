@@ -3,6 +3,7 @@
 
 import io
 import os
+import pathlib
 
 import numpy as np
 
@@ -106,3 +107,37 @@ def draw_roll(score: scores.Score, roll, hits):
   more, names = hits.get_legend_handles_labels()
   roll.legend(handles + more, labels + names, loc='upper right', ncols=4,
               fontsize='small')
+
+
+def learning_curves(runs: list[str | os.PathLike], path: str | os.PathLike):
+  """Draws train and valid loss of some runs over the steps.
+
+  Args:
+    runs: run directories with `metrics.jsonl`; those without are left out.
+    path: PNG file to write.
+  """
+  from lakhnes_jax import metrics
+  fig = figure(figsize=(9, 8))
+  loss, rate, speed = fig.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
+  for number, run in enumerate(runs):
+    lines = metrics.read(run)
+    colour, name = f'C{number}', pathlib.Path(run).name
+
+    def draw(axes, kind, value, lines=lines, colour=colour, **style):
+      points = [(x['step'], x[value]) for x in lines if x['kind'] == kind]
+      if points:
+        axes.plot(*zip(*points, strict=True), color=colour, **style)
+
+    draw(loss, 'train', 'loss', alpha=0.4, label=f'{name}, train')
+    draw(loss, 'valid', 'loss', marker='o', markersize=3,
+         label=f'{name}, valid')
+    draw(rate, 'train', 'learning_rate')
+    draw(speed, 'train', 'tokens_per_second')
+  loss.set(ylabel='loss (nats an event)')
+  if loss.lines:
+    loss.legend()
+  rate.set(ylabel='learning rate')
+  speed.set(ylabel='tokens/s', xlabel='step', ylim=(0, None))
+  for axes in (loss, rate, speed):
+    axes.grid(alpha=0.3)
+  save(fig, path)

@@ -1,13 +1,14 @@
 """New songs from a model, and the files that are made of each."""
 
 import functools
+import os
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import events, files, model, nesmidi, sampling
+from lakhnes_jax import events, files, metrics, model, plot, render, sampling
 
 
 @functools.partial(jax.jit, static_argnames=(
@@ -17,7 +18,8 @@ def _generate(params, keys_B, *, config, length: int, mem_len: int,
   """[B, length] int32 ids, each song a function of its key."""
   def body(carry, step):
     tokens_B, memory = carry
-    logits_BxLxV, memory = model.apply(params, config, tokens_B[:, None], memory)
+    logits_BxLxV, memory = model.apply(
+        params, config, tokens_B[:, None], memory)
     probs_BxV = sampling.probabilities(
         logits_BxLxV[:, 0], temperature=temperature, top_k=top_k)
     keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(keys_B)
@@ -48,9 +50,36 @@ def songs(config, params, vocabulary: events.Vocabulary, n: int, *,
 
   Returns:
     n songs, int32 event arrays.
+
+  Raises:
+    ValueError: n or length is below 1, or the model has another vocabulary.
   """
+  if n < 1 or length < 1:
+    raise ValueError(f'{n} songs of {length} events: need at least 1')
+  if config.n_token != vocabulary.size:
+    raise ValueError(f'the model has {config.n_token} tokens, vocabulary '
+                     f'{vocabulary.name} has {vocabulary.size}')
   keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(
       jnp.arange(n))
   ids = _generate(params, keys, config=config, length=length, mem_len=mem_len,
                   temperature=temperature, top_k=top_k)
   return [vocabulary.decode(row) for row in np.asarray(ids)]
+
+
+def write(new_songs: list[np.ndarray], out_dir: str | os.PathLike,
+          vocabulary: events.Vocabulary) -> None:
+  """Writes text, MIDI, WAV and a piano roll of each song.
+
+  Without matplotlib there are no piano rolls, and a line says so.
+  """
+  out_dir = pathlib.Path(out_dir)
+  for number, song in enumerate(new_songs):
+    path = out_dir / f'{number:03}'
+    files.write_song(f'{path}.{vocabulary.name}.txt', song)
+    files.write_song(f'{path}.mid', song)
+    audio, = render.render_events([song])
+    render.write_audio(f'{path}.wav', audio)
+    try:
+      plot.piano_roll(song, f'{path}.png')
+    except ImportError as error:
+      metrics.report(f'no piano roll: {error}')
