@@ -150,10 +150,10 @@ class NGrams:
     """Interpolated Kneser-Ney with one discount an order.
 
     The longest n-grams have their raw counts; shorter ones the number of
-    different tokens seen before them, or their raw count where they begin a
+    different tokens seen before them, which is none for those that begin a
     song. From each count D = n1 / (n1 + 2 n2) is taken (n1, n2: n-grams of
-    count 1 and 2) and goes to the order below; below order 1 all tokens are
-    alike (Chen & Goodman 1998, section 2.7).
+    count 1 and 2; 1/2 where n1 is 0) and goes to the order below; below order
+    1 all tokens are alike (Chen & Goodman 1998, section 2.7).
 
     Returns:
       [targets] float64 in (0, 1).
@@ -162,7 +162,7 @@ class NGrams:
     for n, keys, has_key in self._keys(tokens, self.order):
       counts = self._continuations(n)
       singles, doubles = (int(np.sum(counts.counts == k)) for k in (1, 2))
-      discount = singles / max(singles + 2 * doubles, 1)
+      discount = singles / (singles + 2 * doubles) if singles else .5
       known, context = _find(counts.contexts, keys >> self._bits)
       known &= has_key
       keys, context = keys[known], context[known]
@@ -176,14 +176,8 @@ class NGrams:
     """Counts of order n as Kneser-Ney wants them."""
     if n == self.order:
       return self._raw[n - 1]
-    longer, same = self._raw[n], self._raw[n - 1]
     mask = (np.uint64(1) << (self._bits * np.uint64(n))) - np.uint64(1)
-    keys, counts = np.unique(longer.keys & mask, return_counts=True)
-    if n > 1:  # N-grams whose first token is <S>, the smallest of keys.
-      first = int(np.searchsorted(
-          same.keys, np.uint64(1) << (self._bits * np.uint64(n - 1))))
-      keys = np.concatenate([same.keys[:first], keys])
-      counts = np.concatenate([same.counts[:first], counts])
+    keys, counts = np.unique(self._raw[n].keys & mask, return_counts=True)
     return _Counts.make(keys, counts, self._bits)
 
 

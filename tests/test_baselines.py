@@ -1,0 +1,186 @@
+"""N-grams against a plain counter; the LSTM against a scalar recurrence."""
+
+import collections
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_data import Songs
+
+from experiments.baselines import ngram
+from lakhnes_jax import events, shards
+
+ROOT = pathlib.Path(__file__).parents[1]
+SIZE = 7  # Of the vocabulary of the small corpora.
+
+
+def _tokens(songs: list[list[int]]) -> ngram.Tokens:
+  return ngram.Tokens(
+      np.concatenate([np.array(song, np.int16) for song in songs]),
+      np.concatenate([np.arange(len(song)) for song in songs]))
+
+
+def _songs(n: int, seed: int) -> list[list[int]]:
+  """Songs of a Markov chain, <S> (0) at both ends; token 6 is never used."""
+  rng = np.random.default_rng(seed)
+  table = np.random.default_rng(9).dirichlet(np.full(5, .4), 7)
+  songs = []
+  for _ in range(n):
+    song = [0]
+    for _ in range(rng.integers(0, 30)):
+      song.append(1 + int(rng.choice(5, p=table[song[-1]])))
+    songs.append([*song, 0])
+  return songs
+
+
+class Counter:
+  """The same two models, a dictionary look-up a token."""
+
+  def __init__(self, songs, order=5):
+    self.order = order
+    self.count = collections.Counter(
+        tuple(song[end - n:end]) for song in songs
+        for n in range(1, order + 1) for end in range(max(n, 2), len(song) + 1))
+    followers = collections.defaultdict(dict)
+    for gram, count in self.count.items():
+      followers[gram[:-1]][gram[-1]] = count
+    self.followers = followers
+    before = collections.defaultdict(set)
+    for gram in self.count:
+      before[gram[1:]].add(gram[0])
+    self.adjusted = {
+        n: {g: len(b) for g, b in before.items() if len(g) == n}
+        for n in range(1, order)}
+    self.adjusted[order] = {
+        g: c for g, c in self.count.items() if len(g) == order}
+    self.discount = {}
+    for n, counts in self.adjusted.items():
+      n1, n2 = (list(counts.values()).count(k) for k in (1, 2))
+      self.discount[n] = n1 / (n1 + 2 * n2) if n1 else .5
+
+  def backoff(self, context, token, order=None):
+    order = order or self.order
+    for n in range(min(order - 1, len(context)), -1, -1):
+      after = self.followers.get(tuple(context[len(context) - n:]), {})
+      if token in after:
+        return after[token] / sum(after.values())
+    return 1 / SIZE
+
+  def kneser_ney(self, context, token, n=None):
+    n = min(self.order, len(context) + 1) if n is None else n
+    if n == 0:
+      return 1 / SIZE
+    history = tuple(context[len(context) - n + 1:])
+    after = {g[-1]: c for g, c in self.adjusted[n].items()
+             if g[:-1] == history}
+    below = self.kneser_ney(context, token, n - 1)
+    if not after:
+      return below
+    d = self.discount[n]
+    return (max(after.get(token, 0) - d, 0) + d * len(after) * below) / sum(
+        after.values())
+
+
+@pytest.mark.parametrize('seed', [1, 2])
+def test_ngrams_equal_a_plain_counter(seed):
+  train, held_out = _songs(60, seed), [*_songs(12, 50 + seed), [0, 6, 1, 0]]
+  ours, plain = ngram.NGrams(_tokens(train), SIZE), Counter(train)
+  assert ours.n_ngrams == len(plain.count)
+  tokens = _tokens(held_out)
+  targets = [(song[max(0, i - 4):i], song[i])
+             for song in held_out for i in range(1, len(song))]
+  for order in (1, 3, 5):
+    np.testing.assert_allclose(
+        ours.backoff(tokens, order),
+        [plain.backoff(context, token, order) for context, token in targets],
+        rtol=1e-12)
+  np.testing.assert_allclose(
+      ours.kneser_ney(tokens),
+      [plain.kneser_ney(context, token) for context, token in targets],
+      rtol=1e-12)
+
+
+def test_kneser_ney_adds_up_to_one_and_backoff_does_not():
+  ours = ngram.NGrams(_tokens(_songs(60, 1)), SIZE)
+  excess = []
+  for song in _songs(10, 77):
+    for end in range(1, len(song)):
+      asked = _tokens([[*song[:end], token] for token in range(SIZE)])
+      last = np.flatnonzero(np.diff(asked.positions[asked.positions > 0],
+                                    append=0) <= 0)
+      assert len(last) == SIZE
+      assert math.isclose(ours.kneser_ney(asked)[last].sum(), 1, rel_tol=1e-9)
+      excess.append(ours.backoff(asked)[last].sum() - 1)
+  assert max(excess) > .1
+
+
+def test_songs_are_trimmed_projected_and_short_ones_left_out():
+  texts = ['WT_5 P1_NOTEON_60 P1_VELOCITY_7 WT_3 P1_NOTEOFF WT_4', 'WT_5', '']
+  songs = [events.from_text(text.replace(' ', '\n')) for text in texts]
+  names = events.TX1.tokens
+  read = ngram.read(Songs(songs, dynamics=True), events.TX1)
+  assert [names[i] for i in read.ids] == [
+      '<S>', 'P1_NOTEON_60', 'WT_3', 'P1_NOTEOFF', '<S>', *4 * ['<S>']]
+  assert read.positions.tolist() == [0, 1, 2, 3, 4, 0, 1, 0, 1]
+  assert len(ngram.read(Songs(songs), events.TX1, 5).ids) == 5
+  with pytest.raises(ValueError, match='no song has 6 tokens'):
+    ngram.read(Songs(songs), events.TX1, 6)
+
+
+def test_what_cannot_be_counted_is_refused():
+  with pytest.raises(ValueError, match='64'):
+    ngram.NGrams(_tokens([[0, 1, 2, 0]]), 686, order=7)
+  with pytest.raises(ValueError, match='no 5 tokens in a row'):
+    ngram.NGrams(_tokens([[0, 1, 2, 0]]), SIZE)
+
+
+def _command(module: str, *arguments) -> subprocess.CompletedProcess:
+  return subprocess.run(
+      [sys.executable, '-m', module, *map(str, arguments)], cwd=ROOT,
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''},
+      capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory) -> pathlib.Path:
+  """Shards of the small corpora, as NOTEONs of TR; <S> comes by itself."""
+  folder = tmp_path_factory.mktemp('shards')
+  for split, seed in (('train', 1), ('valid', 2), ('test', 3)):
+    shards.write_split(folder, split, [
+        (str(i), np.array([events.event(events.TR, events.NOTEON, 40 + token)
+                           for token in song[1:-1]], np.int32))
+        for i, song in enumerate(_songs(40, seed))])
+  return folder
+
+
+def test_command_prints_each_baseline(data_dir):
+  done = _command('experiments.baselines.ngram', f'--data_dir={data_dir}')
+  assert done.returncode == 0, done.stderr
+  *table, last = done.stdout.splitlines()
+  assert [line.split()[0] for line in table] == [
+      'random', 'unigram', '5-gram', '5-gram']
+  assert [('not normalised' in line) for line in table] == [
+      False, False, True, False]
+  result = json.loads(last)
+  # Of the chain's songs by hand: counts of tokens in train, targets in valid.
+  count = collections.Counter(t for song in _songs(40, 1) for t in song[1:])
+  targets = [t for song in _songs(40, 2) if len(song) >= 10 for t in song[1:]]
+  unigram = math.exp(-np.mean(
+      [math.log(count[t] / count.total()) for t in targets]))
+  assert result['tokens'] == len(targets)
+  assert math.isclose(result['ppl']['unigram'], unigram, rel_tol=1e-12)
+  assert result['ppl']['random'] == 631
+
+
+def test_command_says_what_is_missing():
+  for arguments, word in ((['--data_dir=/nowhere'], 'data_prep.nesmdb'),
+                          ([], '--data_dir')):
+    done = _command('experiments.baselines.ngram', *arguments)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert word in done.stderr
