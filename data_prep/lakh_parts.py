@@ -6,13 +6,10 @@ finished when its .json is there, and is made again only if the files or the
 settings differ.
 """
 
-import concurrent.futures.process
 import hashlib
 import io
 import itertools
 import json
-import multiprocessing
-import os
 import pathlib
 import shutil
 import tarfile
@@ -21,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep import adapt, gmidi, progress
+from data_prep import adapt, gmidi, pool, progress
 from lakhnes_jax import files
 
 SUFFIXES = ('.mid', '.midi', '.kar')
@@ -71,13 +68,15 @@ def make(source: str, output: str, settings: Settings, workers: int = 0,
     OSError, ValueError: there is no such folder or archive, or no MIDI in it.
   """
   folder = _folder(output)
-  workers = workers or os.cpu_count() or 1
   sources, total = _sources(source, limit)
   stems = []
   with progress.Progress('adapting', 'files', total) as bar:
     jobs = _jobs(sources, folder, settings, stems, bar)
-    for n_done in _run(jobs, workers):
-      bar.add(n_done)
+    # Only a few at a time: an archive is read no faster than it is adapted.
+    for job, _, reason in pool.attempt_all(_make_part, jobs, workers, ahead=3):
+      if reason is not None:
+        raise OSError(f'{job.stem}: {reason}')
+      bar.add(len(job.sources))
   if not stems:
     raise ValueError(f'{source}: no {", ".join(SUFFIXES)} file there')
   return stems
@@ -158,36 +157,8 @@ def _is_made(stem: str, key: str) -> bool:
     return False
 
 
-def _run(jobs: Iterator[_Job], workers: int) -> Iterator[int]:
-  """Makes parts; yields the number of files of each as it is done.
-
-  Only a few parts are under way at a time, so that an archive is read no
-  faster than it can be adapted.
-  """
-  if workers == 1:
-    yield from map(_make_part, jobs)
-    return
-  # Spawned, not forked: nothing of this process (JAX threads) leaks in.
-  with concurrent.futures.ProcessPoolExecutor(
-      workers, multiprocessing.get_context('spawn')) as pool:
-    pending = {pool.submit(_make_part, job)
-               for job in itertools.islice(jobs, 2 * workers)}
-    while pending:
-      done, pending = concurrent.futures.wait(
-          pending, return_when=concurrent.futures.FIRST_COMPLETED)
-      for future in done:
-        try:
-          yield future.result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-          raise OSError('a worker process died, perhaps for lack of memory; '
-                        'the same command with fewer --workers goes on from '
-                        'here') from error
-      pending |= {pool.submit(_make_part, job)
-                  for job in itertools.islice(jobs, len(done))}
-
-
-def _make_part(job: _Job) -> int:
-  """Adapts the files of one part and writes it; returns their number."""
+def _make_part(job: _Job) -> None:
+  """Adapts the files of one part and writes it."""
   entries, examples = [], []
   for source in job.sources:
     entry, made = adapt_file(source, job.settings)
@@ -199,7 +170,6 @@ def _make_part(job: _Job) -> int:
   files.write_atomic(f'{job.stem}.npy', buffer.getvalue())
   part = {'key': job.key, 'files': entries}
   files.write_atomic(f'{job.stem}.json', json.dumps(part).encode())
-  return len(job.sources)
 
 
 def adapt_file(source: _Source, settings: Settings

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import process
 from typing import Any
 
-_AHEAD = 64  # Items under way for each worker.
-
 
 def attempt_all(function: Callable[[Any], Any], items: Iterable[Any],
-                workers: int = 0) -> Iterator[tuple[Any, Any, str | None]]:
+                workers: int = 0, ahead: int = 64
+                ) -> Iterator[tuple[Any, Any, str | None]]:
   """Yields (item, result, None) or (item, None, reason), in order of items.
 
   Args:
     function: picklable; what it raises becomes the reason.
     items: picklable; read only a little ahead of what is yielded.
     workers: processes; 0 means one per CPU core, 1 none but this one.
+    ahead: items under way for each worker.
 
   Raises:
     OSError: a worker was killed.
@@ -38,7 +38,7 @@ def attempt_all(function: Callable[[Any], Any], items: Iterable[Any],
   try:
     pending = collections.deque(
         pool.submit(attempt, item)
-        for item in itertools.islice(items, _AHEAD * workers))
+        for item in itertools.islice(items, ahead * workers))
     while pending:
       yield pending.popleft().result()
       pending.extend(pool.submit(attempt, item)
