@@ -67,6 +67,7 @@ def write_split(folder: str | os.PathLike, split: str,
 
   try:
     for name, song in songs:
+      song = np.asarray(song, np.int32)
       dynamics &= _has_dynamics(name, song)
       if pending and held + len(song) > max_events:
         close_shard()
@@ -74,7 +75,7 @@ def write_split(folder: str | os.PathLike, split: str,
       held += len(song)
       names.append(name)
       lengths.append(len(song))
-      pending.append(np.asarray(song, np.int32))
+      pending.append(song)
     if not names:
       raise ValueError(f'{folder}: no songs for split {split}')
     close_shard()
@@ -101,7 +102,6 @@ def write_split(folder: str | os.PathLike, split: str,
 
 def _has_dynamics(name: str, song: np.ndarray) -> bool:
   """Whether a song says how loud its notes are; checks its events."""
-  song = np.asarray(song)
   if song.ndim != 1 or (song.size and song.min() < -ev.N_CODES):
     raise ValueError(f'song {name}: not a 1-D array of events')
   kinds, voices = ev.kind_of(song), ev.voice_of(song)
