@@ -12,7 +12,7 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 FLAGS_DIR = pathlib.Path(__file__).parent / 'flags'
 
@@ -263,6 +263,8 @@ def _sample() -> pathlib.Path:
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'{argv[1]!r} is no flag; flags begin with --')
+  if flags.FLAGS['verbosity'].using_default_value:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every detail.
   try:
     {'train': _train, 'eval': _evaluate, 'sample': _sample}[_MODE.value]()
   except (ValueError, OSError, FloatingPointError) as error:
