@@ -8,12 +8,14 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_data import Songs
 
-from experiments.baselines import ngram
-from lakhnes_jax import events, shards
+from experiments.baselines import lstm, ngram
+from lakhnes_jax import data, evaluate, events, loop, metrics, shards
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 7  # Of the vocabulary of the small corpora.
@@ -184,3 +186,116 @@ def test_command_says_what_is_missing():
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert word in done.stderr
+
+
+CONFIG = lstm.ModelConfig(n_token=9, n_layer=2, d_model=6, dropout=0.)
+
+
+@pytest.fixture(scope='module')
+def params():
+  """Larger than at the start of training, so that every term shows."""
+  drawn = lstm.init_params(CONFIG, jax.random.key(0))
+  rng = np.random.default_rng(4)
+  return jax.tree.map(
+      lambda x: jnp.float32(rng.normal(0, .7, x.shape)), drawn)
+
+
+_apply = jax.jit(lstm.apply, static_argnums=1)
+
+
+def _ids(lanes, length, seed=0):
+  return np.random.default_rng(seed).integers(
+      0, CONFIG.n_token, (lanes, length)).astype(np.int32)
+
+
+def _recurrence(params, ids):
+  """Logits of one lane, in float64, a unit and a token at a time."""
+  params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+  sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
+  width, logits = CONFIG.d_model, []
+  state = {i: ([0.] * width, [0.] * width) for i in range(CONFIG.n_layer)}
+  for token in ids:
+    x = params['embedding'][token] * math.sqrt(width)
+    for i in range(CONFIG.n_layer):
+      layer = params[f'layer_{i}']
+      hidden, cell = state[i]
+      gates = x @ layer['input'] + hidden @ layer['recurrent'] + layer['bias']
+      hidden, cell = [], list(cell)
+      for unit in range(width):
+        enter, forget, candidate, leave = gates[unit::width]
+        cell[unit] = (sigmoid(forget) * cell[unit] +
+                      sigmoid(enter) * math.tanh(candidate))
+        hidden.append(sigmoid(leave) * math.tanh(cell[unit]))
+      x, state[i] = np.array(hidden), (hidden, cell)
+    logits.append(params['embedding'] @ x + params['output_bias'])
+  return np.array(logits)
+
+
+def test_lstm_equals_a_scalar_recurrence_across_segments(params):
+  ids = _ids(3, 12)
+  memory = lstm.empty_memory(CONFIG, 3, 99)
+  logits = []
+  for segment in np.split(ids, [4, 8], 1):
+    part, memory = _apply(params, CONFIG, segment, memory)
+    logits.append(part)
+  logits = np.concatenate(logits, 1)
+  for lane in range(3):
+    np.testing.assert_allclose(
+        logits[lane], _recurrence(params, ids[lane]), atol=1e-5)
+  fresh, _ = _apply(params, CONFIG, ids[:, :4],
+                    memory._replace(length=jnp.int32(0)))
+  np.testing.assert_allclose(fresh, logits[:, :4], atol=1e-6)
+
+
+def test_lstm_is_causal_and_learns_nothing_through_its_memory(params):
+  def logit(hidden, embedding):
+    # Each token has an embedding of its own, and none is that of the logit.
+    out, _ = lstm.apply(
+        {**params, 'embedding': embedding}, CONFIG, np.arange(6)[None],
+        lstm.Memory(hidden, jnp.ones((2, 1, 6)), jnp.int32(4)))
+    return out[0, 3, 8]
+
+  to_hidden, to_rows = jax.jit(jax.grad(logit, (0, 1)))(
+      jnp.ones((2, 1, 6)), params['embedding'])
+  assert not to_hidden.any()
+  assert not to_rows[4:8].any() and to_rows[:4].all()
+
+
+def test_lstm_has_the_papers_size_and_sane_first_weights():
+  config = lstm.ModelConfig(631)
+  shapes = jax.eval_shape(lambda: lstm.init_params(config, jax.random.key(0)))
+  assert 39e6 < lstm.n_params(shapes) < 41e6
+  drawn = lstm.init_params(CONFIG, jax.random.key(0))
+  np.testing.assert_array_equal(drawn['layer_1']['bias'],
+                                np.repeat([0, 1, 0, 0], CONFIG.d_model))
+  assert np.abs(drawn['layer_0']['recurrent']).max() <= 6**-.5
+  low = lstm.ModelConfig(**{**CONFIG.to_dict(), 'dtype': 'bfloat16'})
+  ids, memory = _ids(2, 5), lstm.empty_memory(CONFIG, 2)
+  np.testing.assert_allclose(_apply(drawn, low, ids, memory)[0],
+                             _apply(drawn, CONFIG, ids, memory)[0], atol=.05)
+
+
+def test_lstm_config_round_trip_and_errors():
+  assert lstm.ModelConfig.from_dict(CONFIG.to_dict()) == CONFIG
+  for wrong in ({'n_layer': 0}, {'dropout': 1.}, {'dtype': 'int8'},
+                {'heads': 3}):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+      lstm.ModelConfig.from_dict({**CONFIG.to_dict(), **wrong})
+
+
+def test_the_loop_trains_an_lstm_below_the_unigram(data_dir, tmp_path):
+  train, valid = (shards.Corpus(data_dir, split)
+                  for split in ('train', 'valid'))
+  config = lstm.ModelConfig(events.TX1.size, 1, 32)
+  settings = loop.Settings(
+      batch_size=8, tgt_len=8, mem_len=4, max_steps=150, learning_rate=.02,
+      evaluation=evaluate.Setting(8, 4, 4), eval_every=150, log_every=50,
+      save_every=100)
+  loop.run(tmp_path, lstm, config, events.TX1, train, valid, settings,
+           augmentation=data.TRIM)
+  unigram, bigrams = (ngram.perplexity(ngram.NGrams(
+      ngram.read(train, events.TX1), events.TX1.size, 2).backoff(
+          ngram.read(valid, events.TX1, 10), order)) for order in (1, 2))
+  last = metrics.read(tmp_path)[-1]
+  assert last['kind'] == 'valid'
+  assert .9 * bigrams < last['ppl'] < (unigram + bigrams) / 2
