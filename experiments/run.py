@@ -263,7 +263,7 @@ def _sample() -> pathlib.Path:
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'{argv[1]!r} is no flag; flags begin with --')
-  if flags.FLAGS['verbosity'].using_default_value:
+  if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells every detail.
   try:
     {'train': _train, 'eval': _evaluate, 'sample': _sample}[_MODE.value]()

@@ -116,15 +116,15 @@ def test_kill_and_resume_equals_one_run(whole_run, data_dir, tmp_path):
 
 def test_sigterm_saves_and_another_run_goes_on(whole_run, data_dir, tmp_path):
   first, second = tmp_path / 'first', tmp_path / 'second'
-  process = subprocess.Popen(
+  with subprocess.Popen(
       _command(data_dir, first, save_every=0), cwd=ROOT, env=_environment(),
-      stderr=subprocess.PIPE, text=True)
-  for line in process.stderr:
-    if line.startswith('step 5/'):
-      process.send_signal(signal.SIGTERM)
-      break
-  rest = process.stderr.read()
-  assert process.wait() == 0, rest
+      stderr=subprocess.PIPE, text=True) as process:
+    for line in process.stderr:
+      if line.startswith('step 5/'):
+        process.send_signal(signal.SIGTERM)
+        break
+    rest = process.stderr.read()
+  assert process.returncode == 0, rest
   assert 'SIGTERM' in rest
   resumed = _run(data_dir, second, resume_from=first)
   assert resumed.returncode == 0, resumed.stderr
