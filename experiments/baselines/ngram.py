@@ -13,25 +13,19 @@ what it puts on the rest add up to more than one, so it is *not a normalised
 distribution* and its perplexity flatters it. Interpolated Kneser-Ney is one.
 """
 
+import argparse
 import json
 import sys
 import time
 from typing import NamedTuple
 
 import numpy as np
-from absl import app, flags
 
 from lakhnes_jax import augment
 from lakhnes_jax import events as ev
 
 ORDER = 5
 MIN_TOKENS = 10  # Shorter songs are not evaluated on, as in the paper.
-
-_DATA_DIR = flags.DEFINE_string(
-    'data_dir', None, 'Folder of shards with a train split.')
-_SPLIT = flags.DEFINE_string('split', 'valid', 'What to evaluate on.')
-_FORMAT = flags.DEFINE_enum('format', 'tx1', list(ev.VOCABULARIES),
-                            'tx1: notes; tx2: with dynamics.')
 
 
 class Tokens(NamedTuple):
@@ -231,28 +225,31 @@ def evaluate(train, corpora, vocabulary: ev.Vocabulary) -> list[list[Result]]:
   return results
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'{argv[1]!r} is no flag; flags begin with --')
+def main() -> None:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--data_dir', required=True,
+                      help='folder of shards with a train split')
+  parser.add_argument('--split', default='valid', help='what to evaluate on')
+  parser.add_argument('--format', default='tx1', choices=list(ev.VOCABULARIES),
+                      help='tx1: notes; tx2: with dynamics')
+  arguments = parser.parse_args()
   from lakhnes_jax import shards
   started = time.monotonic()
   try:
-    if not _DATA_DIR.value:
-      raise ValueError('--data_dir is needed: a folder of shards; '
-                       'python -m data_prep.nesmdb makes one')
-    train, corpus = (shards.Corpus(_DATA_DIR.value, split)
-                     for split in ('train', _SPLIT.value))
-    results, = evaluate(train, [corpus], ev.VOCABULARIES[_FORMAT.value])
+    train, corpus = (shards.Corpus(arguments.data_dir, split)
+                     for split in ('train', arguments.split))
+    results, = evaluate(train, [corpus], ev.VOCABULARIES[arguments.format])
   except (ValueError, OSError) as error:
     sys.exit(f'experiments.baselines.ngram: {error}')
   for result in results:
     note = '' if result.normalised else '  (not normalised)'
     print(f'{result.model:20}{result.params:>12,}  ppl {result.ppl:8.2f}{note}')
   print(json.dumps({
-      'split': _SPLIT.value, 'tokens': results[0].tokens,
+      'split': arguments.split, 'tokens': results[0].tokens,
       'ppl': {result.model: result.ppl for result in results},
       'seconds': round(time.monotonic() - started, 1)}))
 
 
 if __name__ == '__main__':
-  app.run(main)
+  main()
