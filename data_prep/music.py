@@ -347,11 +347,10 @@ def _play(parts, start, style, key, section, melody) -> int:
       velocity = 100 + 6 * (onset == 0) + 2 * (number % 4)
       parts['lead'].append(
           Note(now + onset, length, key.sung('lead', step, chord), velocity))
-      # A third below, or what of the chord lies under it on the beat.
+      # A third below, or a sixth where only that is of the chord.
       below = step - 2
-      if onset % TICKS == 0:
-        below = next(step - d for d in (2, 3, 4)
-                     if (step - d - chord) % 7 in (0, 2, 4))
+      if onset % TICKS == 0 and (below - chord) % 7 not in (0, 2, 4):
+        below = step - 5
       parts['harmony'].append(
           Note(now + onset, length, key.sung('harmony', below, chord),
                velocity - 16))
