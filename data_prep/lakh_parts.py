@@ -33,7 +33,7 @@ class Settings(NamedTuple):
   examples_per_file: int
 
 
-class _Source(NamedTuple):
+class Source(NamedTuple):
   """A MIDI file: on disk (`path`), or in memory (`data`), or too large."""
   name: str
   size: int
@@ -46,7 +46,7 @@ class _Job(NamedTuple):
   """One part to make."""
   stem: str  # Path of the part, without ending.
   key: str
-  sources: list[_Source]
+  sources: list[Source]
   settings: Settings
 
 
@@ -102,7 +102,7 @@ def _folder(output: str) -> pathlib.Path:
 
 
 def _sources(source: str, limit: int | None
-             ) -> tuple[Iterator[_Source], int | None]:
+             ) -> tuple[Iterator[Source], int | None]:
   """Returns the MIDI files of a folder or archive, and how many, if known."""
   path = pathlib.Path(source)
   if path.is_dir():
@@ -115,13 +115,13 @@ def _sources(source: str, limit: int | None
   return itertools.islice(_in_archive(path), limit), None
 
 
-def _on_disk(path: pathlib.Path, root: pathlib.Path) -> _Source:
+def _on_disk(path: pathlib.Path, root: pathlib.Path) -> Source:
   status = path.stat()
-  return _Source(path.relative_to(root).as_posix(), status.st_size,
+  return Source(path.relative_to(root).as_posix(), status.st_size,
                  status.st_mtime_ns, path=str(path))
 
 
-def _in_archive(path: pathlib.Path) -> Iterator[_Source]:
+def _in_archive(path: pathlib.Path) -> Iterator[Source]:
   """Yields the MIDI files of an archive in the order they lie in it."""
   try:
     with tarfile.open(path, 'r|*') as archive:
@@ -130,7 +130,7 @@ def _in_archive(path: pathlib.Path) -> Iterator[_Source]:
           data = None
           if member.size <= MAX_BYTES:
             data = archive.extractfile(member).read()
-          yield _Source(member.name, member.size, int(member.mtime), data=data)
+          yield Source(member.name, member.size, int(member.mtime), data=data)
   except (tarfile.TarError, EOFError, OSError) as error:
     raise ValueError(f'{path}: not a .tar.gz, or damaged ({error}); download '
                      'it again') from error
@@ -172,7 +172,7 @@ def _make_part(job: _Job) -> None:
   files.write_atomic(f'{job.stem}.json', json.dumps(part).encode())
 
 
-def adapt_file(source: _Source, settings: Settings
+def adapt_file(source: Source, settings: Settings
                ) -> tuple[dict[str, Any], list[np.ndarray]]:
   """Adapts one file.
 

@@ -1,0 +1,301 @@
+"""From MIDI collections to shards, whatever the order and the workers."""
+
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+
+import mido
+import numpy as np
+import pytest
+
+from data_prep import compose_web, lakh, lakh_parts
+from lakhnes_jax import events as ev
+from lakhnes_jax import shards
+
+SETTINGS = lakh_parts.Settings(0, 16)
+
+
+def tune(pitch, n_notes=6, voices=1):
+  """A file with `voices` melodies of a note a second."""
+  midi = mido.MidiFile(ticks_per_beat=480)
+  for voice in range(voices):
+    midi.tracks.append(mido.MidiTrack())
+    for i in range(n_notes):
+      note = {'note': pitch + 12 * voice + i % 3, 'channel': voice}
+      midi.tracks[-1] += [mido.Message('note_on', velocity=127, **note),
+                          mido.Message('note_off', time=960, **note)]
+  return to_bytes(midi)
+
+
+def to_bytes(midi):
+  buffer = io.BytesIO()
+  midi.save(file=buffer)
+  return buffer.getvalue()
+
+
+@pytest.fixture(scope='module')
+def collection(tmp_path_factory):
+  """A folder with 71 files: good, doubled, bad, and not MIDI."""
+  folder = tmp_path_factory.mktemp('collection')
+  named = {f'{i % 10}/tune{i}.mid': tune(40 + i % 40, 6 + i // 40)
+           for i in range(60)}
+  named |= {
+      'a/composed.MID': to_bytes(
+          compose_web.compose(np.random.default_rng(0))[1]),
+      'a/trio.kar': tune(60, 9, voices=3), 'z/again.midi': tune(60, 9, 3),
+      'b/short.mid': tune(60, 4), 'b/long.mid': tune(60, 601),
+      'b/chord.mid': to_bytes(chord()), 'b/empty.mid': b'',
+      'b/cut.mid': tune(60)[:-9], 'b/noise.mid': bytes(range(256)) * 9,
+      'b/huge.mid': b'MThd' + bytes(512 * 1024 - 3),
+      'b/largest.mid': b'MThd' + bytes(512 * 1024 - 4),
+      'b/readme.txt': b'not music'}
+  for name, data in named.items():
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+  return folder
+
+
+def chord():
+  midi = mido.MidiFile()
+  midi.tracks.append(mido.MidiTrack(
+      [mido.Message('note_on', note=60), mido.Message('note_on', note=64),
+       mido.Message('note_off', note=60, time=9600),
+       mido.Message('note_off', note=64)]))
+  return midi
+
+
+def run(source, output, *flags, workers=1):
+  return lakh.main([f'--input={source}', f'--output={output}',
+                    f'--workers={workers}', *flags])
+
+
+def contents(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope='module')
+def made(collection, tmp_path_factory):
+  """The output for `collection`, made by one process."""
+  output = tmp_path_factory.mktemp('made')
+  assert run(collection, output) == 0
+  return output
+
+
+def pack(folder, names, path):
+  with tarfile.open(path, 'w:gz') as archive:
+    for name in names:
+      archive.add(folder / name, name)
+  return path
+
+
+def names_in(folder):
+  return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*')
+                if p.is_file())
+
+
+class TestResult:
+
+  def test_same_for_any_workers_order_and_packing(self, collection, made,
+                                                  tmp_path):
+    assert run(collection, tmp_path / 'two', workers=2) == 0
+    archive = pack(collection, names_in(collection)[::-1],
+                   tmp_path / 'c.tar.gz')
+    assert run(archive, tmp_path / 'tar', workers=2) == 0
+    assert contents(made) == contents(tmp_path / 'two')
+    assert contents(made) == contents(tmp_path / 'tar')
+
+  def test_the_seed_matters(self, collection, made, tmp_path):
+    assert run(collection, tmp_path, '--seed=1') == 0
+    one, other = shards.Corpus(made, 'train'), shards.Corpus(tmp_path, 'train')
+    assert one.names == other.names  # The split is of the content alone.
+    assert one.checksum != other.checksum
+
+  def test_literal_song(self, tmp_path):
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    (folder / 'a.mid').write_bytes(tune(60, 5))
+    assert run(folder, tmp_path / 'out', '--valid_percent=0') == 0
+    corpus = shards.Corpus(tmp_path / 'out', 'train')
+    assert corpus.names == ['a.mid#0', 'a.mid#1', 'a.mid#2']
+    songs = {ev.to_text(ev.TX1.project(corpus.song(i))) for i in range(3)}
+    text = '\n'.join(f'V_NOTEON_{p}\nWT_44100' for p in (60, 61, 62, 60, 61))
+    assert songs == {(text + '\nV_NOTEOFF').replace('V', voice)
+                     for voice in ('P1', 'P2', 'TR')}
+    assert corpus.dynamics
+
+  def test_ledger_says_what_became_of_each_file(self, collection, made):
+    lines = (made / 'ledger.tsv').read_text('utf-8').splitlines()
+    assert lines[0].split('\t') == ['file', 'result', 'examples', 'seconds',
+                                    'notes']
+    rows = {name: rest for name, *rest in (x.split('\t') for x in lines[1:])}
+    assert list(rows) == [n for n in names_in(collection)
+                          if not n.endswith('.txt')]
+    assert rows['z/again.midi'][:2] == ['same notes as a/trio.kar', '0']
+    assert rows['a/trio.kar'][1:3] == ['6', '9.000']
+    assert rows['b/short.mid'][:2] == ['shorter than 5 s', '0']
+    assert rows['b/long.mid'][0] == 'longer than 600 s'
+    assert rows['b/chord.mid'][0] == 'no monophonic instrument'
+    assert rows['b/huge.mid'][0] == 'over 512 KiB'
+    for name in ('b/empty.mid', 'b/cut.mid', 'b/noise.mid', 'b/largest.mid'):
+      assert rows[name][0].startswith('not a readable MIDI file'), name
+    for name, (result, examples, *_) in rows.items():
+      assert (result in ('train', 'valid')) == (examples != '0'), name
+
+  def test_summary_counts(self, made):
+    summary = json.loads((made / 'summary.json').read_text())
+    corpora = {s: shards.Corpus(made, s) for s in ('train', 'valid')}
+    assert summary['files'] == 71
+    assert summary['results']['kept'] == 62
+    assert summary['results']['not a readable MIDI file'] == 4
+    assert sum(summary['results'].values()) == 71
+    for split, corpus in corpora.items():
+      counts = summary['splits'][split]
+      assert counts['examples'] == len(corpus)
+      assert counts['events'] == corpus.lengths.sum()
+      hours = sum(int(np.maximum(corpus.song(i), 0).sum())
+                  for i in range(len(corpus))) / 44100 / 3600
+      assert counts['hours'] == pytest.approx(hours)
+
+  def test_no_song_is_in_two_splits(self, collection, tmp_path):
+    assert run(collection, tmp_path, '--valid_percent=40') == 0
+    files = {split: {name.split('#')[0] for name in
+                     shards.Corpus(tmp_path, split).names}
+             for split in ('train', 'valid')}
+    assert not files['train'] & files['valid']
+    assert len(files['train'] | files['valid']) == 62
+    assert 12 <= len(files['valid']) <= 38  # 24.8, deviation 3.9.
+
+  def test_one_song_is_held_out_at_least(self, collection, tmp_path):
+    assert run(collection, tmp_path, '--valid_percent=0.0001') == 0
+    assert len({name.split('#')[0] for name in
+                shards.Corpus(tmp_path, 'valid').names}) == 1
+
+  def test_limits(self, collection, tmp_path):
+    assert run(collection, tmp_path, '--limit=7', '--examples_per_file=2') == 0
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['files'] == 7
+    assert sum(s['examples'] for s in summary['splits'].values()) == 14
+
+
+class TestResume:
+
+  def test_finished_parts_stay(self, collection, tmp_path):
+    folder = tmp_path / 'in'
+    shutil.copytree(collection, folder)
+    first = lakh_parts.make(str(folder), str(tmp_path), SETTINGS, 1)
+    assert len(first) == 2
+    stamps = {p.name: p.stat().st_mtime_ns
+              for p in (tmp_path / 'parts').iterdir()}
+    # As a kill would leave it: events without the list, and half a file.
+    os.remove(f'{first[1]}.json')
+    (tmp_path / 'parts' / '00001.json.77.tmp').write_text('{"ke')
+    assert lakh_parts.make(str(folder), str(tmp_path), SETTINGS, 1) == first
+    again = {p.name: p.stat().st_mtime_ns
+             for p in (tmp_path / 'parts').iterdir()}
+    assert {n for n in stamps if stamps[n] == again[n]} == {
+        '00000.json', '00000.npy'}
+
+  def test_goes_on_to_the_same_result(self, collection, made, tmp_path):
+    stems = lakh_parts.make(str(collection), str(tmp_path), SETTINGS, 1)
+    os.remove(f'{stems[0]}.json')
+    assert run(collection, tmp_path) == 0
+    assert contents(made) == contents(tmp_path)
+
+  def test_other_settings_or_files_make_other_parts(self, collection,
+                                                    tmp_path):
+    folder = tmp_path / 'in'
+    shutil.copytree(collection / '1', folder)
+    (stem,) = lakh_parts.make(str(folder), str(tmp_path), SETTINGS, 1)
+    before = lakh_parts.read_events(stem).copy()
+    lakh_parts.make(str(folder), str(tmp_path), SETTINGS._replace(seed=1), 1)
+    assert not np.array_equal(before, lakh_parts.read_events(stem))
+    lakh_parts.make(str(folder), str(tmp_path), SETTINGS, 1)
+    np.testing.assert_array_equal(before, lakh_parts.read_events(stem))
+    (folder / 'tune1.mid').write_bytes(tune(90, 20))
+    lakh_parts.make(str(folder), str(tmp_path), SETTINGS, 1)
+    assert len(lakh_parts.read_events(stem)) > len(before)
+
+
+class TestErrors:
+
+  @pytest.mark.parametrize(('source', 'reason'), [
+      ('missing', 'no such folder'), ('plain.tar.gz', 'damaged'),
+      ('cut.tar.gz', 'damaged'), ('empty', 'no .mid'),
+      ('silent', 'none of 1 files .* 1 shorter than 5 s')])
+  def test_one_clear_line(self, collection, tmp_path, capsys, source, reason):
+    (tmp_path / 'plain.tar.gz').write_bytes(b'no archive' * 100)
+    whole = pack(collection, ['b/noise.mid', '1/tune1.mid'],
+                 tmp_path / 'whole.tar.gz').read_bytes()
+    (tmp_path / 'cut.tar.gz').write_bytes(whole[:len(whole) // 2])
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'silent').mkdir()
+    (tmp_path / 'silent' / 'x.mid').write_bytes(tune(60, 1))
+    assert run(tmp_path / source, tmp_path / 'out') == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('data_prep.lakh: ')
+
+    assert re.search(reason, error)
+
+  def test_bad_flags(self, capsys):
+    with pytest.raises(SystemExit):
+      lakh.main(['--input=x', '--output=y', '--valid_percent=100'])
+    assert 'under 100' in capsys.readouterr().err
+
+
+def mutate(data, rng):
+  """Flips, cuts, repeats or splices bytes."""
+  data = bytearray(data)
+  for _ in range(int(rng.integers(1, 6))):
+    at, to = sorted(rng.integers(0, len(data) + 1, 2).tolist())
+    what = rng.choice(5, p=(.1, .75, .05, .05, .05))
+    if what == 0 and at < len(data):
+      data[at] = int(rng.integers(256))
+    elif what == 1 and at < len(data):
+      data[at] ^= 1 << int(rng.integers(7))
+    elif what == 2:
+      del data[at:min(to, at + 40)]
+    elif what == 3:
+      data[at:at] = data[at:min(to, at + 40)]
+    elif what == 4:
+      data[at:at] = rng.integers(0, 256, int(rng.integers(1, 9)),
+                                 np.uint8).tobytes()
+  return bytes(data)
+
+
+def adapt_bytes(data):
+  return lakh_parts.adapt_file(
+      lakh_parts.Source('f.mid', len(data), 0, data=data), SETTINGS)
+
+
+class TestFuzz:
+
+  def test_mutated_files_are_adapted_or_give_a_reason(self):
+    rng = np.random.default_rng(0)
+    bases = [to_bytes(compose_web.compose(np.random.default_rng(i))[1])
+             for i in range(4)] + [tune(60, 9, 3)]
+    adapted = 0
+    for number in range(300):
+      entry, examples = adapt_bytes(mutate(bases[number % 5], rng))
+      if 'error' in entry:
+        assert entry['error'].strip()
+        assert not examples
+      else:
+        adapted += 1
+        assert entry['lengths'] == [len(e) for e in examples]
+        for song in examples:
+          ev.TX2.encode(song)
+    assert 30 < adapted < 290
+
+  def test_time_of_a_file_is_bounded(self):
+    # As many notes as fit, all at once on one pitch, then one end for all.
+    track = b'\x90' + (b'\x3c\x40\x00' * 170000)[:-1] + b'\x83\x00\x80\x3c\x40'
+    track = b'\x00' + track + b'\x00\xff\x2f\x00'
+    data = (b'MThd' + (6).to_bytes(4, 'big') + b'\x00\x00\x00\x01\x01\xe0' +
+            b'MTrk' + len(track).to_bytes(4, 'big') + track)
+    assert len(data) < lakh_parts.MAX_BYTES
+    entry, _ = adapt_bytes(data)
+    assert entry['error'] == 'shorter than 5 s'
