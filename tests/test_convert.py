@@ -46,7 +46,7 @@ def test_in_parallel_with_a_bad_file(source, tmp_path, capsys):
                  workers=2) == 1
   assert tree_of(tmp_path / 'o') == ['a.tx1.txt', 'deep/b.tx1.txt']
   out, err = capsys.readouterr()
-  assert 'bad.mid: not a readable MIDI file' in err
+  assert f'bad file: {source}/bad.mid: not a readable MIDI file' in err
   assert '2 songs written, 1 bad files' in out
 
 

@@ -93,6 +93,7 @@ def test_encode_refuses_what_is_no_event():
     ((ev.NO, ev.NOTEON, 0), 'NO_NOTEON_0: legal values are 1 to 16'),
     ((ev.P2, ev.VELOCITY, 300), 'P2_VELOCITY_300: legal values are 1 to 15'),
     ((ev.NO, ev.TIMBRE, -1), 'NO_TIMBRE_-1: legal values are 0 to 1'),
+    ((ev.P1, ev.NOTEON, -68), 'P1_NOTEON_-68: legal values are 33 to 108'),
     ((ev.TR, ev.VELOCITY, 3), 'TR_VELOCITY_3: voice TR has no such event'),
 ])
 def test_event_names_value_and_range(call, reason):
@@ -107,6 +108,7 @@ def test_event_names_value_and_range(call, reason):
     ('WT_9999999999', "line 2: 'WT_9999999999' is no event"),
     ('wt_5', "line 2: 'wt_5' is no event"),
     ('P1_NOTEON_٤٠', 'line 2: .* is no event'),
+    ('WT_٤', 'line 2: .* is no event'),
     ('x' * 99, r"line 2: 'x{37}\.\.\.' is no event"),
 ])
 def test_from_text_names_line_and_reason(line, reason):

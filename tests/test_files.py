@@ -53,7 +53,7 @@ def test_errors_name_the_file(tmp_path):
 @pytest.fixture
 def tree(tmp_path):
   for name in ('b/2.tx1.txt', 'b/1.mid', 'b/deep/3.TX2.TXT', 'a.mid',
-               'b/note.txt', 'b/4.mid.gz'):
+               'b/note.txt', 'b/4.mid.gz', 'pyramid'):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b'')
   return tmp_path

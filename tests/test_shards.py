@@ -176,6 +176,18 @@ def test_an_error_on_the_way_leaves_the_old_split(tmp_path):
   assert shards.Corpus(tmp_path, 'train').checksum == old.checksum
 
 
+def test_never_an_index_of_another_run(tmp_path, monkeypatch):
+  shards.write_split(tmp_path, 'train', make_songs(5, seed=1))
+
+  def fail(*_):
+    raise OSError('disk full')
+  monkeypatch.setattr('os.replace', fail)
+  with pytest.raises(OSError, match='disk full'):
+    shards.write_split(tmp_path, 'train', make_songs(5))
+  with pytest.raises(FileNotFoundError):
+    shards.Corpus(tmp_path, 'train')
+
+
 def test_killed_on_the_way_there_is_no_split(tmp_path):
   program = '''
 import os, sys
