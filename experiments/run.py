@@ -7,6 +7,7 @@ A flag file that is not found where you are is taken from `experiments/flags/`:
     python -m experiments.run --flagfile=sample.flags --workdir=runs/nes
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -41,7 +42,9 @@ _SEED = flags.DEFINE_integer('seed', 1111, 'Seed of everything drawn.')
 _PROTOCOL = flags.DEFINE_list(
     'protocol', ['paper'], 'For eval: paper, full, or paper,full.')
 
-_MODEL = flags.DEFINE_enum('model', 'txl', ['txl'], 'Kind of model.')
+_MODEL = flags.DEFINE_enum(
+    'model', 'txl', ['txl', 'lstm'],
+    'Kind of model: Transformer-XL, or the LSTM baseline.')
 _N_LAYER = flags.DEFINE_integer('n_layer', 12, 'Layers.')
 _N_HEAD = flags.DEFINE_integer('n_head', 8, 'Attention heads.')
 _D_MODEL = flags.DEFINE_integer('d_model', 512, 'Width.')
@@ -149,14 +152,20 @@ def _evaluation():
   return evaluate.Setting(_EVAL_TGT_LEN.value, mem_len, _EVAL_BATCH_SIZE.value)
 
 
-def _model_config(n_token: int):
+def _kind():
+  """Returns the module of --model."""
+  if _MODEL.value == 'lstm':
+    from experiments.baselines import lstm
+    return lstm
   from lakhnes_jax import model
-  return model.ModelConfig(
-      n_token=n_token, n_layer=_N_LAYER.value, n_head=_N_HEAD.value,
-      d_model=_D_MODEL.value, d_head=_D_HEAD.value, d_inner=_D_INNER.value,
-      dropout=_DROPOUT.value, dropatt=_DROPATT.value,
-      pre_lnorm=_PRE_LNORM.value, same_length=_SAME_LENGTH.value,
-      clamp_len=_CLAMP_LEN.value, dtype=_DTYPE.value)
+  return model
+
+
+def _model_config(kind, n_token: int):
+  """Fills the settings of a kind of model from the flags of their names."""
+  names = {field.name for field in dataclasses.fields(kind.ModelConfig)}
+  return kind.ModelConfig(n_token=n_token, **{
+      name: flags.FLAGS[name].value for name in names & set(flags.FLAGS)})
 
 
 def _describe(**corpora) -> dict:
@@ -184,7 +193,8 @@ def _describe(**corpora) -> dict:
 
 def _train() -> dict:
   """Trains in --workdir; returns what `loop.run` says."""
-  from lakhnes_jax import data, events, loop, model, plot
+  from lakhnes_jax import data, events, loop, plot
+  model = _kind()
   workdir = pathlib.Path(_required(_WORKDIR, 'the run directory'))
   vocabulary = events.VOCABULARIES[_FORMAT.value]
   corpus = _corpus('train')
@@ -202,8 +212,8 @@ def _train() -> dict:
       log_every=_LOG_EVERY.value, eval_every=_EVAL_EVERY.value,
       save_every=_SAVE_EVERY.value)
   return loop.run(
-      workdir, model, _model_config(vocabulary.size), vocabulary, corpus,
-      valid, settings,
+      workdir, model, _model_config(model, vocabulary.size), vocabulary,
+      corpus, valid, settings,
       origin=loop.Origin(_RESUME_FROM.value, _INIT_FROM.value,
                          _INIT_OPTIMIZER.value),
       augmentation=data.Augmentation.from_names(_AUGMENT.value),
@@ -217,12 +227,12 @@ def _weights():
   """Returns (config, params, meta) of --init_from, or of --workdir's best."""
   from lakhnes_jax import weights
   return weights.load(_INIT_FROM.value or _required(
-      _WORKDIR, 'a run directory (or --init_from=WEIGHTS)'))
+      _WORKDIR, 'a run directory (or --init_from=WEIGHTS)'), _kind())
 
 
 def _evaluate() -> dict:
   """Evaluates; prints a line of JSON a protocol, and returns the last."""
-  from lakhnes_jax import evaluate, events, files, model
+  from lakhnes_jax import evaluate, events, files
   config, params, meta = _weights()
   vocabulary = events.VOCABULARIES[meta['format']]
   corpus = _corpus(_SPLIT.value)
@@ -231,7 +241,7 @@ def _evaluate() -> dict:
       raise ValueError(f'--protocol={protocol}: not one of '
                        f'{", ".join(evaluate.PROTOCOLS)}')
     result = {'split': _SPLIT.value, **evaluate.evaluate(
-        model, config, params, corpus, vocabulary, setting=_evaluation(),
+        _kind(), config, params, corpus, vocabulary, setting=_evaluation(),
         protocol=protocol)}
     line = json.dumps(result)
     if _WORKDIR.value:
@@ -245,6 +255,8 @@ def _evaluate() -> dict:
 def _sample() -> pathlib.Path:
   """Samples songs, writes them, and returns their folder."""
   from lakhnes_jax import events, sample
+  if _MODEL.value != 'txl':
+    raise ValueError('--mode=sample: only a Transformer-XL can be sampled')
   config, params, meta = _weights()
   vocabulary = events.VOCABULARIES[meta['format']]
   out = _OUT_DIR.value or (

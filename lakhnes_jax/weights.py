@@ -115,19 +115,23 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   return tree, meta
 
 
-def load(path: str | os.PathLike):
-  """Reads a Transformer-XL from a weights folder or a run directory.
+def load(path: str | os.PathLike, model=None):
+  """Reads a model from a weights folder or a run directory.
+
+  Args:
+    path: of the folder.
+    model: module of its kind; `lakhnes_jax.model` if None.
 
   Returns:
-    (ModelConfig, params as float32 numpy arrays, meta)
+    (the model's ModelConfig, params as float32 numpy arrays, meta)
 
   Raises:
     FileNotFoundError, ValueError: as `read`; or it is another kind of model,
       or the arrays do not fit the config.
   """
   import jax
-
-  from lakhnes_jax import model
+  if model is None:
+    from lakhnes_jax import model
   tree, meta = read(path)
   if meta['model'] != model.NAME:
     raise ValueError(f'{path}: holds a model of kind {meta["model"]!r}, not '
