@@ -15,7 +15,7 @@ import pytest
 from test_data import Songs
 
 from experiments.baselines import lstm, ngram
-from lakhnes_jax import data, evaluate, events, loop, metrics, shards
+from lakhnes_jax import events, shards
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 7  # Of the vocabulary of the small corpora.
@@ -281,19 +281,23 @@ def test_lstm_config_round_trip_and_errors():
       lstm.ModelConfig.from_dict({**CONFIG.to_dict(), **wrong})
 
 
-def test_the_loop_trains_an_lstm_below_the_unigram(data_dir, tmp_path):
-  train, valid = (shards.Corpus(data_dir, split)
-                  for split in ('train', 'valid'))
-  config = lstm.ModelConfig(events.TX1.size, 1, 32)
-  settings = loop.Settings(
-      batch_size=8, tgt_len=8, mem_len=4, max_steps=150, learning_rate=.02,
-      evaluation=evaluate.Setting(8, 4, 4), eval_every=150, log_every=50,
-      save_every=100)
-  loop.run(tmp_path, lstm, config, events.TX1, train, valid, settings,
-           augmentation=data.TRIM)
-  unigram, bigrams = (ngram.perplexity(ngram.NGrams(
-      ngram.read(train, events.TX1), events.TX1.size, 2).backoff(
-          ngram.read(valid, events.TX1, 10), order)) for order in (1, 2))
-  last = metrics.read(tmp_path)[-1]
-  assert last['kind'] == 'valid'
-  assert .9 * bigrams < last['ppl'] < (unigram + bigrams) / 2
+def test_the_command_trains_and_evaluates_an_lstm(data_dir, tmp_path):
+  where = [f'--data_dir={data_dir}', f'--workdir={tmp_path}']
+  done = _command(
+      'experiments.run', '--flagfile=lstm.flags', *where, '--n_layer=1',
+      '--d_model=32', '--batch_size=8', '--tgt_len=8', '--max_steps=150',
+      '--augment=trim', '--learning_rate=.02', '--eval_every=0')
+  assert done.returncode == 0, done.stderr
+  done = _command(
+      'experiments.run', '--mode=eval', '--model=lstm', *where,
+      '--eval_tgt_len=16', '--protocol=full')
+  assert done.returncode == 0, done.stderr
+  result = json.loads(done.stdout.splitlines()[-1])
+  train, valid = (
+      ngram.read(shards.Corpus(data_dir, split), events.TX1, min_tokens)
+      for split, min_tokens in (('train', 0), ('valid', 10)))
+  assert result['tokens'] == np.sum(valid.positions > 0)
+  counted = ngram.NGrams(train, events.TX1.size, 2)
+  unigram, bigram = (ngram.perplexity(counted.backoff(valid, order))
+                     for order in (1, 2))
+  assert .9 * bigram < result['ppl'] < (unigram + bigram) / 2
