@@ -24,6 +24,7 @@ from lakhnes_jax import (
     metrics,
     optimizer,
     train,
+    weights,
 )
 
 
@@ -119,15 +120,15 @@ def _starting_point(run_dir, origin: Origin, state: train.TrainState):
       return (checkpoint.fill(state, tree, source), meta,
               f'resuming {named} at step {meta["step"]}')
   if origin.init_from:
-    from lakhnes_jax import weights
-    tree, source = weights.read_tree(origin.init_from,
-                                     optimizer=origin.init_optimizer)
-    parts = {'params': checkpoint.fill(state.params, tree['params'], source)}
-    if origin.init_optimizer:
-      parts['opt_state'] = checkpoint.fill(
-          state.opt_state, tree['opt_state'], source)
-    what = 'weights and optimizer' if origin.init_optimizer else 'weights'
-    return state._replace(**parts), None, f'{what} from {source}, step 0'
+    tree, _ = weights.read(origin.init_from)
+    wanted = ('params', 'opt_state') if origin.init_optimizer else ('params',)
+    if 'opt_state' not in tree and origin.init_optimizer:
+      raise ValueError(f'{origin.init_from}: has weights but no optimizer '
+                       'state; leave out --init_optimizer')
+    parts = {part: checkpoint.fill(getattr(state, part), tree[part],
+                                   origin.init_from) for part in wanted}
+    return (state._replace(**parts), None,
+            f'{" and ".join(wanted)} from {origin.init_from}, step 0')
   return state, None, 'new weights'
 
 
