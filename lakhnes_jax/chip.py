@@ -1,17 +1,12 @@
 """Control units of the NES sound chip: what its registers mean over time.
 
-`Chip` holds the length counters, the linear counter, envelopes and sweeps;
-whoever drives it decides when their clocks tick. `play` drives it as the
-player does that nesmdb renders with, and returns what each oscillator does
-from when on; `transcribe` (see `transcribe.py`) as nesmdb does when it turns
+`Chip` holds the length counters, the linear counter, envelopes and sweeps.
+Whoever drives it decides when their clocks tick: `tracks.py` does as the
+player that nesmdb renders with, `transcribe.py` as nesmdb does where it turns
 logs into scores.
 
 Sources: nesmdb; https://www.nesdev.org/wiki/APU.
 """
-
-from typing import NamedTuple
-
-import numpy as np
 
 LENGTHS = (10, 254, 20, 2, 40, 4, 80, 6, 160, 8, 60, 10, 14, 12, 26, 14, 12, 16,
            24, 18, 48, 20, 96, 22, 192, 24, 72, 26, 16, 28, 32, 30)
