@@ -100,8 +100,8 @@ class NGrams:
     if order * int(self._bits) > 64:
       raise ValueError(f'{order} tokens of {self._bits} bits do not fit 64')
     self._raw = []
-    for n, keys, has_key in self._keys(tokens, order):
-      keys = keys[has_key & (tokens.positions > 0)]
+    for n, keys in self._keys(tokens, order):
+      keys = keys[tokens.positions >= max(n - 1, 1)]
       if not keys.size:
         raise ValueError(f'the training songs have no {n} tokens in a row')
       self._raw.append(_Counts.make(
@@ -113,13 +113,17 @@ class NGrams:
     return sum(len(counts.keys) for counts in self._raw)
 
   def _keys(self, tokens: Tokens, order: int):
-    """Yields n, the n-gram that ends at each token, and whether it has one."""
+    """Yields n and the n-gram that ends at each token.
+
+    Some reach over the start of a song. With their two <S> inside they are
+    equal to none that does not, and so are never found.
+    """
     keys = np.zeros(len(tokens.ids), np.uint64)
     for n in range(1, order + 1):
       # The token n - 1 places back is the highest digit.
       shifted = tokens.ids[:len(tokens.ids) - n + 1].astype(np.uint64)
       keys[n - 1:] |= shifted << (self._bits * np.uint64(n - 1))
-      yield n, keys, tokens.positions >= n - 1
+      yield n, keys
 
   def backoff(self, tokens: Tokens, order: int | None = None) -> np.ndarray:
     """Raw frequency of each target after the longest context it was seen in.
@@ -131,10 +135,9 @@ class NGrams:
       [targets] float64 in (0, 1].
     """
     probabilities = np.full(len(tokens.ids), 1 / self.size)
-    for counts, (_, keys, has_key) in zip(
-        self._raw, self._keys(tokens, order or self.order), strict=False):
+    for n, keys in self._keys(tokens, order or self.order):
+      counts = self._raw[n - 1]
       seen, where = _find(counts.keys, keys)
-      seen &= has_key
       _, context = _find(counts.contexts, keys[seen] >> self._bits)
       probabilities[seen] = (counts.counts[where[seen]] /
                              counts.totals[context])
@@ -153,12 +156,11 @@ class NGrams:
       [targets] float64 in (0, 1).
     """
     probabilities = np.full(len(tokens.ids), 1 / self.size)
-    for n, keys, has_key in self._keys(tokens, self.order):
+    for n, keys in self._keys(tokens, self.order):
       counts = self._continuations(n)
       singles, doubles = (int(np.sum(counts.counts == k)) for k in (1, 2))
       discount = singles / (singles + 2 * doubles) if singles else .5
       known, context = _find(counts.contexts, keys >> self._bits)
-      known &= has_key
       keys, context = keys[known], context[known]
       seen, where = _find(counts.keys, keys)
       kept = np.where(seen, counts.counts[where] - discount, 0)
