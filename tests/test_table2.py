@@ -90,7 +90,8 @@ def test_runs_are_found_by_name(tmp_path):
 def test_command_prints_and_writes_the_table(data_dir, tmp_path):
   checksum = shards.Corpus(data_dir, 'valid').checksum
   _run_dir(tmp_path / 'nes', LSTM, checksum, lines=LINES, test=3.4567)
-  _run_dir(tmp_path / 'mine', LSTM, checksum, valid=12.345)
+  for name in ('other', 'mine', 'third', 'zeroth'):
+    _run_dir(tmp_path / name, LSTM, checksum, valid=12.345)
   done = subprocess.run(
       [sys.executable, '-m', 'experiments.table2', f'--data_dir={data_dir}',
        '--runs', tmp_path], cwd=ROOT, capture_output=True, text=True,
@@ -113,7 +114,8 @@ def test_command_prints_and_writes_the_table(data_dir, tmp_path):
                   for split in ('train', 'valid'))
   unigram = ngram.perplexity(ngram.NGrams(train, 631, 1).backoff(valid))
   assert cells['Unigram'][:4] == ['631', '1', f'{unigram:.3f}', '']
-  assert rows[-1][1] == 'mine'
+  assert [row[1] for row in rows[-5:]] == [
+      'finetune', 'mine', 'other', 'third', 'zeroth']
 
 
 def test_command_says_what_is_missing(data_dir, tmp_path):
