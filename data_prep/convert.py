@@ -20,7 +20,8 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('inputs', nargs='+', metavar='IN',
                       help='song files, folders or glob patterns')
   parser.add_argument('--to', required=True, metavar='ENDING',
-                      help='mid, tx1.txt or tx2.txt')
+                      help='mid, tx1.txt, tx2.txt, exprsco.pkl, seprsco.pkl '
+                      'or blndsco.pkl')
   parser.add_argument('--out', required=True, type=pathlib.Path,
                       help='folder for the results')
   parser.add_argument('--workers', type=int, default=0, metavar='N',

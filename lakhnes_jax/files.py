@@ -1,6 +1,7 @@
 """Song files of any kind on disk, told apart by their ending."""
 
 import glob
+import importlib
 import io
 import os
 import pathlib
@@ -18,14 +19,12 @@ class Format(NamedTuple):
   write: Callable[[np.ndarray], bytes]
 
 
-def _read_midi(data: bytes) -> np.ndarray:
-  from lakhnes_jax import nesmidi  # mido is slow to import.
-  return nesmidi.read(data)
-
-
-def _write_midi(events: np.ndarray) -> bytes:
-  from lakhnes_jax import nesmidi
-  return nesmidi.write(events)
+def _lazy(module: str, function: str) -> Callable:
+  """Returns a function of this package whose module is imported when used."""
+  def call(value):
+    return getattr(importlib.import_module(f'lakhnes_jax.{module}'),
+                   function)(value)
+  return call
 
 
 def _read_text(data: bytes) -> np.ndarray:
@@ -36,12 +35,23 @@ def _write_text(vocabulary: ev.Vocabulary) -> Callable[[np.ndarray], bytes]:
   return lambda events: ev.to_text(vocabulary.project(events)).encode()
 
 
+_MIDI = Format(_lazy('nesmidi', 'read'), _lazy('nesmidi', 'write'))
+
+
+def _score(form: str) -> Format:
+  return Format(_lazy('scorefiles', f'read_{form}'),
+                _lazy('scorefiles', f'write_{form}'))
+
+
 # By ending, in lower case. A new format is a line here.
 FORMATS = {
-    '.mid': Format(_read_midi, _write_midi),
-    '.midi': Format(_read_midi, _write_midi),
+    '.mid': _MIDI,
+    '.midi': _MIDI,
     '.tx1.txt': Format(_read_text, _write_text(ev.TX1)),
     '.tx2.txt': Format(_read_text, _write_text(ev.TX2)),
+    '.exprsco.pkl': _score('expressive'),
+    '.seprsco.pkl': _score('separated'),
+    '.blndsco.pkl': _score('blended'),
 }
 
 

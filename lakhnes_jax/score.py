@@ -77,6 +77,51 @@ def from_events(events: np.ndarray) -> Score:
   return compact(Score(start, state, onset, length))
 
 
+def to_events(score: Score, dynamics: bool = True) -> np.ndarray:
+  """Turns a score into a song.
+
+  As in NES-MDB, a voice without notes says nothing, and a note still on at
+  the end ends there.
+
+  Args:
+    score: as `from_events` builds it; a change of note is an onset, told or
+      not.
+    dynamics: whether to tell velocities and timbres.
+
+  Returns:
+    int32 song (see `events`).
+
+  Raises:
+    ValueError: a note, velocity or timbre is outside its voice's range.
+  """
+  rows = []
+  state = score.state.astype(np.int64)
+  for v in range(4):
+    note, level, tone = state[:, v].T
+    if not note.any():
+      continue
+    before, level_before, tone_before = np.vstack(
+        [np.zeros((1, 3), np.int64), state[:-1, v]]).T
+    on = (note > 0) & (score.onset[:, v] | (note != before))
+    off = (note == 0) & (before > 0)
+    told = [(off, ev.NOTEOFF, note), (on, ev.NOTEON, note)]
+    if dynamics and v != ev.TR:
+      told += [(on | (note > 0) & (level != level_before), ev.VELOCITY, level),
+               (tone != tone_before, ev.TIMBRE, tone)]
+    for mask, kind, value in told:
+      events = ev.EVENT[v, kind, np.minimum(value[mask], 127)]
+      for wrong in value[mask][events == 0][:1]:
+        ev.event(v, kind, int(wrong))  # Raises, and says what is legal.
+      rows.append((score.start[mask], events))
+    if note[-1]:
+      rows.append(([score.length], [ev.event(v, ev.NOTEOFF)]))
+  if not rows:
+    return ev.from_times([], [], score.length)
+  times, events = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+  order = np.argsort(times, kind='stable')  # Voices stay in their order.
+  return ev.from_times(times[order], events[order], score.length)
+
+
 def compact(score: Score) -> Score:
   """Joins segments between which nothing changes."""
   changes = np.ones(len(score.start), bool)
