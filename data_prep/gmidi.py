@@ -12,11 +12,11 @@ import numpy as np
 
 from lakhnes_jax import events as ev
 from lakhnes_jax import nesmidi
+from lakhnes_jax.ensemble import PITCH, START
 
 _DRUM_CHANNEL = 9
 _MAX_TICK = 10**7  # pretty_midi takes a file that is longer for corrupt.
 _DEFAULT_TEMPO = 500000  # Microseconds a beat.
-START, END, PITCH, VELOCITY = range(4)  # Columns of notes.
 
 
 class Instrument(NamedTuple):

@@ -9,6 +9,11 @@ splits train and valid, `ledger.tsv` (a line a file: kept, or why not) and
 valid by a hash of its notes. The same files and seed give the same bytes,
 whatever their order and the number of workers. A run that was cut off goes on
 where it was.
+
+For training each file is stored once, all its players together; who plays
+what is drawn anew each time that the song is read. --examples_per_file=16
+writes 16 such draws of each file in its place, as the paper did. The valid
+split always holds 16.
 """
 
 import argparse
@@ -30,24 +35,22 @@ def main(argv: list[str] | None = None) -> int:
                       help='share of songs held out (default %(default)s)')
   parser.add_argument('--limit', type=int, metavar='N',
                       help='read the first N files only')
-  parser.add_argument('--examples_per_file', type=int, default=16, metavar='N',
-                      help='at most so many of one file (default %(default)s, '
-                      "the paper's)")
+  parser.add_argument('--examples_per_file', type=int, default=0, metavar='N',
+                      help='for training, write up to N examples of each file '
+                      '(the paper: 16) in place of its ensemble')
   args = parser.parse_args(argv)
   if not 0 <= args.valid_percent < 100:
     parser.error('--valid_percent is at least 0 and under 100')
-  if args.seed < 0 or args.workers < 0 or args.examples_per_file < 1:
-    parser.error('--seed and --workers are not negative, '
-                 '--examples_per_file is at least 1')
+  if min(args.seed, args.workers, args.examples_per_file) < 0:
+    parser.error('--seed, --workers and --examples_per_file are not negative')
 
   from data_prep import lakh_parts, lakh_shards
   started = time.monotonic()
-  settings = lakh_parts.Settings(args.seed, args.examples_per_file)
+  settings = lakh_shards.Settings(args.seed, args.valid_percent,
+                                  args.examples_per_file)
   try:
-    parts = lakh_parts.make(args.input, args.output, settings, args.workers,
-                            args.limit)
-    summary = lakh_shards.write(parts, args.output, settings,
-                                args.valid_percent)
+    parts = lakh_parts.make(args.input, args.output, args.workers, args.limit)
+    summary = lakh_shards.write(parts, args.output, settings)
     lakh_parts.remove(args.output)
   except (OSError, ValueError) as error:
     print(f'data_prep.lakh: {error}', file=sys.stderr)

@@ -1,9 +1,9 @@
 """The first half of `data_prep.lakh`: MIDI files -> parts, in parallel.
 
 A *part* is what became of 64 files: `00007.json` says it for each, and
-`00007.npy` holds the events of the examples, one after the other. A part is
-finished when its .json is there, and is made again only if the files or the
-settings differ.
+`00007.npy` holds the packed ensembles (see `lakhnes_jax.ensemble`), one after
+the other. A part is finished when its .json is there, and is made again only
+if its files have changed.
 """
 
 import hashlib
@@ -19,18 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep import adapt, gmidi, pool, progress
-from lakhnes_jax import files
+from lakhnes_jax import ensemble, files
 
 SUFFIXES = ('.mid', '.midi', '.kar')
 MAX_BYTES = 512 * 1024  # The original skipped larger files.
 _FILES_PER_PART = 64
-_FORMAT_VERSION = 1
-
-
-class Settings(NamedTuple):
-  """What the examples of a file depend on, besides the file."""
-  seed: int
-  examples_per_file: int
+_FORMAT_VERSION = 2
 
 
 class Source(NamedTuple):
@@ -47,17 +41,15 @@ class _Job(NamedTuple):
   stem: str  # Path of the part, without ending.
   key: str
   sources: list[Source]
-  settings: Settings
 
 
-def make(source: str, output: str, settings: Settings, workers: int = 0,
+def make(source: str, output: str, workers: int = 0,
          limit: int | None = None) -> list[str]:
   """Makes the parts of a collection; those that are there already stay.
 
   Args:
     source: folder of MIDI files, or a .tar.gz of one.
     output: the parts go to a folder in it.
-    settings: seed, and examples a file.
     workers: processes; 0 means one per CPU core.
     limit: read the first files only.
 
@@ -71,7 +63,7 @@ def make(source: str, output: str, settings: Settings, workers: int = 0,
   sources, total = _sources(source, limit)
   stems = []
   with progress.Progress('adapting', 'files', total) as bar:
-    jobs = _jobs(sources, folder, settings, stems, bar)
+    jobs = _jobs(sources, folder, stems, bar)
     # Only a few at a time: an archive is read no faster than it is adapted.
     for job, _, reason in pool.attempt_all(_make_part, jobs, workers, ahead=3):
       if reason is not None:
@@ -92,8 +84,8 @@ def read_entries(stem: str) -> list[dict[str, Any]]:
   return json.loads(pathlib.Path(f'{stem}.json').read_text('utf-8'))['files']
 
 
-def read_events(stem: str) -> np.ndarray:
-  """Maps the events of a part's examples, which lie in order of its files."""
+def read_packed(stem: str) -> np.ndarray:
+  """Maps the packed ensembles of a part, which lie in order of its files."""
   return np.load(f'{stem}.npy', mmap_mode='r')
 
 
@@ -136,17 +128,17 @@ def _in_archive(path: pathlib.Path) -> Iterator[Source]:
                      'it again') from error
 
 
-def _jobs(sources, folder, settings, stems, bar) -> Iterator[_Job]:
+def _jobs(sources, folder, stems, bar) -> Iterator[_Job]:
   """Yields the parts still to be made; lists all of them in `stems`."""
   while batch := list(itertools.islice(sources, _FILES_PER_PART)):
     stem = str(folder / f'{len(stems):05d}')
     stems.append(stem)
-    identity = [_FORMAT_VERSION, settings, [source[:3] for source in batch]]
+    identity = [_FORMAT_VERSION, [source[:3] for source in batch]]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     if _is_made(stem, key):
       bar.add(len(batch), skipped=True)
     else:
-      yield _Job(stem, key, batch, settings)
+      yield _Job(stem, key, batch)
 
 
 def _is_made(stem: str, key: str) -> bool:
@@ -159,39 +151,37 @@ def _is_made(stem: str, key: str) -> bool:
 
 def _make_part(job: _Job) -> None:
   """Adapts the files of one part and writes it."""
-  entries, examples = [], []
+  entries, packed = [], [np.empty(0, np.int32)]
   for source in job.sources:
-    entry, made = adapt_file(source, job.settings)
-    entries.append(entry)
-    examples += made
-  events = np.concatenate([np.empty(0, np.int32), *examples])
+    try:
+      song, facts = adapt_file(source)
+      packed.append(song)
+    except (ValueError, OSError) as error:
+      facts = {'error': str(error)}
+    entries.append({'name': source.name, **facts})
   buffer = io.BytesIO()
-  np.save(buffer, events)
+  np.save(buffer, np.concatenate(packed))
   files.write_atomic(f'{job.stem}.npy', buffer.getvalue())
   part = {'key': job.key, 'files': entries}
   files.write_atomic(f'{job.stem}.json', json.dumps(part).encode())
 
 
-def adapt_file(source: Source, settings: Settings
-               ) -> tuple[dict[str, Any], list[np.ndarray]]:
+def adapt_file(source: Source) -> tuple[np.ndarray, dict[str, Any]]:
   """Adapts one file.
 
   Returns:
-    what became of it: `name`, and `error` or else `hash` of the notes,
-    `seconds` and the `lengths` of the examples in events; and the examples.
+    its packed ensemble, and the `hash` of its notes, its `seconds`, and the
+    `length` of what is packed.
+
+  Raises:
+    ValueError, OSError: it cannot be adapted; the message is the reason.
   """
-  entry = {'name': source.name}
-  try:
-    if source.size > MAX_BYTES:
-      raise ValueError(f'over {MAX_BYTES // 1024} KiB')
-    data = source.data
-    if data is None:
-      data = pathlib.Path(source.path).read_bytes()
-    instruments = gmidi.read(data)
-    digest = adapt.content_hash(instruments)
-    rng = np.random.default_rng((settings.seed, int(digest, 16)))
-    examples = adapt.adapt(instruments, rng, settings.examples_per_file)
-  except (ValueError, OSError) as error:
-    return entry | {'error': str(error)}, []
-  return entry | {'hash': digest, 'seconds': adapt.seconds(instruments),
-                  'lengths': [len(example) for example in examples]}, examples
+  if source.size > MAX_BYTES:
+    raise ValueError(f'over {MAX_BYTES // 1024} KiB')
+  data = source.data
+  if data is None:
+    data = pathlib.Path(source.path).read_bytes()
+  instruments = gmidi.read(data)
+  song = ensemble.pack(adapt.ensemble(instruments))
+  return song, {'hash': adapt.content_hash(instruments), 'length': len(song),
+                'seconds': adapt.seconds(instruments)}

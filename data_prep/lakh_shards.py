@@ -8,31 +8,50 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep import lakh_parts
+from data_prep import adapt, lakh_parts
+from lakhnes_jax import ensemble, files, shards
 from lakhnes_jax import events as ev
-from lakhnes_jax import files, shards
+
+EXAMPLES_PER_FILE = 16  # The paper's.
+
+
+class Settings(NamedTuple):
+  """How shards are made of parts.
+
+  Attributes:
+    seed: of what is drawn for examples.
+    valid_percent: share of songs held out, by their hash; if it is not 0, at
+      least one of two songs.
+    train_examples: how many of each training song; 0 to write ensembles.
+  """
+  seed: int = 0
+  valid_percent: float = 5
+  train_examples: int = 0
 
 
 class _Song(NamedTuple):
-  """A file that is kept: where its examples lie."""
+  """A file that is kept: where its ensemble lies."""
   entry: dict[str, Any]
   stem: str  # Of its part.
-  start: int  # In the events of the part.
+  start: int
+
+  def packed(self) -> np.ndarray:
+    # A copy, so that no map of the part stays open.
+    end = self.start + self.entry['length']
+    return np.array(lakh_parts.read_packed(self.stem)[self.start:end])
 
 
-def write(stems: list[str], output: str, settings: lakh_parts.Settings,
-          valid_percent: float) -> dict[str, Any]:
+def write(stems: list[str], output: str, settings: Settings) -> dict[str, Any]:
   """Writes shards of train and valid, `ledger.tsv` and `summary.json`.
 
   Songs lie in the order of the hashes of their notes; of files with the same
-  notes the one whose name sorts first is kept.
+  notes the one whose name sorts first is kept. The valid split always holds
+  examples, so that losses on it can be compared.
 
   Args:
     stems: parts, as `lakh_parts.make` returns them.
     output: folder to write to.
-    settings: noted down in the shards' metadata.
-    valid_percent: share of songs held out, by their hash; if it is not 0,
-      at least one of two songs.
+    settings: see there.
 
   Returns:
     the summary.
@@ -41,35 +60,38 @@ def write(stems: list[str], output: str, settings: lakh_parts.Settings,
     ValueError: no file was kept.
   """
   entries, songs = _read_entries(stems)
-  splits = _split(sorted(songs), valid_percent)
-  metadata = {'source': 'data_prep.lakh', **settings._asdict()}
-  counts = {}
+  splits = _split(sorted(songs), settings.valid_percent)
+  summary = {'files': len(entries), 'results': {}, 'splits': {}}
   for split, digests in splits.items():
     chosen = [songs[digest] for digest in digests]
-    counts[split] = dict.fromkeys(('songs', 'examples', 'events', 'hours'), 0)
-    shards.write_split(output, split, _examples(chosen, counts[split]),
-                       metadata=metadata)
+    limit = settings.train_examples if split == 'train' else EXAMPLES_PER_FILE
+    counts = collections.Counter(songs=len(chosen))
+    made = _examples(chosen, limit, settings.seed) if limit else _packed(chosen)
+    shards.write_split(
+        output, split, _count(made, counts), ensembles=not limit,
+        metadata={'command': 'data_prep.lakh', **settings._asdict()})
+    summary['splits'][split] = dict(counts)
   split_of = {digest: split for split, digests in splits.items()
               for digest in digests}
-  lines = [('file', 'result', 'examples', 'seconds', 'notes')]
   results = collections.Counter()
+  lines = ['file\tresult\tseconds\tnotes\n']
   for entry in sorted(entries, key=lambda entry: entry['name']):
-    digest = entry.get('hash', '')
-    result, n_examples = entry.get('error'), 0
-    if result is None:
-      kept = songs[digest].entry
-      if kept['name'] == entry['name']:
-        result, n_examples = split_of[digest], len(entry['lengths'])
-      else:
-        result = f'same notes as {kept["name"]}'
-    results['kept' if n_examples else _kind(result)] += 1
-    seconds = f'{entry["seconds"]:.3f}' if digest else ''
-    lines.append((entry['name'], result, str(n_examples), seconds, digest))
-  text = ''.join('\t'.join(map(_one_line, line)) + '\n' for line in lines)
+    digest = entry.get('hash')
+    if digest is None:
+      result, facts = entry['error'], '\t'
+      results[result.split(':')[0]] += 1
+    else:
+      facts = f'{entry["seconds"]:.3f}\t{digest}'
+      kept = songs[digest].entry['name']
+      same = kept == entry['name']
+      result = split_of[digest] if same else f'same notes as {kept}'
+      results['kept' if same else 'same notes as another'] += 1
+    name, result = (' '.join(text.split()) for text in (entry['name'], result))
+    lines.append(f'{name}\t{result}\t{facts}\n')
+  summary['results'] = dict(results.most_common())
   folder = pathlib.Path(output)
-  files.write_atomic(folder / 'ledger.tsv', text.encode('utf-8', 'replace'))
-  summary = {'files': len(entries), 'results': dict(results.most_common()),
-             'splits': counts}
+  files.write_atomic(folder / 'ledger.tsv',
+                     ''.join(lines).encode('utf-8', 'backslashreplace'))
   files.write_atomic(folder / 'summary.json',
                      json.dumps(summary, indent=1).encode())
   return summary
@@ -80,9 +102,10 @@ def describe(summary: dict[str, Any]) -> str:
   results = ''.join(f'\n{count:8d}  {result}'
                     for result, count in summary['results'].items())
   splits = ''.join(
-      f'\n{split}: {c["songs"]} songs, {c["examples"]} examples, '
-      f'{c["hours"]:.2f} hours, {c["events"]} events'
-      for split, c in summary['splits'].items())
+      f'\n{split}: {counts["songs"]} songs; an epoch has '
+      f'{counts["examples"]} examples, {counts["hours"]:.2f} hours, '
+      f'{counts["events"]} events'
+      for split, counts in summary['splits'].items())
   return f'{summary["files"]} files{results}{splits}'
 
 
@@ -95,12 +118,13 @@ def _read_entries(stems) -> tuple[list[dict[str, Any]], dict[str, _Song]]:
       entries.append(entry)
       if 'hash' in entry:
         song = _Song(entry, stem, start)
-        start += sum(entry['lengths'])
+        start += entry['length']
         other = songs.setdefault(entry['hash'], song)
         if entry['name'] < other.entry['name']:
           songs[entry['hash']] = song
   if not songs:
-    reasons = collections.Counter(_kind(entry['error']) for entry in entries)
+    reasons = collections.Counter(
+        entry['error'].split(':')[0] for entry in entries)
     raise ValueError(f'none of {len(entries)} files can be adapted: ' +
                      ', '.join(f'{n} {reason}' for reason, n in
                                reasons.most_common(5)))
@@ -120,27 +144,32 @@ def _split(digests: list[str], valid_percent: float) -> dict[str, list[str]]:
   return {split: chosen for split, chosen in splits.items() if chosen}
 
 
-def _examples(songs, counts) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields names and events of all examples, and counts them."""
-  for entry, stem, start in songs:
-    counts['songs'] += 1
-    # A copy, so that no map of the part stays open.
-    end = start + sum(entry['lengths'])
-    events = np.array(lakh_parts.read_events(stem)[start:end])
-    ends = np.cumsum(entry['lengths'])
-    for number, example in enumerate(np.split(events, ends[:-1])):
-      counts['examples'] += 1
-      counts['events'] += len(example)
-      counts['hours'] += float(ev.times_of(example)[-1]) / (
+def _packed(songs: list[_Song]) -> Iterator[
+    tuple[str, np.ndarray, np.ndarray]]:
+  """Yields name, what to store, and an arrangement, of each song."""
+  for song in songs:
+    packed = song.packed()
+    rng = np.random.default_rng(int(song.entry['hash'], 16))
+    yield (song.entry['name'], packed,
+           ensemble.arrange(ensemble.unpack(packed), rng))
+
+
+def _examples(songs: list[_Song], limit: int, seed: int) -> Iterator[
+    tuple[str, np.ndarray, np.ndarray]]:
+  """Yields name, what to store, and the same again, of each example."""
+  for song in songs:
+    rng = np.random.default_rng((seed, int(song.entry['hash'], 16)))
+    for number, example in enumerate(
+        adapt.examples(ensemble.unpack(song.packed()), rng, limit)):
+      yield f'{song.entry["name"]}#{number}', example, example
+
+
+def _count(made, counts) -> Iterator[tuple[str, np.ndarray]]:
+  """Passes songs on, and counts what an epoch of them has."""
+  for name, stored, played in made:
+    counts['examples'] += 1
+    counts['events'] += len(played)
+    if len(played):
+      counts['hours'] += int(ev.times_of(played)[-1]) / (
           3600 * ev.SAMPLE_RATE)
-      yield f'{entry["name"]}#{number}', example
-
-
-def _kind(result: str) -> str:
-  """The part of a reason that files share."""
-  return ('same notes as another' if result.startswith('same notes') else
-          result.split(':')[0])
-
-
-def _one_line(text: str) -> str:
-  return ' '.join(text.split())
+    yield name, stored

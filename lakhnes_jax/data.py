@@ -26,7 +26,7 @@ from lakhnes_jax.augment import TRIM, Augmentation
 
 __all__ = ['TRIM', 'Augmentation', 'Batch', 'Prefetch', 'Stream']
 
-_ORDER, _AUGMENT = range(2)  # What a draw is for.
+_ORDER, _AUGMENT, _ARRANGE = range(3)  # What a draw is for.
 _NO_SONG = -1
 _MAX_EMPTY_EPOCHS = 20  # Augmentation may leave too little of a tiny corpus.
 
@@ -79,7 +79,7 @@ class Stream:
     """Prepares to read; O(songs) work, no song is read yet.
 
     Args:
-      corpus: has `__len__`, `lengths`, `dynamics` and `song(i)`, as
+      corpus: has `__len__`, `lengths`, `dynamics` and `song(i, rng)`, as
         `lakhnes_jax.shards.Corpus`.
       vocabulary: of the token ids.
       lanes: number of lanes, of all processes together.
@@ -140,9 +140,11 @@ class Stream:
 
   def _read(self, song: int) -> np.ndarray:
     """Augments and encodes a song: int16 ids, <S> at both ends."""
-    events = self._vocabulary.project(self._corpus.song(song))
+    epoch = self._position.epoch
+    events = self._vocabulary.project(
+        self._corpus.song(song, self._rng(_ARRANGE, epoch, song)))
     events = self._augmentation.apply(
-        events, self._rng(_AUGMENT, self._position.epoch, song))
+        events, self._rng(_AUGMENT, epoch, song))
     ids = np.full(len(events) + 2, ev.START, np.int16)
     ids[1:-1] = self._vocabulary.encode(events)
     return ids

@@ -5,6 +5,7 @@ A split is a few files in one folder:
 *   `train-00000-of-00002.npy` and so on, the *shards*: 1-D int32 arrays of
     exact (unquantised) events, song after song; no song straddles two shards;
 *   `train.json`, the *index*: format version, whether dynamics are known,
+    whether in place of songs there are ensembles (see `ensemble`) to arrange,
     metadata, per shard its file, songs, events and SHA-256, and the name and
     length of each song, in the order in which they lie in the shards.
 
@@ -20,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from lakhnes_jax import ensemble, files
 from lakhnes_jax import events as ev
-from lakhnes_jax import files
 
 FORMAT_VERSION = 1
 _MAX_EVENTS = 2**24  # A shard of 64 MiB.
@@ -29,7 +30,7 @@ _MAX_EVENTS = 2**24  # A shard of 64 MiB.
 
 def write_split(folder: str | os.PathLike, split: str,
                 songs: Iterable[tuple[str, np.ndarray]], *,
-                max_events: int = _MAX_EVENTS,
+                max_events: int = _MAX_EVENTS, ensembles: bool = False,
                 metadata: dict[str, Any] | None = None) -> 'Corpus':
   """Writes the songs of one split, replacing what was there.
 
@@ -42,6 +43,7 @@ def write_split(folder: str | os.PathLike, split: str,
     songs: names and int32 events, in the order in which they are to lie.
     max_events: a shard is closed before it would pass this; a longer song has
       one to itself.
+    ensembles: whether these are not songs but packed ensembles.
     metadata: JSON values kept in the index: where the songs come from.
 
   Returns:
@@ -91,8 +93,8 @@ def write_split(folder: str | os.PathLike, split: str,
     for path in folder.glob(f'{split}-?????.npy.tmp'):
       path.unlink()
   index = {'version': FORMAT_VERSION, 'split': split, 'dynamics': dynamics,
-           'metadata': metadata or {}, 'shards': shards, 'names': names,
-           'lengths': lengths}
+           'ensembles': ensembles, 'metadata': metadata or {},
+           'shards': shards, 'names': names, 'lengths': lengths}
   files.write_atomic(index_path,
                      json.dumps(index, indent=1).encode())
   for path in stale:
@@ -119,7 +121,8 @@ class Corpus:
 
   Attributes:
     names: the name of each song.
-    lengths: [songs] int64, events of each song.
+    lengths: [songs] int64, events of each song, or size of an ensemble.
+    ensembles: whether it holds ensembles, arranged as they are read.
     dynamics: whether every song has velocities, as format TX2 needs.
     metadata: what the writer noted down.
     checksum: short digest of names and events, for run configs.
@@ -145,6 +148,7 @@ class Corpus:
         self.names = index['names']
         self.lengths = np.array(index['lengths'], np.int64)
         self.dynamics = index['dynamics']
+        self.ensembles = index.get('ensembles', False)
         self.metadata = index['metadata']
         self._index = index['shards']
         counts = [s['songs'] for s in self._index]
@@ -185,12 +189,20 @@ class Corpus:
   def __len__(self) -> int:
     return len(self.names)
 
-  def song(self, i: int) -> np.ndarray:
-    """Returns the int32 events of song `i`: a read-only view of the disk."""
+  def song(self, i: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Returns the int32 events of song `i`: a read-only view of the disk.
+
+    Of an ensemble it returns the arrangement that `rng` draws; without `rng`
+    always the same one.
+    """
     if not 0 <= i < len(self):
       raise IndexError(f'song {i} of {len(self)}')
     start = self._start[i]
-    return self._shards[self._shard_of[i]][start:start + self.lengths[i]]
+    stored = self._shards[self._shard_of[i]][start:start + self.lengths[i]]
+    if not self.ensembles:
+      return stored
+    return ensemble.arrange(ensemble.unpack(stored),
+                            rng or np.random.default_rng(i))
 
   def verify(self):
     """Reads every shard and raises ValueError where its checksum is wrong."""

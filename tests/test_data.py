@@ -26,7 +26,7 @@ class Songs:
   def __len__(self) -> int:
     return len(self._songs)
 
-  def song(self, i: int) -> np.ndarray:
+  def song(self, i: int, rng=None) -> np.ndarray:
     self.asked += 1
     return self._songs[i]
 
@@ -340,7 +340,7 @@ def test_prefetch_ends_with_its_stream(songs):
 
 def test_prefetch_passes_exceptions_on_in_their_place():
   class Broken(Songs):
-    def song(self, i):
+    def song(self, i, rng):
       if i == 3:
         raise OSError('shard gone')
       return super().song(i)
