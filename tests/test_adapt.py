@@ -8,6 +8,7 @@ import pytest
 
 from data_prep import adapt, gmidi
 from lakhnes_jax import events as ev
+from lakhnes_jax.ensemble import NOBODY, PITCH
 
 SECOND = ev.SAMPLE_RATE
 
@@ -71,7 +72,7 @@ class TestRead:
          (15, program(6)), (20, off(61))],
         [(0, on(62, channel=9)), (10, off(62, channel=9)), (10, on(63)),
          (20, off(63))])
-    assert [(i.program, i.is_drum, i.notes[:, gmidi.PITCH].tolist())
+    assert [(i.program, i.is_drum, i.notes[:, PITCH].tolist())
             for i in gmidi.read(data)] == [
                 (5, False, [60]), (6, False, [61]), (0, True, [62]),
                 (0, False, [63])]
@@ -121,6 +122,8 @@ class TestEnsemble:
       ([], 'shorter than 5 s'), ([scale(60, 4)], 'shorter than 5 s'),
       ([scale(60), player((0, 601 * SECOND, 60, 1))], 'longer than 600 s'),
       ([scale(120, 6)], 'no monophonic'),
+      ([player((0, 0, 60, 1), (6 * SECOND, 6 * SECOND, 60, 1))],
+       'no monophonic'),
       ([scale(60)._replace(is_drum=True)], 'no monophonic')])
   def test_reasons(self, instruments, reason):
     with pytest.raises(ValueError, match=reason):
@@ -139,7 +142,7 @@ class TestPlacements:
     ways = adapt.placements(n_melodic, np.random.default_rng(0), 100)
     assert len(set(ways)) == len(ways) == count
     for way in ways:
-      players = [who for who in way if who != adapt.NOBODY]
+      players = [who for who in way if who != NOBODY]
       assert len(set(players)) == len(players) == min(3, n_melodic)
       assert set(players) <= set(range(n_melodic))
 
@@ -163,79 +166,38 @@ class TestPlacements:
     assert left != set(range(32))
 
 
-class TestPlay:
+class TestExamples:
 
-  NOISE = np.arange(128) % 16 + 1
+  def make(self, players, seed=0, limit=16):
+    return adapt.examples(adapt.ensemble(players), np.random.default_rng(seed),
+                          limit)
 
-  def test_literal_events(self):
-    song = adapt.Ensemble(
-        (np.array([[100, 200, 60, 127], [200, 250, 62, 1],
-                   [300, 300, 63, 64], [400, 500, 32, 64],
-                   [500, 600, 64, 64]]),
-         np.array([[150, 250, 33, 64], [250, 260, 20, 64]])),
-        (np.array([[120, 180, 36, 100], [150, 170, 38, 127],
-                   [180, 190, 38, 90]]),))
-    part = adapt.Part((0, adapt.NOBODY, 1), 0, self.NOISE)
-    # Before the first note nothing; 62 begins as 60 ends, so no NOTEOFF
-    # between; 63 has no length; 32 is too low for P1, 20 for TR; drum 38
-    # begins while 36 sounds. 100 -> 1 + 14 * 100 / 127 = 12.02.
-    assert ev.to_text(adapt.play(song, part)).split() == [
-        'P1_NOTEON_60', 'P1_VELOCITY_15', 'WT_20', 'NO_NOTEON_5',
-        'NO_VELOCITY_12', 'WT_30', 'TR_NOTEON_33', 'WT_30', 'NO_NOTEON_7',
-        'NO_VELOCITY_11', 'WT_10', 'NO_NOTEOFF', 'WT_10', 'P1_NOTEON_62',
-        'P1_VELOCITY_1', 'WT_50', 'P1_NOTEOFF', 'TR_NOTEOFF', 'WT_250',
-        'P1_NOTEON_64', 'P1_VELOCITY_8', 'WT_100', 'P1_NOTEOFF']
-
-  def test_is_cut_at_three_minutes_after_its_first_note(self):
-    clip = 180 * SECOND
-    song = adapt.Ensemble((np.array(
-        [[1000, 2000, 60, 127], [clip + 900, clip + 1100, 61, 127],
-         [clip + 1100, clip + 1200, 62, 127]]),), ())
-    events = adapt.play(song, adapt.Part((-1, -1, 0), -1, self.NOISE))
-    assert ev.to_text(events).split() == [
-        'TR_NOTEON_60', 'WT_1000', 'TR_NOTEOFF', f'WT_{clip - 1100}',
-        'TR_NOTEON_61', 'WT_100', 'TR_NOTEOFF']
-
-  def test_nothing_in_range(self):
-    song = adapt.Ensemble((np.array([[0, 10, 21, 1]]),), ())
-    part = adapt.Part((0, -1, -1), -1, self.NOISE)
-    assert adapt.play(song, part).shape == (0,)
-    assert len(adapt.play(song, part._replace(melodic=(-1, -1, 0)))) == 3
-
-
-class TestAdapt:
-
-  def test_examples_differ_by_placement_and_drums(self):
+  def test_differ_by_placement_and_drums(self):
     drums = player(*[(i * 1000, i * 1000 + 500, 35 + i, 100)
                      for i in range(40)], drums=True)
-    examples = adapt.adapt([scale(50), scale(60), scale(70), scale(80), drums],
-                           np.random.default_rng(3))
-    assert len(examples) == 16
-    maps = set()
-    for events in examples:
+    songs = self.make([scale(50), scale(60), scale(70), scale(80), drums])
+    assert len(songs) == 16
+    kits = set()
+    for events in songs:
       noise = ev.value_of(events)[(ev.voice_of(events) == ev.NO) &
                                   (ev.kind_of(events) == ev.NOTEON)]
       assert len(noise) == 40
-      assert noise.min() >= 1 and noise.max() <= 16
-      maps.add(noise.tobytes())
-    assert len(maps) == 16  # Redrawn for each example.
-    drawn = np.concatenate([np.frombuffer(m, np.int32) for m in maps])
-    assert set(drawn.tolist()) == set(range(1, 17))
+      kits.add(noise.tobytes())
+    assert len(kits) == 16  # Redrawn for each example.
+    leads = {tuple(ev.value_of(e)[(ev.voice_of(e) == voice) &
+                                  (ev.kind_of(e) == ev.NOTEON)][0]
+                   for voice in (ev.P1, ev.P2, ev.TR)) for e in songs}
+    assert len(leads) == 16
 
   def test_equal_for_equal_randomness(self):
     players = [scale(50), scale(60), scale(70), scale(80)]
-    one, two, three = (
-        [e.tobytes() for e in adapt.adapt(players, np.random.default_rng(seed))]
-        for seed in (1, 1, 2))
+    one, two, three = ([e.tobytes() for e in self.make(players, seed)]
+                       for seed in (1, 1, 2))
     assert one == two != three
 
-  def test_nothing_left(self):
+  def test_silence_is_left_out(self):
     # A note 21 can only be played by TR.
-    only = player((0, 6 * SECOND, 21, 1))
-    assert len(adapt.adapt([only], np.random.default_rng(0))) == 1
-    empty = player((0, 0, 60, 1), (6 * SECOND, 6 * SECOND, 60, 1))
-    with pytest.raises(ValueError, match='range'):
-      adapt.adapt([empty], np.random.default_rng(0))
+    assert len(self.make([player((0, 6 * SECOND, 21, 1))])) == 1
 
 
 class TestContentHash:

@@ -11,11 +11,9 @@ import mido
 import numpy as np
 import pytest
 
-from data_prep import compose_web, lakh, lakh_parts
+from data_prep import adapt, compose_web, lakh, lakh_parts
+from lakhnes_jax import data, ensemble, shards
 from lakhnes_jax import events as ev
-from lakhnes_jax import shards
-
-SETTINGS = lakh_parts.Settings(0, 16)
 
 
 def tune(pitch, n_notes=6, voices=1):
@@ -52,10 +50,10 @@ def collection(tmp_path_factory):
       'b/huge.mid': b'MThd' + bytes(512 * 1024 - 3),
       'b/largest.mid': b'MThd' + bytes(512 * 1024 - 4),
       'b/readme.txt': b'not music'}
-  for name, data in named.items():
+  for name, content in named.items():
     path = folder / name
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
+    path.write_bytes(content)
   return folder
 
 
@@ -110,7 +108,7 @@ class TestResult:
 
   def test_the_seed_matters(self, collection, made, tmp_path):
     assert run(collection, tmp_path, '--seed=1') == 0
-    one, other = shards.Corpus(made, 'train'), shards.Corpus(tmp_path, 'train')
+    one, other = shards.Corpus(made, 'valid'), shards.Corpus(tmp_path, 'valid')
     assert one.names == other.names  # The split is of the content alone.
     assert one.checksum != other.checksum
 
@@ -118,7 +116,8 @@ class TestResult:
     folder = tmp_path / 'in'
     folder.mkdir()
     (folder / 'a.mid').write_bytes(tune(60, 5))
-    assert run(folder, tmp_path / 'out', '--valid_percent=0') == 0
+    assert run(folder, tmp_path / 'out', '--valid_percent=0',
+               '--examples_per_file=16') == 0
     corpus = shards.Corpus(tmp_path / 'out', 'train')
     assert corpus.names == ['a.mid#0', 'a.mid#1', 'a.mid#2']
     songs = {ev.to_text(ev.TX1.project(corpus.song(i))) for i in range(3)}
@@ -129,21 +128,23 @@ class TestResult:
 
   def test_ledger_says_what_became_of_each_file(self, collection, made):
     lines = (made / 'ledger.tsv').read_text('utf-8').splitlines()
-    assert lines[0].split('\t') == ['file', 'result', 'examples', 'seconds',
-                                    'notes']
+    assert lines[0].split('\t') == ['file', 'result', 'seconds', 'notes']
     rows = {name: rest for name, *rest in (x.split('\t') for x in lines[1:])}
     assert list(rows) == [n for n in names_in(collection)
                           if not n.endswith('.txt')]
-    assert rows['z/again.midi'][:2] == ['same notes as a/trio.kar', '0']
-    assert rows['a/trio.kar'][1:3] == ['6', '9.000']
-    assert rows['b/short.mid'][:2] == ['shorter than 5 s', '0']
+    assert rows['z/again.midi'] == ['same notes as a/trio.kar',
+                                    *rows['a/trio.kar'][1:]]
+    assert rows['a/trio.kar'][1] == '9.000'
+    assert len(rows['a/trio.kar'][2]) == 64
+    assert rows['b/short.mid'] == ['shorter than 5 s', '', '']
     assert rows['b/long.mid'][0] == 'longer than 600 s'
     assert rows['b/chord.mid'][0] == 'no monophonic instrument'
     assert rows['b/huge.mid'][0] == 'over 512 KiB'
     for name in ('b/empty.mid', 'b/cut.mid', 'b/noise.mid', 'b/largest.mid'):
       assert rows[name][0].startswith('not a readable MIDI file'), name
-    for name, (result, examples, *_) in rows.items():
-      assert (result in ('train', 'valid')) == (examples != '0'), name
+    for split in ('train', 'valid'):
+      assert {n.split('#')[0] for n in shards.Corpus(made, split).names} == {
+          name for name, (result, *_) in rows.items() if result == split}
 
   def test_summary_counts(self, made):
     summary = json.loads((made / 'summary.json').read_text())
@@ -155,10 +156,11 @@ class TestResult:
     for split, corpus in corpora.items():
       counts = summary['splits'][split]
       assert counts['examples'] == len(corpus)
-      assert counts['events'] == corpus.lengths.sum()
-      hours = sum(int(np.maximum(corpus.song(i), 0).sum())
-                  for i in range(len(corpus))) / 44100 / 3600
-      assert counts['hours'] == pytest.approx(hours)
+      songs = [corpus.song(i) for i in range(len(corpus))]
+      if split == 'valid':  # Of ensembles it depends on the arrangement.
+        assert counts['events'] == corpus.lengths.sum()
+      hours = sum(int(np.maximum(song, 0).sum()) for song in songs) / 158760000
+      assert counts['hours'] == pytest.approx(hours, rel=.02)
 
   def test_no_song_is_in_two_splits(self, collection, tmp_path):
     assert run(collection, tmp_path, '--valid_percent=40') == 0
@@ -178,7 +180,37 @@ class TestResult:
     assert run(collection, tmp_path, '--limit=7', '--examples_per_file=2') == 0
     summary = json.loads((tmp_path / 'summary.json').read_text())
     assert summary['files'] == 7
-    assert sum(s['examples'] for s in summary['splits'].values()) == 14
+    assert summary['splits']['train']['songs'] == 6
+    assert summary['splits']['train']['examples'] == 12
+
+
+class TestTraining:
+
+  def test_each_epoch_draws_other_arrangements(self, made):
+    corpus = shards.Corpus(made, 'train')
+    assert corpus.ensembles and not shards.Corpus(made, 'valid').ensembles
+
+    def epochs(seed):
+      stream = data.Stream(corpus, ev.TX1, 2, 64, seed=seed)
+      first = next(stream)
+      state = stream.state()
+      batch = next(stream)
+      while batch.epoch == first.epoch:
+        batch = next(stream)
+      return first, batch, state
+
+    one, later, state = epochs(3)
+    again, *_ = epochs(3)
+    other, *_ = epochs(4)
+    np.testing.assert_array_equal(one.inputs, again.inputs)
+    for batch in (later, other):
+      assert not np.array_equal(one.inputs, batch.inputs)
+    # A position restored goes on with the same arrangements.
+    stream = data.Stream(corpus, ev.TX1, 2, 64, seed=3)
+    next(stream)
+    restored = data.Stream(corpus, ev.TX1, 2, 64, seed=3)
+    restored.restore(state)
+    np.testing.assert_array_equal(next(stream).inputs, next(restored).inputs)
 
 
 class TestResume:
@@ -186,38 +218,33 @@ class TestResume:
   def test_finished_parts_stay(self, collection, tmp_path):
     folder = tmp_path / 'in'
     shutil.copytree(collection, folder)
-    first = lakh_parts.make(str(folder), str(tmp_path), SETTINGS, 1)
+    first = lakh_parts.make(str(folder), str(tmp_path), 1)
     assert len(first) == 2
     stamps = {p.name: p.stat().st_mtime_ns
               for p in (tmp_path / 'parts').iterdir()}
     # As a kill would leave it: events without the list, and half a file.
     os.remove(f'{first[1]}.json')
     (tmp_path / 'parts' / '00001.json.77.tmp').write_text('{"ke')
-    assert lakh_parts.make(str(folder), str(tmp_path), SETTINGS, 1) == first
+    assert lakh_parts.make(str(folder), str(tmp_path), 1) == first
     again = {p.name: p.stat().st_mtime_ns
              for p in (tmp_path / 'parts').iterdir()}
     assert {n for n in stamps if stamps[n] == again[n]} == {
         '00000.json', '00000.npy'}
 
   def test_goes_on_to_the_same_result(self, collection, made, tmp_path):
-    stems = lakh_parts.make(str(collection), str(tmp_path), SETTINGS, 1)
+    stems = lakh_parts.make(str(collection), str(tmp_path), 1)
     os.remove(f'{stems[0]}.json')
     assert run(collection, tmp_path) == 0
     assert contents(made) == contents(tmp_path)
 
-  def test_other_settings_or_files_make_other_parts(self, collection,
-                                                    tmp_path):
+  def test_other_files_make_other_parts(self, collection, tmp_path):
     folder = tmp_path / 'in'
     shutil.copytree(collection / '1', folder)
-    (stem,) = lakh_parts.make(str(folder), str(tmp_path), SETTINGS, 1)
-    before = lakh_parts.read_events(stem).copy()
-    lakh_parts.make(str(folder), str(tmp_path), SETTINGS._replace(seed=1), 1)
-    assert not np.array_equal(before, lakh_parts.read_events(stem))
-    lakh_parts.make(str(folder), str(tmp_path), SETTINGS, 1)
-    np.testing.assert_array_equal(before, lakh_parts.read_events(stem))
+    (stem,) = lakh_parts.make(str(folder), str(tmp_path), 1)
+    before = lakh_parts.read_packed(stem).copy()
     (folder / 'tune1.mid').write_bytes(tune(90, 20))
-    lakh_parts.make(str(folder), str(tmp_path), SETTINGS, 1)
-    assert len(lakh_parts.read_events(stem)) > len(before)
+    lakh_parts.make(str(folder), str(tmp_path), 1)
+    assert len(lakh_parts.read_packed(stem)) > len(before)
 
 
 class TestErrors:
@@ -268,7 +295,7 @@ def mutate(data, rng):
 
 def adapt_bytes(data):
   return lakh_parts.adapt_file(
-      lakh_parts.Source('f.mid', len(data), 0, data=data), SETTINGS)
+      lakh_parts.Source('f.mid', len(data), 0, data=data))
 
 
 class TestFuzz:
@@ -279,23 +306,23 @@ class TestFuzz:
              for i in range(4)] + [tune(60, 9, 3)]
     adapted = 0
     for number in range(300):
-      entry, examples = adapt_bytes(mutate(bases[number % 5], rng))
-      if 'error' in entry:
-        assert entry['error'].strip()
-        assert not examples
-      else:
-        adapted += 1
-        assert entry['lengths'] == [len(e) for e in examples]
-        for song in examples:
-          ev.TX2.encode(song)
+      try:
+        packed, facts = adapt_bytes(mutate(bases[number % 5], rng))
+      except ValueError as error:
+        assert str(error).strip()
+        continue
+      adapted += 1
+      assert facts['length'] == len(packed)
+      for song in adapt.examples(ensemble.unpack(packed), rng, 4):
+        ev.TX2.encode(song)
     assert 30 < adapted < 290
 
   def test_time_of_a_file_is_bounded(self):
     # As many notes as fit, all at once on one pitch, then one end for all.
-    track = b'\x90' + (b'\x3c\x40\x00' * 170000)[:-1] + b'\x83\x00\x80\x3c\x40'
-    track = b'\x00' + track + b'\x00\xff\x2f\x00'
+    notes = (b'\x3c\x40\x00' * 170000)[:-1]
+    track = b'\x00\x90' + notes + b'\x83\x00\x80\x3c\x40\x00\xff\x2f\x00'
     data = (b'MThd' + (6).to_bytes(4, 'big') + b'\x00\x00\x00\x01\x01\xe0' +
             b'MTrk' + len(track).to_bytes(4, 'big') + track)
     assert len(data) < lakh_parts.MAX_BYTES
-    entry, _ = adapt_bytes(data)
-    assert entry['error'] == 'shorter than 5 s'
+    with pytest.raises(ValueError, match='shorter than 5 s'):
+      adapt_bytes(data)
