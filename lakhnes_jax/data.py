@@ -237,8 +237,9 @@ class Stream:
 class Prefetch:
   """Reads a stream in a background thread, one batch ahead.
 
-  A context manager; leaving it ends the thread. An exception of the stream
-  comes up in the consumer, at the batch it belongs to.
+  A context manager; leaving it ends the thread. Till then the stream is the
+  thread's, and ahead of `state()`. An exception of the stream comes up in the
+  consumer, at the batch it belongs to.
 
   Attributes:
     waited: seconds that the consumer has waited for batches.
