@@ -1,0 +1,340 @@
+"""Transformer-XL: a language model whose layers remember earlier segments.
+
+Letters of the shape suffixes: B batch (lanes), L segment length, M memory
+length, K = M + L keys, D model width, H heads, C width of a head, N layers,
+F width of the feed-forward layers, V vocabulary.
+
+Source: Transformer-XL (Dai et al., ACL 2019), relative attention as in section
+3.3, with the settings of LakhNES (Donahue et al., ISMIR 2019, section 4).
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+NAME = 'txl'  # How checkpoints call this kind of model.
+DTYPES = ('float32', 'bfloat16')
+_INIT_STD = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Shape of the model, and how it computes; the defaults are LakhNES's.
+
+  Attributes:
+    n_token: size of the vocabulary.
+    n_layer, n_head, d_model, d_head, d_inner: N, H, D, C and F above.
+    dropout: rate after embedding, attention, feed-forward and at the end.
+    dropatt: rate on the attention weights.
+    pre_lnorm: layer norm before each block instead of after it.
+    same_length: each query sees as many keys as the memory is long, itself
+      included, and not the farther ones that its segment would offer.
+    clamp_len: keys farther away count as this far; -1 for no such limit.
+    dtype: what to compute in. Parameters, softmax, layer-norm statistics,
+      logits and loss are float32 whatever it is.
+    remat: recompute each layer in the backward pass: less memory, more time.
+  """
+  n_token: int
+  n_layer: int = 12
+  n_head: int = 8
+  d_model: int = 512
+  d_head: int = 64
+  d_inner: int = 2048
+  dropout: float = 0.1
+  dropatt: float = 0.
+  pre_lnorm: bool = False
+  same_length: bool = False
+  clamp_len: int = -1
+  dtype: str = 'float32'
+  remat: bool = False
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      kinds = (int, float) if field.type is float else (field.type,)
+      if type(value) not in kinds:
+        raise ValueError(f'{field.name} is {value!r}, not of type '
+                         f'{field.type.__name__}')
+    for name in ('n_token', 'n_layer', 'n_head', 'd_model', 'd_head',
+                 'd_inner'):
+      if getattr(self, name) < 1:
+        raise ValueError(f'{name} is {getattr(self, name)}, not 1 or more')
+    if self.d_model % 2:
+      raise ValueError(f'd_model is {self.d_model}, not even (half of the '
+                       'position embedding are sines, half cosines)')
+    for name in ('dropout', 'dropatt'):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(f'{name} is {getattr(self, name)}, not in [0, 1)')
+    if self.clamp_len < 1 and self.clamp_len != -1:
+      raise ValueError(f'clamp_len is {self.clamp_len}, neither -1 nor above 0')
+    if self.dtype not in DTYPES:
+      raise ValueError(f'dtype is {self.dtype!r}, not {" or ".join(DTYPES)}')
+
+  def to_dict(self) -> dict[str, Any]:
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_dict(cls, settings: dict[str, Any]) -> 'ModelConfig':
+    """Undoes `to_dict`.
+
+    Raises:
+      ValueError: a setting is unknown, missing or out of range.
+    """
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(settings.keys() - known)
+    if unknown or 'n_token' not in settings:
+      raise ValueError('model settings: ' + (
+          f'{", ".join(unknown)} unknown' if unknown else 'n_token is missing'))
+    return cls(**settings)
+
+
+class Memory(NamedTuple):
+  """What the layers remember of earlier segments.
+
+  Attributes:
+    hidden: [N, B, M, D], inputs of each layer, the newest last.
+    length: int32 scalar; only the last `length` of M are valid.
+  """
+  hidden: Any
+  length: Any
+
+
+def empty_memory(config: ModelConfig, batch: int, mem_len: int) -> Memory:
+  """Makes a memory of nothing yet that will hold up to `mem_len` states."""
+  shape = (config.n_layer, batch, mem_len, config.d_model)
+  return Memory(jnp.zeros(shape, config.dtype), jnp.int32(0))
+
+
+def position_embedding(distance, d_model: int):
+  """Embeds distances [..] as [.., D]: sines, then cosines, not interleaved.
+
+  Angle k of D / 2 is distance / 10000^(2k / D) (Transformer-XL, section 3.3).
+  """
+  rate = 1 / 10000**(np.arange(0, d_model, 2) / d_model)
+  angle = distance[..., None] * rate.astype(np.float32)
+  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
+
+
+def embed_distances(config: ModelConfig, distance):
+  """Embeds distances, clamped if the model clamps them, in float32."""
+  if config.clamp_len > 0:
+    distance = np.minimum(distance, config.clamp_len)
+  return position_embedding(distance.astype(np.float32), config.d_model)
+
+
+def visible(config: ModelConfig, length: int, mem_len: int, valid):
+  """Says which keys each query may see.
+
+  Args:
+    config: the model's.
+    length: L.
+    mem_len: M.
+    valid: int32 scalar, valid states of the memory.
+
+  Returns:
+    [L, K] bool: keys that exist, that are not in the future and, with
+    `same_length`, less than M away.
+  """
+  query = mem_len + np.arange(length)[:, None]
+  key = np.arange(mem_len + length)
+  causal = key <= query
+  if config.same_length:
+    causal = causal & (query - key < mem_len)
+  return causal & (key >= mem_len - valid)
+
+
+def shift(scores_BHLP):
+  """Aligns scores by distance with keys: [B, H, L, K + 1] -> [B, H, L, K].
+
+  Column p of query i scores distance K - p; it is read at key
+  j = p - L + i, which is K - p before query M + i. Keys after their query
+  receive the scores of other queries, to be masked.
+  """
+  *batch, length, columns = scores_BHLP.shape
+  # In flat order the scores of one query begin one before they would if its
+  # row had K columns; so L elements on, the rows are those of the keys.
+  flat = scores_BHLP.reshape(*batch, length * columns)
+  return flat[..., length:].reshape(*batch, length, columns - 1)
+
+
+class _Attention(nn.Module):
+  """Relative attention of a segment to the memory and itself."""
+  config: ModelConfig
+  deterministic: bool
+
+  @nn.compact
+  def __call__(self, x_BxLxD, memory_BxMxD, position_PxD, visible_LxK,
+               content_bias_HxC, position_bias_HxC):
+    c = self.config
+    heads = (c.n_head, c.d_head)
+
+    def kernel(name, *shape):
+      return self.param(
+          name, nn.initializers.normal(_INIT_STD), shape).astype(c.dtype)
+
+    qkv_Dx3xHxC = kernel('qkv', c.d_model, 3, *heads)
+    position_DxHxC = kernel('position', c.d_model, *heads)
+    output_HxCxD = kernel('output', *heads, c.d_model)
+    norm = _layer_norm(c)
+
+    keys_from_BxKxD = jnp.concatenate([memory_BxMxD, x_BxLxD], 1)
+    if c.pre_lnorm:
+      keys_from_BxKxD = norm(keys_from_BxKxD)
+    queries_from_BxLxD = keys_from_BxKxD[:, memory_BxMxD.shape[1]:]
+    q_BxLxHxC = jnp.einsum('bld,dhc->blhc', queries_from_BxLxD,
+                           qkv_Dx3xHxC[:, 0])
+    kv_BxKx2xHxC = jnp.einsum('bkd,dihc->bkihc', keys_from_BxKxD,
+                              qkv_Dx3xHxC[:, 1:])
+    r_PxHxC = jnp.einsum('pd,dhc->phc', position_PxD, position_DxHxC)
+
+    # The scale is put on the queries, the smaller factor of either product.
+    scale = c.d_head**-0.5
+    scores = jnp.einsum(
+        'blhc,bkhc->bhlk',
+        (q_BxLxHxC + content_bias_HxC.astype(c.dtype)) * scale,
+        kv_BxKx2xHxC[:, :, 0], preferred_element_type=jnp.float32)
+    scores += shift(jnp.einsum(
+        'blhc,phc->bhlp',
+        (q_BxLxHxC + position_bias_HxC.astype(c.dtype)) * scale,
+        r_PxHxC, preferred_element_type=jnp.float32))
+    weights_BxHxLxK = jax.nn.softmax(
+        jnp.where(visible_LxK, scores, -jnp.inf)).astype(c.dtype)
+    weights_BxHxLxK = nn.Dropout(c.dropatt)(weights_BxHxLxK,
+                                            self.deterministic)
+    mixed_BxLxHxC = jnp.einsum('bhlk,bkhc->blhc', weights_BxHxLxK,
+                               kv_BxKx2xHxC[:, :, 1])
+    out_BxLxD = jnp.einsum('blhc,hcd->bld', mixed_BxLxHxC, output_HxCxD)
+    out_BxLxD = x_BxLxD + nn.Dropout(c.dropout)(out_BxLxD, self.deterministic)
+    return out_BxLxD if c.pre_lnorm else norm(out_BxLxD)
+
+
+class _FeedForward(nn.Module):
+  """Two dense layers with a ReLU between, on each position by itself."""
+  config: ModelConfig
+  deterministic: bool
+
+  @nn.compact
+  def __call__(self, x_BxLxD):
+    c = self.config
+    dropout = nn.Dropout(c.dropout, deterministic=self.deterministic)
+
+    def dense(name, width):
+      return nn.Dense(width, dtype=c.dtype, name=name,
+                      kernel_init=nn.initializers.normal(_INIT_STD))
+
+    norm = _layer_norm(c)
+    h_BxLxF = dense('inner', c.d_inner)(norm(x_BxLxD) if c.pre_lnorm
+                                        else x_BxLxD)
+    h_BxLxF = dropout(nn.relu(h_BxLxF))
+    out_BxLxD = x_BxLxD + dropout(dense('outer', c.d_model)(h_BxLxF))
+    return out_BxLxD if c.pre_lnorm else norm(out_BxLxD)
+
+
+def _layer_norm(config: ModelConfig) -> nn.LayerNorm:
+  def around_1(rng, shape, dtype):
+    return 1 + _INIT_STD * jax.random.normal(rng, shape, dtype)
+  # The fast variance is E[x^2] - E[x]^2, which cancels in float32.
+  return nn.LayerNorm(epsilon=1e-5, dtype=config.dtype, scale_init=around_1,
+                      use_fast_variance=False, name='norm')
+
+
+class _Layer(nn.Module):
+  """One layer, as a step of a scan over the layers."""
+  config: ModelConfig
+  deterministic: bool
+
+  @nn.compact
+  def __call__(self, x_BxLxD, memory_BxMxD, *shared):
+    new_memory_BxMxD = jax.lax.stop_gradient(jnp.concatenate(
+        [memory_BxMxD, x_BxLxD], 1)[:, x_BxLxD.shape[1]:])
+    x_BxLxD = _Attention(self.config, self.deterministic, name='attention')(
+        x_BxLxD, jax.lax.stop_gradient(memory_BxMxD), *shared)
+    x_BxLxD = _FeedForward(self.config, self.deterministic,
+                           name='feed_forward')(x_BxLxD)
+    return x_BxLxD, new_memory_BxMxD
+
+
+class TransformerXL(nn.Module):
+  """The whole model; the parameters of all layers are stacked on axis 0."""
+  config: ModelConfig
+  deterministic: bool = True
+
+  @nn.compact
+  def __call__(self, tokens_BxL, memory: Memory):
+    c = self.config
+    _, _, mem_len, _ = memory.hidden.shape
+    if c.same_length and not mem_len:
+      raise ValueError('same_length needs a memory: mem_len is 0')
+    normal = nn.initializers.normal(_INIT_STD)
+    dropout = nn.Dropout(c.dropout, deterministic=self.deterministic)
+    embedding_VxD = self.param('embedding', normal, (c.n_token, c.d_model))
+    output_bias_V = self.param('output_bias', nn.initializers.zeros,
+                               (c.n_token,))
+    # u and v of the paper, shared by all layers.
+    content_bias_HxC = self.param('content_bias', normal, (c.n_head, c.d_head))
+    position_bias_HxC = self.param('position_bias', normal,
+                                   (c.n_head, c.d_head))
+
+    length = tokens_BxL.shape[1]
+    x_BxLxD = embedding_VxD[tokens_BxL] * c.d_model**0.5
+    x_BxLxD = dropout(x_BxLxD).astype(c.dtype)
+    # Distances K .. 0; nothing is K away, but see `shift`.
+    position_PxD = dropout(embed_distances(
+        c, np.arange(mem_len + length, -1, -1))).astype(c.dtype)
+
+    layer = nn.remat(_Layer, prevent_cse=False) if c.remat else _Layer
+    layers = nn.scan(
+        layer, variable_axes={'params': 0}, length=c.n_layer,
+        split_rngs={'params': True, 'dropout': True},
+        in_axes=(0, *4 * (nn.broadcast,)))
+    x_BxLxD, hidden_NxBxMxD = layers(c, self.deterministic, name='layers')(
+        x_BxLxD, memory.hidden, position_PxD,
+        visible(c, length, mem_len, memory.length),
+        content_bias_HxC, position_bias_HxC)
+    logits_BxLxV = jnp.einsum(
+        'bld,vd->blv', dropout(x_BxLxD), embedding_VxD.astype(c.dtype),
+        preferred_element_type=jnp.float32) + output_bias_V
+    return logits_BxLxV, Memory(
+        hidden_NxBxMxD, jnp.minimum(memory.length + length, mem_len))
+
+
+def init_params(config: ModelConfig, rng) -> dict[str, Any]:
+  """Draws parameters: N(0, 0.02), layer-norm scales N(1, 0.02), biases 0."""
+  return TransformerXL(config).init(
+      rng, jnp.zeros((1, 1), jnp.int32), empty_memory(config, 1, 1))['params']
+
+
+def apply(params, config: ModelConfig, tokens_BxL, memory: Memory, *,
+          dropout_rng=None):
+  """Reads one segment of each lane.
+
+  Args:
+    params: as `init_params` returns them.
+    config: the model's.
+    tokens_BxL: int32, 0 .. V - 1.
+    memory: of the segments before; M may differ from call to call, and be 0.
+    dropout_rng: key of the dropout masks; None for no dropout.
+
+  Returns:
+    (logits [B, L, V] float32 of the next token, the memory to go on with;
+    no gradient flows through either memory)
+  """
+  module = TransformerXL(config, deterministic=dropout_rng is None)
+  rngs = {} if dropout_rng is None else {'dropout': dropout_rng}
+  return module.apply({'params': params}, tokens_BxL, memory, rngs=rngs)
+
+
+def nll(logits_BxLxV, targets_BxL):
+  """Negative log likelihood of each target, [B, L] float32, in nats."""
+  logits_BxLxV = logits_BxLxV.astype(jnp.float32)
+  chosen_BxL = jnp.take_along_axis(logits_BxLxV, targets_BxL[..., None], -1)
+  return jax.nn.logsumexp(logits_BxLxV, -1) - chosen_BxL[..., 0]
+
+
+def n_params(params) -> int:
+  """Counts parameters; the tied embedding counts once."""
+  return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(params))

@@ -1,0 +1,294 @@
+"""Transformer-XL against the arrays of the original model."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lakhnes_jax import model, torch_names
+
+N_SEGMENTS = 6
+# Name of the reference arrays -> settings of the model.
+VARIANTS = ('base', 'same_length', 'clamp', 'clamp_same', 'pre_lnorm',
+            'pre_lnorm_same_clamp', 'longmem', 'shortmem', 'shortmem_same',
+            'nomem', 'ragged')
+SMALL = model.ModelConfig(n_token=11, n_layer=2, n_head=2, d_model=8, d_head=4,
+                          d_inner=16, dropout=0.)
+
+apply = jax.jit(model.apply, static_argnums=1)
+
+
+@pytest.fixture(scope='module')
+def reference(oracles):
+  """Function: name of a reference file -> its arrays."""
+  def load(name):
+    with np.load(oracles / 'model' / f'tinyA_{name}.npz') as arrays:
+      return dict(arrays)
+  return load
+
+
+def _tokens(reference, name='data'):
+  return jnp.asarray(reference('data')[name].T, jnp.int32)
+
+
+def _model(reference, arrays):
+  return torch_names.from_torch_state_dict(
+      reference('weights'), dropout=0., pre_lnorm=bool(arrays['pre_lnorm']),
+      same_length=bool(arrays['same_length']),
+      clamp_len=int(arrays['clamp_len']))
+
+
+def _deviation(found, expected):
+  """Largest difference relative to the largest expected number."""
+  found, expected = np.asarray(found), np.asarray(expected)
+  assert found.shape == expected.shape
+  return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def _assert_memory(memory, expected, tolerance):
+  """Compares with [N + 1, M, B, D], whose last layer we do not keep."""
+  length = int(memory.length)
+  assert length == expected.shape[1]
+  found = np.moveaxis(np.asarray(memory.hidden), 1, 2)
+  found = found[:, found.shape[1] - length:]
+  assert _deviation(found, expected[:-1]) < tolerance
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_segments(reference, variant, record_property):
+  arrays = reference(variant)
+  config, params = _model(reference, arrays)
+  tokens, targets = _tokens(reference), _tokens(reference, 'target')
+  memory = model.empty_memory(config, 3, int(arrays['mem_len']))
+  worst, start = 0., 0
+  for i, length in enumerate(arrays['seglens']):
+    segment = slice(start, start + length)
+    logits, memory = apply(params, config, tokens[:, segment], memory)
+    loss = model.nll(logits, targets[:, segment])
+    worst = max(worst, _deviation(logits, arrays[f'logits_{i}'].swapaxes(0, 1)),
+                _deviation(loss, arrays[f'loss_{i}'].T))
+    if arrays['mem_len']:
+      _assert_memory(memory, arrays[f'mems_{i}'], 1e-5)
+    start += length
+  record_property('deviation', worst)
+  print(f'{variant}: {worst:.1e}')
+  assert worst < 1e-5
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_stepping(reference, variant):
+  arrays = reference(variant)
+  if arrays['same_length'] and not arrays['mem_len']:
+    pytest.skip('sees nothing')
+  config, params = _model(reference, arrays)
+  tokens = _tokens(reference)
+  memory = model.empty_memory(config, 3, int(arrays['mem_len']))
+  worst = 0.
+  for i, expected in enumerate(arrays['step_logits']):
+    logits, memory = apply(params, config, tokens[:, i:i + 1], memory)
+    worst = max(worst, _deviation(logits[:, 0], expected))
+    assert memory.length == arrays['step_mlen'][i]
+  if arrays['mem_len']:
+    _assert_memory(memory, arrays['step_mems_final'], 1e-5)
+  print(f'{variant}: {worst:.1e}')
+  assert worst < 1e-5
+
+
+@pytest.mark.parametrize('remat', [False, True])
+@pytest.mark.parametrize('variant', ['base', 'pre_lnorm', 'same_length'])
+def test_gradients(reference, variant, remat):
+  arrays, expected = reference(variant), reference(f'{variant}_train')
+  config, params = _model(reference, arrays)
+  config = dataclasses.replace(config, remat=remat)
+  tokens, targets = _tokens(reference), _tokens(reference, 'target')
+
+  @jax.jit
+  def loss_and_grads(params, memory, tokens, targets):
+    def loss_fn(params):
+      logits, new_memory = model.apply(params, config, tokens, memory)
+      return model.nll(logits, targets).mean(), new_memory
+    return jax.value_and_grad(loss_fn, has_aux=True)(params)
+
+  memory = model.empty_memory(config, 3, int(arrays['mem_len']))
+  for i in range(4):
+    segment = slice(8 * i, 8 * i + 8)
+    (loss, memory), grads = loss_and_grads(
+        params, memory, tokens[:, segment], targets[:, segment])
+    if i in (0, 3):
+      prefix = f'grad_seg{i}/'
+      wanted = torch_names.to_tree({
+          name.removeprefix(prefix): array for name, array in expected.items()
+          if name.startswith(prefix)})
+      assert _deviation(loss, expected[f'loss_seg{i}']) < 1e-5
+      worst = max(jax.tree.leaves(jax.tree.map(_deviation, grads, wanted)))
+      print(f'{variant}, segment {i}: {worst:.1e}')
+      assert worst < 1e-4
+
+
+@pytest.mark.parametrize('same_length', [False, True])
+def test_causality(same_length):
+  """A logit has a gradient in the tokens up to its own, in no other."""
+  config = dataclasses.replace(SMALL, same_length=same_length)
+  params = _large_params(config)
+  _, memory = apply(params, config, jnp.array([[1, 2, 3, 4]]),
+                    model.empty_memory(config, 1, 3))
+  tokens = jnp.array([[5, 6, 7, 8, 9, 10]])  # Each has a row of its own.
+
+  @jax.jit
+  @jax.grad
+  def gradient(embedding, t):
+    logits, _ = model.apply({**params, 'embedding': embedding}, config, tokens,
+                            memory)
+    return logits[0, t, 0]  # Of token 0, so that row 0 alone is an output.
+
+  for t in range(6):
+    rows = np.abs(gradient(params['embedding'], t)).max(-1)
+    np.testing.assert_array_equal(rows[1:5], 0)
+    # Two layers see 2 steps back each where all see the same length, 3.
+    oldest = t - 4 if same_length else 0
+    np.testing.assert_array_equal(
+        rows[5:] > 0, (oldest <= np.arange(6)) & (np.arange(6) <= t))
+
+
+def test_no_gradient_into_memory():
+  params = _large_params(SMALL)
+  empty = model.empty_memory(SMALL, 1, 4)
+
+  def logit(embedding, first_tokens):
+    changed = {**params, 'embedding': embedding}
+    _, memory = model.apply(changed, SMALL, first_tokens, empty)
+    return model.apply(changed, SMALL, jnp.array([[5, 6]]), memory)[0][0, 1, 0]
+
+  first = jnp.array([[1, 2, 3, 4]])
+  rows = np.abs(jax.grad(logit)(params['embedding'], first)).max(-1)
+  np.testing.assert_array_equal(rows[1:5], 0)
+  assert (rows[5:7] > 0).all()
+  # The memory was read nevertheless: another first token changes the logit.
+  assert abs(logit(params['embedding'], first) -
+             logit(params['embedding'], first.at[0, 0].set(9))) > 1e-4
+
+
+@pytest.mark.parametrize('same_length', [False, True])
+def test_visible(same_length):
+  config = dataclasses.replace(SMALL, same_length=same_length)
+  length, mem_len, valid = 5, 4, 2
+  found = np.asarray(model.visible(config, length, mem_len, valid))
+  for i in range(length):
+    for j in range(mem_len + length):
+      distance = mem_len + i - j
+      expected = (distance >= 0 and j >= mem_len - valid and
+                  (distance < mem_len or not same_length))
+      assert found[i, j] == expected, (i, j)
+
+
+def test_shift_aligns_distances():
+  length, mem_len = 3, 4
+  distance = np.arange(mem_len + length, -1, -1)
+  scores = np.broadcast_to(distance + 100 * np.arange(length)[:, None],
+                           (2, 1, length, len(distance)))
+  found = np.asarray(model.shift(scores))
+  for i in range(length):
+    for j in range(mem_len + i + 1):
+      np.testing.assert_array_equal(found[..., i, j],
+                                    100 * i + mem_len + i - j)
+
+
+def test_init():
+  config = dataclasses.replace(SMALL, n_token=631, n_layer=3, d_model=64,
+                               d_head=32, d_inner=256)
+  params = model.init_params(config, jax.random.key(1))
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    name = jax.tree_util.keystr(path)
+    if name.endswith("['bias']") or 'output_bias' in name:
+      assert not leaf.any(), name
+    else:
+      assert leaf.mean() == pytest.approx(
+          float('scale' in name), abs=0.006), name
+      assert leaf.std() == pytest.approx(0.02, rel=0.25), name
+  # Each layer is drawn by itself.
+  qkv = params['layers']['attention']['qkv']
+  assert np.abs(qkv[0] - qkv[1]).max() > 0.02
+
+
+def test_n_params_of_paper():
+  config = model.ModelConfig(n_token=631)
+  params = jax.eval_shape(lambda: model.init_params(config, jax.random.key(0)))
+  assert model.n_params(params) == 41_274_487
+
+
+def test_longer_memory_array_changes_nothing():
+  """Only valid states count; those of an unfilled memory are not keys."""
+  params = _large_params(SMALL)
+  tokens = jnp.arange(10).reshape(2, 5)
+  short, long = (
+      apply(params, SMALL, tokens, model.empty_memory(SMALL, 2, m))
+      for m in (5, 9))
+  np.testing.assert_allclose(short[0], long[0], rtol=1e-5, atol=1e-6)
+  filled = long[1]._replace(hidden=long[1].hidden.at[:, :, :4].set(1e3))
+  np.testing.assert_allclose(
+      apply(params, SMALL, tokens, short[1])[0],
+      apply(params, SMALL, tokens, filled)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_dropout():
+  config = dataclasses.replace(SMALL, dropout=0.5, dropatt=0.5)
+  params = _large_params(config)
+  tokens, memory = jnp.arange(6)[None], model.empty_memory(config, 1, 4)
+
+  def logits(seed):
+    rng = None if seed is None else jax.random.key(seed)
+    return np.asarray(apply(params, config, tokens, memory,
+                            dropout_rng=rng)[0])
+
+  np.testing.assert_array_equal(logits(1), logits(1))
+  assert np.abs(logits(1) - logits(2)).max() > 1e-3
+  np.testing.assert_array_equal(
+      logits(None), apply(params, SMALL, tokens, memory)[0])
+
+
+def test_bfloat16_is_close():
+  params = _large_params(SMALL)
+  config = dataclasses.replace(SMALL, dtype='bfloat16')
+  tokens = jnp.arange(10).reshape(2, 5)
+  exact, _ = apply(params, SMALL, tokens, model.empty_memory(SMALL, 2, 4))
+  logits, memory = apply(params, config, tokens,
+                         model.empty_memory(config, 2, 4))
+  assert logits.dtype == jnp.float32
+  assert memory.hidden.dtype == jnp.bfloat16
+  deviation = _deviation(logits, exact)
+  assert 1e-5 < deviation < 0.05  # Nothing is so close by accident.
+
+
+@pytest.mark.parametrize('wrong, message', [
+    ({'n_layer': 0}, 'n_layer is 0'),
+    ({'d_model': 7}, 'd_model is 7, not even'),
+    ({'d_model': 7.5}, 'd_model is 7.5, not of type int'),
+    ({'dropout': 1.}, 'dropout is 1.0, not in'),
+    ({'clamp_len': 0}, 'clamp_len is 0'),
+    ({'dtype': 'float16'}, "dtype is 'float16'"),
+    ({'d_embed': 8}, 'd_embed unknown'),
+])
+def test_wrong_settings(wrong, message):
+  with pytest.raises(ValueError, match=message):
+    model.ModelConfig.from_dict({**SMALL.to_dict(), **wrong})
+
+
+def test_settings_survive_a_dict():
+  assert model.ModelConfig.from_dict(SMALL.to_dict()) == SMALL
+  with pytest.raises(ValueError, match='n_token is missing'):
+    model.ModelConfig.from_dict({})
+
+
+def test_same_length_needs_memory():
+  config = dataclasses.replace(SMALL, same_length=True)
+  with pytest.raises(ValueError, match='mem_len is 0'):
+    model.apply(_large_params(config), config, jnp.zeros((1, 2), jnp.int32),
+                model.empty_memory(config, 1, 0))
+
+
+def _large_params(config):
+  """Parameters large enough that each term of the attention matters."""
+  return jax.tree.map(lambda x: 20 * x,
+                      model.init_params(config, jax.random.key(0)))
