@@ -52,6 +52,25 @@ def test_separated_literally():
       'TR_NOTEOFF WT_1 P1_NOTEOFF NO_NOTEOFF WT_1')
 
 
+@pytest.mark.parametrize('array', [
+    np.asfortranarray(STEPS), STEPS.astype('>i4'), STEPS.astype('<u2')])
+def test_arrays_of_any_layout(array):
+  expected = scorefiles.read_expressive(pickle.dumps((44100., 6, STEPS)))
+  np.testing.assert_array_equal(scorefiles.read_expressive(
+      pickle.dumps((44100., 6, array))), expected)
+
+
+def test_onsets_are_told_or_seen():
+  """A repeated note needs its onset; a change of note is one of itself."""
+  song = song_of('TR_NOTEON_40 WT_5 TR_NOTEON_40 WT_5 TR_NOTEON_41 WT_5 '
+                 'TR_NOTEOFF WT_1')
+  exact = score.from_events(song)
+  np.testing.assert_array_equal(score.to_events(exact), song)
+  untold = exact._replace(onset=np.zeros_like(exact.onset))
+  assert text_of(score.to_events(untold)) == (
+      'TR_NOTEON_40 WT_10 TR_NOTEON_41 WT_5 TR_NOTEOFF WT_1')
+
+
 def test_blended_literally():
   steps = [[40, 60, 70], [np.uint8(40)], [], [30, 50]]
   data = pickle.dumps((44100., 4, steps), protocol=2)
