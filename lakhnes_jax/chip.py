@@ -29,10 +29,11 @@ class Envelope:
     self.constant = value & 0x10 > 0
     self.loop = value & 0x20 > 0
 
-  def tick(self):
+  def tick(self) -> bool:
+    """Ticks; returns whether this may be heard."""
     if self.start:
       self.start, self.level, self.divider = False, 15, 0
-      return
+      return not self.constant
     self.divider += 1
     if self.divider > self.volume:
       self.divider = 0
@@ -40,6 +41,8 @@ class Envelope:
         self.level -= 1
       elif self.loop:
         self.level = 15
+      return not self.constant
+    return False
 
   @property
   def now(self):
@@ -73,9 +76,14 @@ class Pulse:
     self.sweep_shift = value & 7
     self.sweep_reload = True
 
-  def tick_sweep(self):
+  def tick(self) -> bool:
+    """Ticks length counter and sweep; returns whether this may be heard."""
+    heard = False
+    if self.length and not self.envelope.loop:
+      self.length -= 1
+      heard = not self.length
     if not self.sweep_on:
-      return
+      return heard
     self.sweep_divider -= 1
     if self.sweep_divider <= 0:
       self.aim()
@@ -85,6 +93,7 @@ class Pulse:
     if self.sweep_reload:
       self.sweep_divider = self.sweep_period + 1
       self.sweep_reload = False
+    return True
 
   @property
   def muted(self):
@@ -167,25 +176,30 @@ class Chip:
       if not value & 8:
         self.noise_length = 0
 
-  def quarter_frame(self):
-    """Ticks the envelopes and the linear counter."""
-    for pulse in self.pulses:
-      pulse.envelope.tick()
-    self.noise.tick()
+  def quarter_frame(self) -> list[int]:
+    """Ticks envelopes and linear counter; returns the voices that may change.
+    """
+    heard = [i for i in (0, 1) if self.pulses[i].envelope.tick()]
     if self.linear_halt:
-      self.linear = self.linear_reload
+      if self.linear != self.linear_reload:
+        self.linear = self.linear_reload
+        heard.append(2)
     elif self.linear:
       self.linear -= 1
+      heard.append(2)
     if not self.linear_control:
       self.linear_halt = False
+    if self.noise.tick():
+      heard.append(3)
+    return heard
 
-  def half_frame(self):
-    """Ticks the length counters and sweeps."""
-    for pulse in self.pulses:
-      if pulse.length and not pulse.envelope.loop:
-        pulse.length -= 1
-      pulse.tick_sweep()
+  def half_frame(self) -> list[int]:
+    """Ticks length counters and sweeps; returns the voices that may change."""
+    heard = [i for i in (0, 1) if self.pulses[i].tick()]
     if self.triangle_length and not self.linear_control:
       self.triangle_length -= 1
+      heard.append(2)
     if self.noise_length and not self.noise.loop:
       self.noise_length -= 1
+      heard.append(3)
+    return heard

@@ -7,7 +7,6 @@ No step depends on the one before, so windows of any songs render together.
 Letters: B windows, R rows, K steps, T samples.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -93,7 +92,7 @@ def _rows(clock: tr.Clock, tracks: list[tr.Track], windows: np.ndarray,
   for voice, track in enumerate(tracks):
     here = np.searchsorted(track.step, step, 'right') - 1
     t = tr.Track(*(x[here] for x in track))
-    if voice in voices or voice == 4:
+    if voice in voices:
       level[:, voice] = t.level
     since = t.count + now - t.at
     if voice < 3:
@@ -116,8 +115,6 @@ def _rows(clock: tr.Clock, tracks: list[tr.Track], windows: np.ndarray,
       index = np.where(fresh, t.phase % cycle, index)
       period[:, 3], offset = t.period, t.timbre
   clocks = np.diff(clock.clocks(np.stack([step, step + 1])), axis=0)[0]
-  if len(voices) < 4:
-    level[:, 4] *= 4 in voices
   return Rows(*(x.astype(np.int32) if x is not step else x for x in (
       step, position, period, level, duty, index, offset, cycle, clocks)))
 
@@ -197,7 +194,7 @@ def _windows(rows: Rows, begin, width):
 
 
 def render(clock: tr.Clock, tracks: list[tr.Track], length: int,
-           voices: tuple[int, ...] = (0, 1, 2, 3), batch: int = 4):
+           voices: tuple[int, ...] = tr.VOICES, batch: int = 4):
   """Renders a song as the player does, window by window.
 
   Args:

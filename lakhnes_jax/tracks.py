@@ -21,6 +21,7 @@ _STATUS, _FRAME_COUNTER = 0x15, 0x17
 _NOISE_SEED = 1804289383 | 1
 _NOISE_LEAD = 16  # Shifts until the seed's upper bits are gone.
 _LONG = 32767
+VOICES = tuple(range(5))  # Pulses, triangle, noise, sample channel.
 PULSE_CYCLE, TRIANGLE_CYCLE = 16, 32  # Phases of a waveform.
 
 
@@ -289,15 +290,15 @@ class _Player:
 
   def _tick(self, step: int, frame_step: int, lag: int = 1):
     """Ticks the control units; the pulses, computed first, hear of it late."""
-    self.chip.quarter_frame()
+    heard = self.chip.quarter_frame()
     if frame_step % 2 == 0:
       timers = [p.timer for p in self.chip.pulses]
-      self.chip.half_frame()
+      heard += self.chip.half_frame()
       for pulse, oscillator, old in zip(self.chip.pulses, self.pulses, timers,
                                         strict=True):
         if pulse.timer != old:
           oscillator.retune(self.clock.clocks(step + lag), pulse.timer + 1)
-    for voice in range(4):
+    for voice in heard:
       self._emit(voice, step + lag if voice < 2 else step)
 
   def _emit(self, voice: int, step: int):
