@@ -136,19 +136,21 @@ def segments(start, state) -> Segments:
                   timbre[..., :2], offset, cycle)
 
 
-def from_tracks(clock: tracks.Clock, parts: list[tracks.Track]) -> Segments:
+def from_tracks(clock: tracks.Clock, parts: list[tracks.Track],
+                rate: int = SAMPLE_RATE) -> Segments:
   """Takes over the oscillators of a register log; on the host, in numpy.
 
   What the log changes within a sample begins at the sample's nearer end.
 
   Args:
     clock, parts: see `tracks.play`.
+    rate: Hz of the samples to render.
   """
   hertz = clock.ratio * clock.rate / 2**24
-  begins = [np.rint(part.step * (SAMPLE_RATE / clock.rate)).astype(np.int64)
+  begins = [np.rint(part.step * (rate / clock.rate)).astype(np.int64)
             for part in parts]
   start = np.unique(np.concatenate(begins))
-  clocks = start * (hertz / SAMPLE_RATE)
+  clocks = start * (hertz / rate)
   phase, step, fine = (np.zeros((len(start), 4), np.uint32) for _ in range(3))
   volume = np.zeros((len(start), 5), np.float32)
   timbre = np.zeros((len(start), 2), np.int32)
@@ -173,9 +175,9 @@ def from_tracks(clock: tracks.Clock, parts: list[tracks.Track]) -> Segments:
     turns = (row.phase + np.where(
         still, 0, (row.count + clocks - row.at) / period)) / cycle
     phase[:, voice] = (turns % 1 * 2.0**32).astype(np.uint64) & 0xffffffff
-    rate = np.where(still, 0, hertz / SAMPLE_RATE / (period * cycle))
-    rate = np.where(rate < 1, rate * 2.0**48, 0).astype(np.uint64)  # Inaudible.
-    step[:, voice], fine[:, voice] = rate >> 16, rate & 0xffff
+    turns = np.where(still, 0, hertz / rate / (period * cycle))
+    turns = np.where(turns < 1, turns * 2.0**48, 0).astype(np.uint64)  # Else
+    step[:, voice], fine[:, voice] = turns >> 16, turns & 0xffff  # inaudible.
   return Segments(start.astype(np.int32), phase, step, fine, volume, timbre,
                   offset.astype(np.int32), cycle.astype(np.int32))
 
@@ -273,7 +275,8 @@ def samples(seg: Segments, first, count: int, voices=tracks.VOICES):
     [T] float32, full scale 1.0, all voices together at most 1; unipolar, as
     on the chip: silence is 0 but for a triangle that holds its level.
   """
-  now = first - MARGIN + jnp.arange(count + 2 * MARGIN)
+  whole = -(-count // (2 * MARGIN)) * 2 * MARGIN
+  now = first - MARGIN + jnp.arange(whole + 2 * MARGIN)
   here = _rows_at(seg.start, first - MARGIN, len(now))
   since = now - seg.start[here]
   edges = []
@@ -301,7 +304,7 @@ def samples(seg: Segments, first, count: int, voices=tracks.VOICES):
     quiet = tnd_law(t, 0.0, volume[4])
     out.append(p1 * law1 + p2 * law2 + p1 * p2 * both + quiet +
                n * (tnd_law(t, volume[3], volume[4]) - quiet))
-  return _decimate(jnp.stack(out))
+  return _decimate(jnp.stack(out))[:count]
 
 
 def _rows_at(start, first, count: int):
@@ -323,14 +326,26 @@ def _low_pass() -> np.ndarray:
   return (taps / taps.sum()).astype(np.float32)
 
 
+@functools.cache
+def _filter_matrix() -> np.ndarray:
+  """[OVERSAMPLING, 4 * MARGIN, 2 * MARGIN]: a block of pieces -> samples."""
+  taps = _low_pass().reshape(2 * MARGIN, OVERSAMPLING).T
+  matrix = np.zeros((OVERSAMPLING, 4 * MARGIN, 2 * MARGIN), np.float32)
+  for i in range(2 * MARGIN):
+    matrix[:, i:i + 2 * MARGIN, i] = taps
+  return matrix
+
+
 def _decimate(x):
-  """[OVERSAMPLING, T + 2 * MARGIN] pieces -> [T] filtered samples."""
-  # Written out, this is several times as fast on a CPU as a convolution.
-  x = jax.lax.optimization_barrier(x)
-  taps = _low_pass().reshape(2 * MARGIN, OVERSAMPLING)
-  count = x.shape[1] - 2 * MARGIN
-  return sum(float(taps[k, j]) * x[j, k:k + count]
-             for k, j in np.argwhere(taps).tolist())
+  """[OVERSAMPLING, T + 2 * MARGIN] pieces -> [T] filtered samples.
+
+  T is a multiple of 2 * MARGIN. As products of blocks with a matrix this is
+  ten times as fast on a CPU as a convolution.
+  """
+  blocks = x.reshape(OVERSAMPLING, -1, 2 * MARGIN)
+  blocks = jnp.concatenate([blocks[:, :-1], blocks[:, 1:]], 2)
+  return jnp.einsum('jnp,jpt->nt', blocks, jnp.asarray(_filter_matrix()),
+                    precision='highest').reshape(-1)
 
 
 @partial(jax.jit, static_argnames=('count', 'voices'))
@@ -359,3 +374,34 @@ def render_windows(seg: Segments, first, *, count: int, voices=tracks.VOICES):
   """Renders windows of songs: B segment tables, [B] firsts -> [B, T]."""
   one = partial(samples, count=count, voices=voices)
   return jax.vmap(one)(seg, first)
+
+
+def windows(seg: Segments, length: int, size: int = 1 << 15, batch: int = 4,
+            voices=tracks.VOICES):
+  """Renders one song window by window, so that memory stays bounded.
+
+  Args:
+    seg: numpy arrays without batch axes.
+    length: samples.
+    size: samples a window.
+    batch: windows to render at once.
+    voices: those heard.
+
+  Yields:
+    [t] float32, t at most `batch` * `size`.
+  """
+  firsts = np.arange(0, length, size)
+  low = np.searchsorted(seg.start, firsts - MARGIN, 'right') - 1
+  low = np.maximum(low, 0)
+  high = np.searchsorted(seg.start, firsts + size + MARGIN)
+  for i in range(0, len(firsts), batch):
+    which = np.minimum(np.arange(i, i + batch), len(firsts) - 1)
+    rows = tracks.bucket(int((high - low)[which].max()))
+    take = np.minimum(low[which, None] + np.arange(rows), len(seg.start) - 1)
+    part = Segments(*(x[take] for x in seg))
+    inside = take < high[which, None]
+    part = part._replace(
+        start=np.where(inside, part.start, np.iinfo(np.int32).max))
+    audio = np.asarray(render_windows(
+        part, firsts[which].astype(np.int32), count=size, voices=voices))
+    yield audio[:len(firsts) - i].reshape(-1)[:length - i * size]

@@ -215,7 +215,7 @@ def render(clock: tr.Clock, tracks: list[tr.Track], length: int,
   width = np.int32(tr.FIXED * clock.rate // tr.SAMPLE_RATE)
   for i in range(0, len(firsts), batch):
     which = np.minimum(np.arange(i, i + batch), len(firsts) - 1)
-    size = bucket(int((high - low)[which].max()))
+    size = tr.bucket(int((high - low)[which].max()))
     take = np.minimum(low[which, None] + np.arange(size), len(rows.start) - 1)
     inside = take < high[which, None]
     part = Rows(*(x[take] for x in rows))
@@ -226,11 +226,3 @@ def render(clock: tr.Clock, tracks: list[tr.Track], length: int,
         part._replace(start=start.astype(np.int32)), begin.astype(np.int32),
         width))
     yield audio[:len(firsts) - i].reshape(-1)[:length - i * WINDOW]
-
-
-def bucket(n: int) -> int:
-  """Rounds up to a power of 4, at least 256, so that few programs compile."""
-  size = 256
-  while size < n:
-    size *= 4
-  return size

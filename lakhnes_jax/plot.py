@@ -55,6 +55,33 @@ def piano_roll(events: np.ndarray, path: str | os.PathLike,
   save(fig, path)
 
 
+def song(events: np.ndarray, audio: np.ndarray, rate: int,
+         path: str | os.PathLike, title: str | None = None):
+  """Draws a song as `piano_roll` does, and its waveform below.
+
+  Args:
+    events: int32 song.
+    audio: [T] float, what it sounds like.
+    rate: Hz, of `audio`.
+    path: PNG file to write.
+    title: above the picture.
+  """
+  fig = figure(figsize=(12, 8))
+  roll, hits, wave = fig.subplots(3, 1, sharex=True, height_ratios=(5, 1, 1.5))
+  draw_roll(scores.from_events(events), roll, hits)
+  # Lowest and highest value of each pixel's worth of samples.
+  size = max(len(audio) // 2400, 1)
+  blocks = audio[:len(audio) // size * size].reshape(-1, size)
+  times = np.arange(len(blocks)) * size / rate
+  wave.fill_between(times, blocks.min(1), blocks.max(1), color='#444444',
+                    linewidth=0.3)
+  hits.set_xlabel('')
+  wave.set(ylabel='waveform', xlabel='seconds')
+  if title:
+    fig.suptitle(title)
+  save(fig, path)
+
+
 def notes(score: scores.Score, voice: int) -> np.ndarray:
   """Returns one voice's bars as [n, 4]: start, end (samples), note, velocity.
   """

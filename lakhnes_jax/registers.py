@@ -9,12 +9,12 @@ from lakhnes_jax.score import Score
 from lakhnes_jax.vgm import RegisterLog
 
 CLOCK = 1789773  # Hz, NTSC, as nesmdb has it.
-_PULSE, _SWEEP, _LOW, _HIGH = range(4)  # Registers of a voice.
+_LOW, _HIGH = 2, 3  # Registers of a voice: its period.
 _STATUS = 0x15
-# Voices off, constant volume 0, sweeps that cannot silence low notes, and the
-# triangle's linear counter at its top.
-_START = ((_STATUS, 0x00), (0x00, 0x30), (0x01, 0x07), (0x04, 0x30),
-          (0x05, 0x07), (0x08, 0xff), (0x0c, 0x30))
+_SWEEP_UP, _SWEEP_DOWN = 0x07, 0x0f  # Off, but the chip heeds their target.
+# Voices off, constant volume 0, and the triangle's linear counter at its top.
+_START = ((_STATUS, 0x00), (0x00, 0x30), (0x01, _SWEEP_UP), (0x04, 0x30),
+          (0x05, _SWEEP_UP), (0x08, 0xff), (0x0c, 0x30))
 
 
 def timer(note, steps: int = 16) -> np.ndarray:
@@ -28,17 +28,24 @@ def timer(note, steps: int = 16) -> np.ndarray:
   return np.round(CLOCK / (steps * frequency) - 1).astype(np.int64)
 
 
-_TIMERS = [[0] + timer(np.arange(1, 128), steps).tolist()
+_TIMERS = [[0, *timer(np.arange(1, 128), steps).tolist()]
            for steps in (16, 16, 32)]
 
 
-def from_score(score: Score) -> RegisterLog:
+def from_score(score: Score, low_notes: bool = False) -> RegisterLog:
   """Turns a score into the register writes that nesmdb makes of it.
 
   Only changes are written. A pulse that comes out of silence is enabled and
   starts at phase 0; one that goes from note to note runs on.
+
+  Args:
+    score: what to play.
+    low_notes: whether pulses sound at note 33. nesmdb leaves their sweeps in a
+      state in which the chip mutes it.
   """
-  log = [(0, *write) for write in _START]
+  sweep = _SWEEP_DOWN if low_notes else _SWEEP_UP
+  log = [(0, register, sweep if register in (0x01, 0x05) else value)
+         for register, value in _START]
   enabled = 0
   last = [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
   settings = [0x30, 0x30, 0, 0x30]  # Duty, flags and volume of each voice.

@@ -1,151 +1,320 @@
 """Renders songs to audio: `python -m lakhnes_jax.render IN... --out=FILE|DIR`.
 
-IN is a song file (TX1 or TX2 text, NES-MDB MIDI), a folder or a glob pattern.
-With one input, --out may name a WAV, FLAC or OGG file; else it is a folder
-and each result keeps the name of its source.
+IN is a song file (TX1 or TX2 text, NES-MDB MIDI), a register log (VGM, VGZ), a
+folder of such files or a glob pattern. With one input, --out may name a .wav,
+.flac or .ogg file; else it is a folder, and each result keeps its song's name.
 """
 
 import argparse
-import glob
-import io
+import json
+import math
 import os
 import pathlib
 import sys
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from lakhnes_jax import files
 
-SONG_ENDINGS = ('.mid', '.tx1.txt', '.tx2.txt')
 AUDIO_ENDINGS = ('.wav', '.flac', '.ogg')
-WINDOW = 1 << 16  # Samples rendered at once per row of a batch.
-_BATCH = 4  # Windows rendered at once.
+LOG_ENDINGS = ('.vgm', '.vgz')
+ENGINES = ('clean', 'reference')
+STEMS = ('p1', 'p2', 'tr', 'no', 'dmc')
+SAMPLE_RATE = 44100
+_FULL_SCALE = 32768  # Of int16.
+_PEAK, _LOUDNESS = 0.9, 0.1  # Goals of normalisation: peak, and r.m.s.
 
 
-def render_events(songs, voices=(0, 1, 2, 3)) -> list:
+def render_events(songs, engine: str = 'clean', expression: str = 'flat',
+                  voices=None) -> list[np.ndarray]:
   """Renders songs.
 
   Args:
     songs: iterable of int32 event arrays (see `events`).
-    voices: those heard.
+    engine: 'clean', free of aliasing, or 'reference', as nesmdb renders.
+    expression: 'flat', or 'decay' for songs without dynamics (see
+      `score.with_decay`).
+    voices: those heard, of 0 to 4 (sample channel); all if None.
 
   Returns:
     A float32 array per song, [T] samples at 44.1 kHz, full scale 1.0.
 
   Raises:
-    ValueError: a song has no length.
+    ValueError: a song is empty.
   """
-  from lakhnes_jax import score
-  return [render_score(score.from_events(song), voices) for song in songs]
+  return [np.concatenate(list(windows(to_log(song, engine, expression), engine,
+                                      voices)))
+          for song in songs]
 
 
-def render_score(score, voices=(0, 1, 2, 3)):
-  """Renders one score to [T] float32; see `render_events`."""
-  import jax
-  import numpy as np
+def to_log(events: np.ndarray, engine: str = 'clean',
+           expression: str = 'flat'):
+  """Turns a song into the register log that the engines play.
 
-  from lakhnes_jax import apu
+  Raises:
+    ValueError: the song is empty.
+  """
+  from lakhnes_jax import events as ev
+  from lakhnes_jax import registers
   from lakhnes_jax import score as scores
-  if score.length < 1:
+  score = scores.from_events(events)
+  if score.length < 2:
     raise ValueError('the song is empty: it has no wait, so no length')
-  start, state = scores.pad([score], _bucket(len(score.start) + 1))
-  whole = jax.tree.map(lambda x: np.asarray(x)[0],
-                       apu.segments_jit(start, state))
-  firsts = np.arange(0, score.length, WINDOW)
-  # Rows of a window: from the one that holds its first sample to its end.
-  begin = np.searchsorted(score.start, firsts, 'right') - 1
-  end = np.searchsorted(score.start, firsts + WINDOW, 'left')
-  parts = []
-  for i in range(0, len(firsts), _BATCH):
-    rows = [min(i + j, len(firsts) - 1) for j in range(_BATCH)]
-    size = _bucket(max(end[r] - begin[r] for r in rows))
-    take = np.minimum(begin[rows][:, None] + np.arange(size),
-                      len(whole.start) - 1)
-    table = jax.tree.map(lambda x, take=take: x[take], whole)
-    inside = take < end[rows][:, None]
-    table = table._replace(
-        start=np.where(inside, table.start, np.iinfo(np.int32).max))
-    audio = apu.render_windows(table, firsts[rows].astype(np.int32),
-                               count=WINDOW, voices=voices)
-    parts.append(np.asarray(audio)[:len(firsts) - i].reshape(-1))
-  return np.concatenate(parts)[:score.length]
+  if expression == 'decay' and not (ev.kind_of(events) == ev.VELOCITY).any():
+    score = scores.with_decay(score)
+  return registers.from_score(score, low_notes=engine == 'clean')
 
 
-def _bucket(n: int) -> int:
-  """Rounds up to a power of 4, at least 256, so that few programs compile."""
-  size = 256
-  while size < n:
-    size *= 4
-  return size
+def _length(log, engine: str, rate: int) -> int:
+  """Samples of the result; the player is one short of the log."""
+  if engine == 'reference':
+    return log.length - 1
+  return -(-log.length * rate // SAMPLE_RATE)
 
 
-def write_audio(path: str | os.PathLike, samples, rate: int = 44100):
+def windows(log, engine: str = 'clean', voices=None,
+            rate: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
+  """Renders a register log piece by piece.
+
+  Args:
+    log: see `vgm.RegisterLog`.
+    engine, voices: see `render_events`.
+    rate: Hz; the reference engine has 44100 only.
+
+  Yields:
+    [t] float32, full scale 1.0, all but the last of one length.
+  """
+  from lakhnes_jax import apu, player, tracks
+  voices = tracks.VOICES if voices is None else tuple(voices)
+  length = _length(log, engine, rate)
+  clock, parts = tracks.play(log)
+  if engine == 'reference':
+    if rate != SAMPLE_RATE:
+      raise ValueError(f'the reference engine renders at {SAMPLE_RATE} Hz, not '
+                       f'{rate}')
+    for piece in player.render(clock, parts, length, voices):
+      yield piece.astype(np.float32) / _FULL_SCALE
+  else:
+    yield from apu.windows(apu.from_tracks(clock, parts, rate), length,
+                           voices=voices)
+
+
+def write_audio(path: str | os.PathLike, samples: np.ndarray,
+                rate: int = SAMPLE_RATE):
   """Writes [T] float samples as 16-bit WAV or FLAC, or as OGG, by ending.
 
   Raises:
     ValueError: the ending is none of these.
   """
-  import numpy as np
+  write_windows(path, [samples], rate)
+
+
+def write_windows(path: str | os.PathLike, pieces: Iterable[np.ndarray],
+                  rate: int = SAMPLE_RATE):
+  """Writes audio piece by piece, the file whole or not at all."""
   import soundfile
-  ending = pathlib.Path(path).suffix.lower()
+  path = pathlib.Path(path)
+  ending = path.suffix.lower()
   if ending not in AUDIO_ENDINGS:
     raise ValueError(f'{path}: audio is written as .wav, .flac or .ogg')
-  buffer = io.BytesIO()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
   subtype = 'VORBIS' if ending == '.ogg' else 'PCM_16'
-  soundfile.write(buffer, np.clip(samples, -1, 1), rate, subtype,
-                  format=ending[1:].upper())
-  files.write_atomic(path, buffer.getvalue())
+  try:
+    with soundfile.SoundFile(temporary, 'w', rate, 1, subtype,
+                             format=ending[1:].upper()) as file:
+      for piece in pieces:
+        if ending == '.ogg':
+          file.write(np.clip(piece, -1, 1))
+        else:  # Our own rounding keeps the reference engine's samples exact.
+          file.write(np.clip(np.rint(piece * _FULL_SCALE), -_FULL_SCALE,
+                             _FULL_SCALE - 1).astype(np.int16))
+    os.replace(temporary, path)
+  except soundfile.LibsndfileError as error:
+    raise OSError(f'{path}: cannot be written: {error}') from None
+  finally:
+    temporary.unlink(missing_ok=True)
 
 
-def _inputs(patterns: list[str]) -> list[pathlib.Path]:
-  """Lists the files that patterns name, folders' songs included."""
-  found = []
-  for pattern in patterns:
-    path = pathlib.Path(pattern)
-    if path.is_dir():
-      found += sorted(p for p in path.rglob('*')
-                      if p.name.lower().endswith(SONG_ENDINGS))
-    elif path.exists() or not glob.has_magic(pattern):
-      found.append(path)
+class _Meter:
+  """Measures audio that passes: peak, and r.m.s. without its constant part."""
+
+  def __init__(self):
+    self.count, self.total, self.square, self.peak = 0, 0.0, 0.0, 0.0
+
+  def through(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for piece in pieces:
+      self.count += len(piece)
+      self.total += float(piece.sum(dtype=np.float64))
+      self.square += float(np.square(piece, dtype=np.float64).sum())
+      self.peak = max(self.peak, float(np.abs(piece).max(initial=0)))
+      yield piece
+
+  @property
+  def rms(self) -> float:
+    count = max(self.count, 1)
+    return math.sqrt(max(self.square / count - (self.total / count)**2, 0.0))
+
+
+def _gain(kind: str, pieces: Iterable[np.ndarray]) -> float:
+  """Factor that brings audio to the goal of normalisation."""
+  if kind == 'none':
+    return 1.0
+  meter = _Meter()
+  for _ in meter.through(pieces):
+    pass
+  if not meter.peak:
+    return 1.0
+  gain = _PEAK / meter.peak
+  if kind == 'loudness' and meter.rms:
+    gain = min(gain, _LOUDNESS / meter.rms)
+  return gain
+
+
+def _shape(pieces, gain: float, fade: int, length: int):
+  """Scales audio; its last `fade` samples fall to silence."""
+  at = 0
+  for piece in pieces:
+    if fade and at + len(piece) > length - fade:
+      left = length - np.arange(at, at + len(piece))
+      piece = piece * np.clip(left / fade, 0, 1).astype(np.float32)
+    at += len(piece)
+    yield piece * np.float32(gain)
+
+
+class _Job:
+  """Renders songs as the command line asks."""
+
+  def __init__(self, args):
+    self.args = args
+
+  def audio(self, log, voices=None):
+    pieces = windows(log, self.args.engine, voices, self.args.rate)
+    if self.args.console:
+      from lakhnes_jax import console
+      pieces = console.apply(pieces, self.args.rate)
+    return pieces
+
+  def render(self, source: pathlib.Path, target: pathlib.Path) -> dict:
+    """Renders one file; returns what was made."""
+    args = self.args
+    events = None
+    if source.suffix.lower() in LOG_ENDINGS:
+      from lakhnes_jax import vgm
+      log = vgm.read(source, args.loops)
+      if log.length < 2:
+        raise ValueError('the song is empty: it has no wait, so no length')
+      if log.skipped:
+        print(f'note: {source}: left out {log.skipped} writes to expansion '
+              'sound or other chips', file=sys.stderr)
     else:
-      found += map(pathlib.Path, sorted(glob.glob(pattern, recursive=True)))
-  return found
+      events = files.read_song(source)
+      log = to_log(events, args.engine, args.expression)
+    length = _length(log, args.engine, args.rate)
+    fade = int(args.fade * args.rate)
+    gain = _gain(args.normalize, _shape(self.audio(log), 1.0, fade, length))
+    meter = _Meter()
+
+    def shaped(voices=None):
+      return _shape(self.audio(log, voices), gain, fade, length)
+
+    write_windows(target, meter.through(shaped()), args.rate)
+    made = {'input': str(source), 'output': str(target),
+            'engine': args.engine, 'rate': args.rate, 'samples': meter.count,
+            'seconds': round(meter.count / args.rate, 6),
+            'peak': round(meter.peak, 6), 'rms': round(meter.rms, 6),
+            'gain': round(gain, 6)}
+    if args.stems:
+      made['stems'] = []
+      for voice, name in enumerate(STEMS[:4]):
+        stem = target.with_name(f'{target.stem}.{name}{target.suffix}')
+        write_windows(stem, shaped([voice]), args.rate)
+        made['stems'].append(str(stem))
+    if args.plot:
+      from lakhnes_jax import plot
+      if events is None:
+        events = files.read_song(source)
+      picture = target.with_suffix('.png')
+      plot.song(events, np.concatenate(list(shaped())), args.rate, picture,
+                title=files.song_name(source))
+      made['plot'] = str(picture)
+    return made
 
 
-def _output(source: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-  """Where the audio of `source` goes under folder or file `out`."""
+def _targets(sources: list[str], out: pathlib.Path, ending: str, complain):
+  """Returns (source, target) of each song; calls `complain` for what fails."""
+  found = {}
+  for source in sources:
+    try:
+      for name, path in files.name_songs([source]).items():
+        if found.setdefault(name, path) != path:
+          complain(path, f'{found[name]} is named {name!r} too; rename one')
+    except (OSError, ValueError) as error:
+      complain(source, error)
   if out.suffix.lower() in AUDIO_ENDINGS:
-    return out
-  ending = next((e for e in SONG_ENDINGS if source.name.lower().endswith(e)),
-                source.suffix)
-  return out / f'{source.name[:len(source.name) - len(ending)]}.wav'
+    return [(path, out) for path in found.values()]
+  return [(path, out / f'{name}.{ending}') for name, path in found.items()]
 
 
 def main(argv: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(
       prog='python -m lakhnes_jax.render', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('inputs', nargs='+', metavar='IN',
-                      help='song files, folders, or glob patterns')
-  parser.add_argument('--out', required=True, type=pathlib.Path,
-                      help='a .wav, .flac or .ogg file, or a folder')
+  add = parser.add_argument
+  add('inputs', nargs='+', metavar='IN',
+      help='song files, register logs, folders, or glob patterns')
+  add('--out', required=True, type=pathlib.Path,
+      help='a .wav, .flac or .ogg file, or a folder')
+  add('--engine', choices=ENGINES, default='clean',
+      help='clean: free of aliasing; reference: as nesmdb renders, sample for '
+      'sample')
+  add('--format', choices=[e[1:] for e in AUDIO_ENDINGS], default='wav',
+      help='kind of the files in a folder')
+  add('--rate', type=int, default=SAMPLE_RATE, help='Hz, of the clean engine')
+  add('--normalize', choices=('none', 'peak', 'loudness'), default='none',
+      help='peak: to 0.9 of full scale; loudness: to an r.m.s. of -20 dB, or '
+      'as far as the peak allows')
+  add('--fade', type=float, default=0.0, metavar='SECONDS',
+      help='fade out at the end')
+  add('--expression', choices=('flat', 'decay'), default='flat',
+      help='of songs without dynamics: full volume, or notes that fall off')
+  add('--console', action='store_true',
+      help="through the console's output filters (90 and 440 Hz high-pass, "
+      '14 kHz low-pass)')
+  add('--loops', type=int, default=1, metavar='N',
+      help="how often a register log's loop plays")
+  add('--stems', action='store_true', help='also a file for each voice')
+  add('--plot', action='store_true',
+      help='also a picture of the notes and the waveform')
+  add('--json', action='store_true', help='print what was made as JSON lines')
   args = parser.parse_args(argv)
-  sources = _inputs(args.inputs)
-  if not sources:
-    parser.error(f'no song file found in {" ".join(args.inputs)}')
-  if len(sources) > 1 and args.out.suffix.lower() in AUDIO_ENDINGS:
-    parser.error(f'--out={args.out} is one file, but there are {len(sources)} '
-                 'songs: name a folder')
+  if not 8000 <= args.rate <= 192000:
+    parser.error(f'--rate={args.rate}: 8000 to 192000 Hz expected')
+  if args.engine == 'reference' and args.rate != SAMPLE_RATE:
+    parser.error(f'the reference engine renders at {SAMPLE_RATE} Hz only')
   failed = 0
-  for source in sources:
+
+  def complain(source, error):
+    nonlocal failed
+    failed += 1
+    message = str(error)
+    prefix = '' if str(source) in message else f'{source}: '
+    print(f'error: {prefix}{message}', file=sys.stderr)
+
+  jobs = _targets(args.inputs, args.out, args.format, complain)
+  if len(jobs) > 1 and args.out.suffix.lower() in AUDIO_ENDINGS:
+    parser.error(f'--out={args.out} is one file, but there are {len(jobs)} '
+                 'songs: name a folder')
+  job = _Job(args)
+  for source, target in jobs:
     try:
-      audio, = render_events([files.read_song(source)])
-      target = _output(source, args.out)
-      write_audio(target, audio)
-      print(target)
-    except (OSError, ValueError) as error:
-      failed += 1
-      message = str(error)
-      prefix = '' if str(source) in message else f'{source}: '
-      print(f'error: {prefix}{message}', file=sys.stderr)
+      made = job.render(source, target)
+      print(json.dumps(made) if args.json else target, flush=True)
+    except (OSError, ValueError, ImportError) as error:
+      complain(source, error)
+  if not jobs and not failed:
+    complain(' '.join(args.inputs), 'no song file there')
   return 1 if failed else 0
 
 

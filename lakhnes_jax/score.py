@@ -150,3 +150,35 @@ def pad(scores: list[Score], size: int) -> tuple[np.ndarray, np.ndarray]:
     start[row, n] = score.length
     state[row, n, :, TONE] = score.state[-1, :, TONE]
   return start, state
+
+
+def with_decay(score: Score) -> Score:
+  """Lets notes of constant volume fall off, as chip music usually does.
+
+  A pulse starts at velocity 12 and falls by one every 4 frames (60 a second)
+  to 5; noise starts at 10 and falls by one a frame to 1. Notes, their times
+  and the triangle stay as they are.
+  """
+  frame = ev.SAMPLE_RATE // 60
+  curves = {ev.P1: (12, 5, 4 * frame), ev.P2: (12, 5, 4 * frame),
+            ev.NO: (10, 1, frame)}
+  note = score.state[..., NOTE]
+  began = score.onset.copy()
+  began[1:] |= (note[1:] != note[:-1]) & (note[1:] > 0)
+  began[0] |= note[0] > 0
+  times = [score.start]
+  for voice, (top, floor, period) in curves.items():
+    onsets = score.start[began[:, voice]]
+    times.append((onsets[:, None] + period * np.arange(
+        1, top - floor + 1)).reshape(-1))
+  start = np.unique(np.concatenate(times))
+  start = start[start < score.length]
+  row = np.searchsorted(score.start, start, 'right') - 1
+  state = score.state[row]
+  for voice, (top, floor, period) in curves.items():
+    last = np.maximum.accumulate(np.where(began[:, voice], score.start, 0))
+    fallen = (start - last[row]) // period
+    level = np.maximum(top - fallen, floor)
+    state[:, voice, LEVEL] = np.where(state[:, voice, NOTE] > 0, level, 0)
+  onset = score.onset[row] & (start == score.start[row])[:, None]
+  return compact(Score(start, state, onset, score.length))

@@ -360,3 +360,11 @@ class _Player:
         self._emit(voice, step)
     elif register == 0x11:
       self.sample_level.append((step, clocks, 0, 0, 0, value & 0x7f, 0))
+
+
+def bucket(n: int) -> int:
+  """Rounds up to a power of 4, at least 256, so that few programs compile."""
+  size = 256
+  while size < n:
+    size *= 4
+  return size

@@ -1,3 +1,5 @@
+import json
+import pathlib
 import subprocess
 import sys
 
@@ -5,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from lakhnes_jax import console, render
 from lakhnes_jax import events as ev
-from lakhnes_jax import render
 
 SONG = 'P1_NOTEON_69\nWT_22050\nTR_NOTEON_45\nWT_22050\nNO_NOTEON_4\nWT_900'
 
@@ -41,9 +43,9 @@ def test_a_bad_file_does_not_stop_the_others(song, tmp_path, capsys):
   assert sorted(p.name for p in out.iterdir()) == ['a.wav', 'd.wav']
   errors = capsys.readouterr().err.splitlines()
   assert len(errors) == 3
-  for line, parts in zip(errors, [('b.tx1.txt', 'line 1', '33 to 108'),
-                                  ('c.tx1.txt', 'empty'), (missing,)],
-                         strict=True):
+  for *parts, line in [('b.tx1.txt', 'line 1', '33 to 108', errors[1]),
+                       ('c.tx1.txt', 'empty', errors[2]),
+                       (missing, errors[0])]:
     assert line.startswith('error: ') and all(part in line for part in parts)
 
 
@@ -54,18 +56,60 @@ def test_one_file_out_of_many_songs_is_refused(song, tmp_path, capsys):
   assert '2 songs' in capsys.readouterr().err
 
 
-def test_windows_join_without_a_seam(monkeypatch):
-  rng = np.random.default_rng(1)
-  codes = rng.integers(0, ev.N_CODES, 600)
-  song = ev.from_times(np.sort(rng.integers(0, 90000, 600)), ~codes, 90000)
-  whole, = render.render_events([song])
-  monkeypatch.setattr(render, 'WINDOW', 7000)
-  parts, = render.render_events([song])
-  assert whole.shape == (90000,) and whole.dtype == np.float32
-  np.testing.assert_array_equal(whole, parts)
-
-
 def test_help_does_not_load_jax():
   code = ('import sys, lakhnes_jax.render\n'
           'assert not {"jax", "soundfile", "mido"} & set(sys.modules)')
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.parametrize('engine', ['clean', 'reference'])
+def test_what_is_asked_for_is_made(song, tmp_path, capsys, engine):
+  out = tmp_path / 'out'
+  assert render.main([
+      str(song), f'--out={out}', f'--engine={engine}', '--json', '--stems',
+      '--plot', '--normalize=peak', '--fade=0.5', '--format=flac',
+      '--expression=decay']) == 0
+  made = json.loads(capsys.readouterr().out)
+  audio, _ = soundfile.read(made['output'])
+  assert made['samples'] == len(audio) == 45000 - (engine == 'reference')
+  assert abs(np.abs(audio).max() - 0.9) < 1e-3
+  assert abs(made['peak'] - 0.9) < 1e-3
+  assert np.abs(audio[-20:]).max() < 1e-3
+  # The voices of one group of the mixer alone add up to the whole.
+  stems = [soundfile.read(path)[0] for path in made['stems']]
+  assert [np.ptp(stem) > 0.01 for stem in stems] == [True, False, True, True]
+  np.testing.assert_allclose(audio[:44000], (stems[0] + stems[2])[:44000],
+                             atol=3 / 32768)
+  assert pathlib.Path(made['plot']).read_bytes().startswith(b'\x89PNG')
+
+
+def test_unwritable_output(song, tmp_path, capsys):
+  (tmp_path / 'file').write_text('')
+  assert render.main([str(song), f'--out={tmp_path}/file/x.wav']) == 1
+  assert capsys.readouterr().err.startswith('error: ')
+
+
+def test_console_filters_take_off_the_constant_part():
+  rate = 44100
+  t = np.arange(rate) / rate
+  for hertz, expected in ((0, 0), (60, None), (2000, None), (8000, None)):
+    x = (0.3 * np.cos(2 * np.pi * hertz * t)).astype(np.float32)
+    y = np.concatenate(list(console.apply(np.split(x, 10), rate)))
+    assert y.shape == x.shape
+    level = np.abs(y[-4410:]).max() / 0.3
+    if expected is None:  # First-order responses, to a few percent.
+      expected = np.prod([1 / np.hypot(1, f / hertz) for f in (90, 440)])
+      expected /= np.hypot(1, hertz / 14000)
+    assert abs(level - expected) < 0.06, hertz
+
+
+def test_decay_only_where_there_are_no_dynamics():
+  flat, decay = ([np.abs(np.diff(a))[-9000:].max() for a in
+                  render.render_events([ev.from_text(
+                      'P1_NOTEON_69\nWT_30000')], expression=e)]
+                 for e in ('flat', 'decay'))
+  assert decay[0] < 0.6 * flat[0]
+  told = ev.from_text('P1_NOTEON_69\nP1_VELOCITY_15\nWT_30000')
+  a, b = (render.render_events([told], expression=e)[0]
+          for e in ('flat', 'decay'))
+  np.testing.assert_array_equal(a, b)

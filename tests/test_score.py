@@ -60,3 +60,23 @@ def test_every_sample_of_a_random_song_against_a_walk():
   walked[:, 2, 1] = walked[:, 2, 0] > 0
   at = np.searchsorted(score.start, np.arange(300), 'right') - 1
   np.testing.assert_array_equal(score.state[at], walked)
+
+
+def test_decay_leaves_notes_alone():
+  song = _song('P1_NOTEON_60 WT_9000 P1_NOTEON_60 WT_100 TR_NOTEON_40 WT_100 '
+               'P1_NOTEOFF NO_NOTEON_3 WT_9000')
+  flat = scores.from_events(song)
+  score = scores.with_decay(flat)
+  at = np.arange(flat.length)
+  rows, flat_rows = (np.searchsorted(s.start, at, 'right') - 1
+                     for s in (score, flat))
+  np.testing.assert_array_equal(score.state[rows][..., [0, 2]],
+                                flat.state[flat_rows][..., [0, 2]])
+  level = score.state[rows, 0, 1].astype(int)
+  np.testing.assert_array_equal(level[:9000], 12 - np.arange(9000) // 2940)
+  np.testing.assert_array_equal(level[9000:9200], 12)
+  assert not level[9200:].any()
+  np.testing.assert_array_equal(
+      score.state[rows, 3, 1][9200:].astype(int),
+      np.maximum(10 - np.arange(9000) // 735, 1))
+  np.testing.assert_array_equal(score.start[score.onset[:, 0]], [0, 9000])
