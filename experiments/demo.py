@@ -8,7 +8,6 @@ step is a command that a user would type; it is printed, then run.
 
 import argparse
 import json
-import math
 import pathlib
 import shlex
 import subprocess
@@ -28,9 +27,9 @@ def _run(module: str, *arguments: str) -> None:
 def _unigram_ppl(data_dir: pathlib.Path) -> float:
   from experiments.baselines import ngram
   from lakhnes_jax import events, shards
-  return math.exp(ngram.unigram_loss(
-      shards.Corpus(data_dir, 'train'), shards.Corpus(data_dir, 'valid'),
-      events.TX1))
+  results, = ngram.evaluate(shards.Corpus(data_dir, 'train'),
+                            [shards.Corpus(data_dir, 'valid')], events.TX1)
+  return next(result.ppl for result in results if result.model == 'unigram')
 
 
 def demo(out: pathlib.Path, seed: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import safetensors
+import safetensors.numpy
 
 from lakhnes_jax import checkpoint, files
 
@@ -27,12 +27,9 @@ _DTYPES = {
 
 def _write(path: pathlib.Path, tree: Any) -> None:
   """Writes a tree of numpy arrays as one safetensors file."""
-  tensors = {}
-  for name, leaf in checkpoint.leaves(tree).items():
-    leaf = np.ascontiguousarray(leaf)
-    tensors[name] = {'dtype': leaf.dtype.name, 'shape': leaf.shape,
-                     'data': leaf.tobytes()}
-  files.write_atomic(path, safetensors.serialize(tensors, None))
+  files.write_atomic(path, safetensors.numpy.save({
+      name: np.ascontiguousarray(leaf).reshape(np.shape(leaf))
+      for name, leaf in checkpoint.leaves(tree).items()}))
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
