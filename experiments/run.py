@@ -61,6 +61,10 @@ _CLAMP_LEN = flags.DEFINE_integer(
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'],
                            'What to compute in; parameters are float32.')
 
+_CACHE = flags.DEFINE_string(
+    'compilation_cache', '~/.cache/lakhnes_jax', 'Folder of compiled programs, '
+    'so that the second start is quick; empty: none.')
+
 _TGT_LEN = flags.DEFINE_integer('tgt_len', 512, 'Tokens a segment.')
 _MEM_LEN = flags.DEFINE_integer('mem_len', 512, 'Length of the memory.')
 _EVAL_TGT_LEN = flags.DEFINE_integer('eval_tgt_len', 128,
@@ -78,7 +82,8 @@ _AUGMENT = flags.DEFINE_list(
     'augment', ['none'], 'none, all, or some of trim, ensemble, switch, '
     'transpose, stretch.')
 _MIN_EVENTS = flags.DEFINE_integer(
-    'min_events', 0, 'Shorter songs are left out of training.')
+    'min_events', 0, 'Songs of fewer tokens, the two <S> counted, are left '
+    'out of training.')
 _LEARNING_RATE = flags.DEFINE_float('learning_rate', 2.5e-4, 'The peak.')
 _SCHEDULE = flags.DEFINE_enum(
     'schedule', 'cosine', ['cosine', 'constant'], 'Of the learning rate.')
@@ -277,6 +282,9 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'{argv[1]!r} is no flag; flags begin with --')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells every detail.
+  if _CACHE.value and 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    # Read by jax, which is not imported yet.
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.expanduser(_CACHE.value)
   try:
     {'train': _train, 'eval': _evaluate, 'sample': _sample}[_MODE.value]()
   except (ValueError, OSError, FloatingPointError) as error:

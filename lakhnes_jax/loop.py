@@ -168,6 +168,9 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
     raise ValueError(
         f'batch_size {settings.batch_size} is not a multiple of {devices} '
         f'devices x {settings.accumulation} accumulation steps')
+  stream = data.Stream(
+      corpus, vocabulary, settings.batch_size, settings.tgt_len,
+      augmentation=augmentation, seed=settings.seed, min_events=min_events)
   adam = optimizer.make(settings.clip)
   step_fn = train.pmapped_step(
       model=model, config=config, optimizer=adam, seed=settings.seed,
@@ -181,9 +184,6 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
   metrics.report(
       f'{run_dir}: {words}; {model.n_params(state.params):,} parameters on '
       f'{devices} {jax.local_devices()[0].device_kind}')
-  stream = data.Stream(
-      corpus, vocabulary, settings.batch_size, settings.tgt_len,
-      augmentation=augmentation, seed=settings.seed, min_events=min_events)
   if meta:
     stream.restore(meta['data'])
   files.write_atomic(run_dir / 'config.json',
@@ -202,7 +202,8 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
   shape = (devices, -1, settings.tgt_len)
   waiting = None  # The last step's metrics, not yet read.
   with data.Prefetch(stream) as batches, last, best, _Stop() as stop:
-    while not stop.asked and not progress.done(batches.peek().epoch):
+    ending = progress.done(batches.peek().epoch)
+    while not ending:
       batch = next(batches)
       state, measured = step_fn(
           state, batch.inputs.reshape(shape), batch.targets.reshape(shape),

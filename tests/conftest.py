@@ -1,11 +1,19 @@
-"""Several CPU devices for every test, and the optional reference data."""
+"""Several CPU devices and one compilation cache for all tests; real data."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
                            ' --xla_force_host_platform_device_count=4')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# What one test compiles others need not, in processes of their own neither.
+_cache = tempfile.mkdtemp(prefix='lakhnes-tests-')
+atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+os.environ.update(JAX_COMPILATION_CACHE_DIR=_cache,
+                  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0')
 
 import pytest
 

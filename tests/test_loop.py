@@ -38,8 +38,8 @@ def data_dir(tmp_path_factory) -> pathlib.Path:
   return folder
 
 
-def _command(data_dir, workdir, **changes) -> list[str]:
-  flags = {**FLAGS, **changes, 'data_dir': data_dir, 'workdir': workdir}
+def _command(data_dir, workdir, /, **changes) -> list[str]:
+  flags = {**FLAGS, 'data_dir': data_dir, 'workdir': workdir, **changes}
   return [sys.executable, '-m', 'experiments.run',
           *(f'--{name}={value}' for name, value in flags.items())]
 
