@@ -54,7 +54,6 @@ class Band(NamedTuple):
   noise: dict[int, int]  # General MIDI drum -> pitch of the noise voice.
   gaps: tuple[int, int, int]  # Frames of silence after a note of P1, P2, TR.
   second: tuple[str, str]  # Parts P2 plays, one a song.
-  bass_up: int  # Semitones.
   lead_in: int  # Frames before the first note.
   cost: int  # Samples that the update of one voice takes.
 
@@ -71,8 +70,7 @@ def compose_game(rng: np.random.Generator,
       gaps=tuple(rng.integers(0, 2, 3).tolist()),
       second=_pick(rng, (('harmony', 'arpeggio'), ('arpeggio', 'echo'),
                          ('harmony', 'echo'))),
-      bass_up=_pick(rng, (0, 0, 12)), lead_in=_pick(rng, (0, 0, 1, 10)),
-      cost=_pick(rng, (0, 0, 4, 11)))
+      lead_in=_pick(rng, (0, 0, 1, 10)), cost=_pick(rng, (0, 0, 4, 11)))
   songs = []
   for track, (title, styles, seconds) in enumerate(_SCENES):
     style = music.STYLES[_pick(rng, styles)]
@@ -108,8 +106,6 @@ def play(song: music.Song, band: Band, frames: int,
     int32 song in events, with dynamics.
   """
   parts = song.parts
-  bass = [note._replace(pitch=note.pitch + band.bass_up)
-          for note in parts['bass']]
   second_part = parts[second] or parts['harmony']
   moments = []  # (frame, voice, event), in the driver's order once sorted.
 
@@ -117,7 +113,7 @@ def play(song: music.Song, band: Band, frames: int,
     return band.lead_in + round(tick * frames / song.style.grid)
 
   for voice, notes in ((ev.P1, parts['lead']), (ev.P2, second_part),
-                       (ev.TR, bass)):
+                       (ev.TR, parts['bass'])):
     envelope = (1,) if voice == ev.TR else band.envelopes[voice]
     for note, end in _until_next(notes, to_frame):
       end = min(end, to_frame(note.start + note.length) - band.gaps[voice])

@@ -14,8 +14,9 @@ import numpy as np
 
 TICKS = 12  # Per beat: divides into sixteenths (3) and triplets (4).
 KICK, SNARE, CLOSED_HAT, OPEN_HAT, CRASH, RIDE, TOM = 36, 38, 42, 46, 49, 51, 45
-_LOWEST = {'lead': 58, 'harmony': 53, 'arpeggio': 50, 'chords': 52,
-           'bass': 33}
+# Lowest root of a chord in the accompaniment; octaves of a fugue's voices.
+_LOWEST_ROOT = {'bass': 36, 'arpeggio': 48, 'chords': 52}
+_FUGUE_OCTAVE = {'lead': 12, 'harmony': 0, 'bass': -12}
 MELODIC_PARTS = ('lead', 'harmony', 'echo', 'arpeggio', 'bass')
 
 
@@ -149,11 +150,11 @@ class _Key(NamedTuple):
             mode.altered.get((chord, degree), 0))
 
 
-  def sung(self, part: str, step: int, chord: int) -> int:
-    """Returns the pitch in the octaves of `part`."""
-    pitch = self.pitch(step, chord) - _LOWEST[part]
-    return _LOWEST[part] + (pitch % 12 if pitch < 0 else
-                            pitch % 12 + 12 if pitch > 23 else pitch)
+  def above_root(self, chord: int, digit: int, lowest: int) -> int:
+    """Returns the pitch `digit` steps above a root in lowest .. lowest + 11."""
+    root = self.pitch(chord, chord)
+    return (lowest + (root - lowest) % 12 +
+            self.pitch(chord + digit, chord) - root)
 
 
 class _Section(NamedTuple):
@@ -177,7 +178,7 @@ def compose(rng: np.random.Generator, style: Style, tonic: int,
     tempo: beats a minute.
     max_seconds: the longest form that fits in this is preferred.
   """
-  key = _Key(60 + tonic - 12 * (tonic > 6), _pick(rng, style.modes))
+  key = _Key(57 + (tonic - 57) % 12, _pick(rng, style.modes))
   parts = {name: [] for name in (*MELODIC_PARTS, 'chords', 'drums')}
   if style.harmony == 'fugue':
     now = _fugue(rng, parts, style, key, tempo, max_seconds)
@@ -240,7 +241,7 @@ def _fugue(rng, parts, style, key, tempo, max_seconds) -> int:
             step = _nearest(step, chord)
           parts[name].append(Note(
               (2 * entry + bar) * style.bar + onset, length,
-              key.sung(name, step, chord), 100 - 8 * age))
+              key.pitch(step, chord) + _FUGUE_OCTAVE[name], 100 - 8 * age))
   return 2 * entries * style.bar
 
 
@@ -276,7 +277,7 @@ def _motif(rng, rhythm: str, grid: int) -> list[tuple[int, int, int]]:
   for onset, length, _ in _read(rhythm, grid):
     notes.append((onset, length, step))
     move = int(_pick(rng, (-2, -1, -1, -1, 1, 1, 1, 2, 3)))
-    step += move if abs(step + move) <= 4 else -move
+    step += move if abs(step + move) <= 3 else -move
   return notes
 
 
@@ -346,29 +347,27 @@ def _play(parts, start, style, key, section, melody) -> int:
     for onset, length, step in bar:
       velocity = 100 + 6 * (onset == 0) + 2 * (number % 4)
       parts['lead'].append(
-          Note(now + onset, length, key.sung('lead', step, chord), velocity))
+          Note(now + onset, length, key.pitch(step, chord), velocity))
       # A third below, or a sixth where only that is of the chord.
       below = step - 2
       if onset % TICKS == 0 and (below - chord) % 7 not in (0, 2, 4):
         below = step - 5
       parts['harmony'].append(
-          Note(now + onset, length, key.sung('harmony', below, chord),
-               velocity - 16))
+          Note(now + onset, length, key.pitch(below, chord), velocity - 16))
   return start + len(section.chords) * style.bar
 
 
 def _backing(parts, now, style, key, chord, section) -> None:
-  root = key.pitch(chord, chord)
   for name, pattern, velocity in (
       ('bass', section.bass, 96), ('arpeggio', section.arpeggio, 76)):
-    shift = key.sung(name, chord, chord) - root
     for onset, length, digit in _read(pattern, style.grid):
-      pitch = key.pitch(chord + int(digit), chord) + shift
+      pitch = key.above_root(chord, int(digit), _LOWEST_ROOT[name])
       parts[name].append(Note(now + onset, length, pitch, velocity))
   for onset, length, _ in _read(section.backing, style.grid):
     parts['chords'] += [
-        Note(now + onset, length, key.sung('chords', chord + step, chord), 70)
-        for step in (0, 2, 4)]
+        Note(now + onset, length,
+             key.above_root(chord, digit, _LOWEST_ROOT['chords']), 70)
+        for digit in (0, 2, 4)]
 
 
 def _strike(parts, now, style, drums, fill, first) -> None:
@@ -400,13 +399,14 @@ def _introduce(parts, style, key, section) -> int:
 
 
 def _finish(parts, now, style, key) -> None:
-  """Everybody holds the tonic."""
-  for name, steps in (('lead', (7,)), ('harmony', (4,)), ('arpeggio', (2,)),
+  """Everybody holds the tonic chord, each near the note before."""
+  for name, steps in (('lead', (0,)), ('harmony', (2,)), ('arpeggio', (4,)),
                       ('chords', (0, 2, 4)), ('bass', (0,))):
     if parts[name]:
-      parts[name] += [
-          Note(now, style.bar - 3, key.sung(name, step, 0), 96)
-          for step in steps]
+      last = parts[name][-1].pitch
+      for step in steps:
+        pitch = last - 5 + (key.pitch(step, 0) - last + 5) % 12
+        parts[name].append(Note(now, style.bar - 3, pitch, 96))
   if parts['drums']:
     parts['drums'].append(Note(now, TICKS, CRASH, 110))
 
