@@ -212,3 +212,34 @@ def read(path: str | os.PathLike, loops: int = 1) -> RegisterLog:
     return parse(pathlib.Path(path).read_bytes(), loops)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
+
+
+def build(log: RegisterLog) -> bytes:
+  """Writes a VGM file, version 1.61, that NES players play; no loop, no tags.
+
+  Data of the sample channel is left out.
+  """
+  body = bytearray()
+
+  def wait(samples):
+    while samples > 0:
+      part = min(samples, 0xffff)
+      body.extend((0x61, part & 0xff, part >> 8))
+      samples -= part
+
+  now = 0
+  for time, register, value in zip(
+      log.time.tolist(), log.register.tolist(), log.value.tolist(),
+      strict=True):
+    wait(time - now)
+    now = time
+    body.extend((0xb4, register, value))
+  wait(log.length - now)
+  body.append(0x66)
+  header = bytearray(0x100)
+  header[:4] = b'Vgm '
+  for offset, field in ((0x04, len(header) + len(body) - 4), (0x08, 0x161),
+                        (0x18, log.length), (0x34, len(header) - 0x34),
+                        (0x84, log.clock)):
+    struct.pack_into('<I', header, offset, field)
+  return bytes(header + body)
