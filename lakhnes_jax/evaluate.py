@@ -36,7 +36,7 @@ class Setting(NamedTuple):
 
 
 @functools.lru_cache(maxsize=8)
-def _segment_fn(model, config):
+def segment_fn(model, config):
   """Compiles (params, memory, batch) -> (summed nll, memory)."""
   def segment_nll(params, memory, inputs_BxL, targets_BxL, weights_BxL, reset):
     memory = memory._replace(length=jnp.where(reset, 0, memory.length))
@@ -69,7 +69,7 @@ def evaluate(model, config, params, corpus, vocabulary, *,
       corpus, vocabulary, min(setting.lanes, len(corpus)), setting.tgt_len,
       augmentation=data.TRIM, min_events=MIN_EVENTS, shuffle=False,
       repeat=False, drop_last=protocol == 'paper')
-  segment_nll = _segment_fn(model, config)
+  segment_nll = segment_fn(model, config)
   params = jax.device_put(params)
   memory = model.empty_memory(config, stream.lanes, setting.mem_len)
   total, tokens, waiting = 0.0, 0, None

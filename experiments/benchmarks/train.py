@@ -1,0 +1,88 @@
+"""Training steps of the full model: `python -m experiments.benchmarks.train`.
+
+The last line is JSON. `ratio` compares with the original on a quiet 2-core
+machine (PyTorch 2.13, same model, batch and lengths, float32; medians).
+"""
+
+import argparse
+import json
+import time
+
+import jax
+import numpy as np
+
+from experiments.benchmarks import machine
+from lakhnes_jax import events, model, optimizer, train
+
+# (lanes, tgt_len, mem_len) -> tokens a second of the original.
+ORIGINAL = {(4, 128, 512): 141., (30, 128, 512): 121.}
+
+
+def train_flops(config: model.ModelConfig, length: int, mem_len: int) -> float:
+  """Counts floating-point operations a token: 3 times the forward pass's."""
+  d, heads = config.d_model, config.n_head * config.d_head
+  keys = mem_len + length
+  per_layer = (
+      2 * d * heads * 2  # Queries, output.
+      + 2 * d * heads * 2 * keys / length  # Keys and values, of memory too.
+      + 2 * heads * keys * 3  # Content, position, mixing.
+      + 2 * 2 * d * config.d_inner)
+  return 3 * (config.n_layer * per_layer + 2 * d * config.n_token)
+
+
+def run(lanes: int = 4, length: int = 128, mem_len: int = 512,
+        dtype: str = 'float32', repeats: int = 5) -> dict:
+  """Measures training with full memory.
+
+  Returns:
+    tokens a second, compile time in seconds, share of the measured matrix
+    product's operations, peak memory in bytes, ratio to the original.
+  """
+  config = model.ModelConfig(n_token=events.TX1.size, dtype=dtype)
+  adam = optimizer.make(0.25)
+  state = train.to_devices(
+      train.init_state(model, config, adam, lanes, mem_len, seed=0), 1)
+  shape = (1, lanes, length)
+  tokens = np.random.default_rng(0).integers(1, config.n_token, shape, np.int32)
+  step = jax.pmap(
+      lambda *args: train.train_step(
+          *args, model=model, config=config, optimizer=adam, seed=0,
+          schedule=optimizer.schedule('constant', 1e-5, 1, 0)),
+      axis_name=train.AXIS, donate_argnums=0, devices=jax.devices()[:1])
+  reset = np.zeros(1, bool)
+  started = time.perf_counter()
+  compiled = step.lower(state, tokens, tokens, reset).compile()
+  compile_seconds = time.perf_counter() - started
+
+  def steps():
+    nonlocal state
+    state, measured = compiled(state, tokens, tokens, reset)
+    return measured
+
+  for _ in range(-(-mem_len // length)):  # Until the memory is full.
+    steps()
+  rate = machine.summary(lanes * length, machine.seconds(steps, repeats))
+  peak = machine.matmul_flops(dtype)
+  original = ORIGINAL.get((lanes, length, mem_len))
+  return {
+      'lanes': lanes, 'tgt_len': length, 'mem_len': mem_len, 'dtype': dtype,
+      'tokens_per_second': rate, 'compile_seconds': compile_seconds,
+      'flops_share': rate['median'] * train_flops(
+          config, length, mem_len) / peak,
+      'matmul_flops': peak, 'peak_memory': machine.peak_memory(),
+      'ratio': original and rate['median'] / original}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--lanes', type=int, default=4)
+  parser.add_argument('--tgt_len', type=int, default=128)
+  parser.add_argument('--mem_len', type=int, default=512)
+  parser.add_argument('--dtype', default='float32')
+  args = parser.parse_args()
+  print(json.dumps({**machine.describe(), **run(
+      args.lanes, args.tgt_len, args.mem_len, args.dtype)}))
+
+
+if __name__ == '__main__':
+  main()
