@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import serialization
+from flax import serialization, traverse_util
 
 WHICH = ('best', 'last')
 
@@ -32,7 +32,7 @@ class Checkpoints:
     if self._manager.latest_step() == step:
       return  # Nothing has happened since.
     self._manager.save(step, args=self._ocp.args.Composite(
-        state=self._ocp.args.StandardSave(serialization.to_state_dict(state)),
+        state=self._ocp.args.StandardSave(_with_size(state)),
         meta=self._ocp.args.JsonSave(meta)), force=True)
 
   def restore(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -124,8 +124,8 @@ def fill(template: Any, tree: dict[str, Any], source: str) -> Any:
   Raises:
     ValueError: names arrays that are missing, left over or of another shape.
   """
-  wanted = shapes(serialization.to_state_dict(template))
-  found = shapes(tree)
+  whole = serialization.to_state_dict(template)
+  wanted, found = shapes(_with_size(template)), shapes(tree)
   wrong = [f'{name} is missing' for name in wanted.keys() - found.keys()]
   wrong += [f'{name} is unknown' for name in found.keys() - wanted.keys()]
   wrong += [
@@ -136,7 +136,19 @@ def fill(template: Any, tree: dict[str, Any], source: str) -> Any:
         f'{source}: checkpoint of another shape: {"; ".join(sorted(wrong)[:4])}'
         f'{" ..." if len(wrong) > 4 else ""}. Give the flags that it was '
         'trained with, or another --workdir')
-  return serialization.from_state_dict(template, tree)
+  restored = traverse_util.flatten_dict(tree)
+  return serialization.from_state_dict(
+      template, traverse_util.unflatten_dict({
+          path: restored.get(path, leaf) for path, leaf in
+          traverse_util.flatten_dict(whole, keep_empty_nodes=True).items()}))
+
+
+def _with_size(state: Any) -> dict[str, Any]:
+  """The state as a tree, without arrays of size 0: orbax refuses them."""
+  flat = traverse_util.flatten_dict(
+      serialization.to_state_dict(state), keep_empty_nodes=True)
+  return traverse_util.unflatten_dict(
+      {path: leaf for path, leaf in flat.items() if 0 not in np.shape(leaf)})
 
 
 def leaves(tree: Any) -> dict[str, Any]:
