@@ -44,13 +44,15 @@ def _command(data_dir, workdir, /, **changes) -> list[str]:
           *(f'--{name}={value}' for name, value in flags.items())]
 
 
-def _environment() -> dict[str, str]:
-  return {**os.environ, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'}
+def _environment(devices: int = 1) -> dict[str, str]:
+  return {
+      **os.environ, 'JAX_PLATFORMS': 'cpu',
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
 
 
-def _run(*args, **changes) -> subprocess.CompletedProcess:
+def _run(*args, devices: int = 1, **changes) -> subprocess.CompletedProcess:
   return subprocess.run(
-      _command(*args, **changes), cwd=ROOT, env=_environment(),
+      _command(*args, **changes), cwd=ROOT, env=_environment(devices),
       capture_output=True, text=True, check=False)
 
 
@@ -134,6 +136,22 @@ def test_sigterm_saves_and_another_run_goes_on(whole_run, data_dir, tmp_path):
   assert _lines(second) == [x for x in _lines(whole_run) if x['step'] > start]
   _assert_same_arrays(checkpoint.restore(whole_run, 'last')[0],
                       checkpoint.restore(second, 'last')[0])
+
+
+def test_another_number_of_devices_goes_on(data_dir, tmp_path):
+  whole, first, second = (tmp_path / x for x in ('whole', 'first', 'second'))
+  for workdir, devices, changes in (
+      (whole, 1, {}), (first, 1, {'max_steps': 5}),
+      (second, 4, {'resume_from': first})):
+    done = _run(data_dir, workdir, devices=devices, **{
+        'dropout': 0, 'schedule': 'constant', 'log_every': 1, 'eval_every': 0,
+        'max_steps': 16, **changes})
+    assert done.returncode == 0, done.stderr
+  assert 'resuming' in done.stderr and ' on 4 ' in done.stderr
+  losses, resumed = ([x['loss'] for x in metrics.read(run)]
+                     for run in (whole, second))
+  assert len(resumed) == 11
+  np.testing.assert_allclose(resumed, losses[5:], rtol=1e-5)
 
 
 def test_init_from_takes_weights_and_starts_at_zero(
