@@ -70,7 +70,7 @@ def compose_game(rng: np.random.Generator,
       gaps=tuple(rng.integers(0, 2, 3).tolist()),
       second=_pick(rng, (('harmony', 'arpeggio'), ('arpeggio', 'echo'),
                          ('harmony', 'echo'))),
-      lead_in=_pick(rng, (0, 0, 1, 10)), cost=_pick(rng, (0, 0, 4, 11)))
+      lead_in=_pick(rng, (0, 0, 1, 10)), cost=_pick(rng, (0, 0, 0, 7)))
   songs = []
   for track, (title, styles, seconds) in enumerate(_SCENES):
     style = music.STYLES[_pick(rng, styles)]

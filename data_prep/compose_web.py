@@ -20,6 +20,7 @@ _PROGRAMS = {
               'chords': (16, 1), 'arpeggio': (26, 3), 'echo': (59, 22)},
     'fugue': {'lead': (6, 19, 68), 'harmony': (6, 19, 69), 'bass': (6, 70)},
 }
+_DRUM_FRAMES = 4  # Sixtieths of a second that a drum is held.
 _KEYS = (0, 0, 7, 7, 2, 2, 5, 5, 9, 4, 10)  # Those with few accidentals.
 _ADJECTIVES = ('brave', 'sleepy', 'green', 'humming', 'little', 'crooked',
                'polite', 'midnight', 'wobbly', 'golden', 'late', 'borrowed')
@@ -39,10 +40,13 @@ def arrange(song: music.Song, rng: np.random.Generator,
             title: str) -> mido.MidiFile:
   """Gives each part a player: instrument, loudness, small unevenness.
 
+  Players leave up to two sixtieths of a second between notes, as a sound
+  driver does.
+
   Lead and bass always play; each other part and the drums may stay away.
   """
   midi = mido.MidiFile(
-      type=1, ticks_per_beat=int(_pick(rng, (96, 120, 192, 240, 384, 480))))
+      type=1, ticks_per_beat=int(_pick(rng, (240, 384, 480, 480, 960))))
   scale = midi.ticks_per_beat // music.TICKS
   midi.tracks.append(mido.MidiTrack([
       mido.MetaMessage('track_name', name=title),
@@ -63,9 +67,13 @@ def arrange(song: music.Song, rng: np.random.Generator,
                                 program=program))
     track.append(mido.Message('control_change', channel=channel, control=7,
                               value=int(rng.integers(80, 120))))
-    gate = .5 if drums else _pick(rng, (.8, .9, 1.))
+    gap = int(_pick(rng, (0, 0, 1, 1, 2)))
     octave = 0 if drums else 12 * int(_pick(rng, (0, 0, 0, 1)))
-    track += _messages(notes, rng, channel, scale, gate, octave)
+    ticks_per_frame = midi.ticks_per_beat * song.tempo / 3600
+    lengths = [
+        round(_DRUM_FRAMES * ticks_per_frame) if drums else
+        note.length * scale - round(gap * ticks_per_frame) for note in notes]
+    track += _messages(notes, lengths, rng, channel, scale, octave)
     midi.tracks.append(track)
   return midi
 
@@ -74,13 +82,13 @@ def _pick(rng, items):
   return items[int(rng.integers(len(items)))]
 
 
-def _messages(notes, rng, channel, scale, gate, octave):
+def _messages(notes, lengths, rng, channel, scale, octave):
   """Note messages in order of time, ends before beginnings."""
   uneven = rng.integers(-6, 7, len(notes))
   moments = []
-  for note, more in zip(notes, uneven, strict=True):
+  for note, length, more in zip(notes, lengths, uneven, strict=True):
     start, pitch = note.start * scale, note.pitch + octave
-    end = start + max(1, int(note.length * scale * gate))
+    end = start + length
     velocity = int(np.clip(note.velocity + more, 1, 127))
     moments += [(start, 1, pitch, velocity), (end, 0, pitch, 0)]
   messages, now = [], 0

@@ -144,7 +144,7 @@ class TestChip:
   def test_driver_works_sixty_times_a_second(self, games):
     for _, song in (named for game in games for named in game):
       times = ev.times_of(song)[song < 0]
-      assert (times % 735).max() <= 3 * 11
+      assert (times % 735).max() <= 3 * 7
       assert len(np.unique(times // 735)) > 100
       assert times[-1] <= ev.times_of(song)[-1]
 
