@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import music
+from data_prep import music, styles
 from lakhnes_jax import events as ev
 
 FRAME = 735  # Samples at 44.1 kHz between two calls of the driver, at 60 Hz.
@@ -36,15 +36,15 @@ _ENVELOPES = (
 )
 # Noise pitches to choose from and the volumes, for each drum.
 _DRUMS = {
-    music.KICK: ((2, 3, 4, 5), (15, 12, 8, 4, 0)),
-    music.TOM: ((6, 7), (15, 12, 9, 6, 3, 0)),
-    music.SNARE: ((9, 10, 11), (15, 13, 10, 8, 6, 4, 2, 1, 0)),
-    music.CLOSED_HAT: ((14, 15), (8, 4, 1, 0)),
-    music.RIDE: ((16,), (7, 5, 3, 1, 0)),
-    music.CRASH: ((12, 13), (15, 13, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)),
+    styles.KICK: ((2, 3, 4, 5), (15, 12, 8, 4, 0)),
+    styles.TOM: ((6, 7), (15, 12, 9, 6, 3, 0)),
+    styles.SNARE: ((9, 10, 11), (15, 13, 10, 8, 6, 4, 2, 1, 0)),
+    styles.CLOSED_HAT: ((14, 15), (8, 4, 1, 0)),
+    styles.RIDE: ((16,), (7, 5, 3, 1, 0)),
+    styles.CRASH: ((12, 13), (15, 13, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)),
 }
-_LOUDEST_FIRST = (music.CRASH, music.SNARE, music.TOM, music.KICK, music.RIDE,
-                  music.CLOSED_HAT)
+_LOUDEST_FIRST = (styles.CRASH, styles.SNARE, styles.TOM, styles.KICK,
+                  styles.RIDE, styles.CLOSED_HAT)
 
 
 class Band(NamedTuple):
@@ -72,10 +72,10 @@ def compose_game(rng: np.random.Generator,
                          ('harmony', 'echo'))),
       lead_in=_pick(rng, (0, 0, 1, 10)), cost=_pick(rng, (0, 0, 0, 7)))
   songs = []
-  for track, (title, styles, seconds) in enumerate(_SCENES):
-    style = music.STYLES[_pick(rng, styles)]
+  for track, (title, fitting, seconds) in enumerate(_SCENES):
+    style = styles.STYLES[_pick(rng, fitting)]
     frames = _frames_per_grid(rng, style)
-    tempo = 3600 / frames * style.grid / music.TICKS
+    tempo = 3600 / frames * style.grid / styles.TICKS
     song = music.compose(rng, style, int(rng.integers(12)), tempo, seconds)
     songs.append((f'{number:03d}_{name}_{track:02d}_{track + 1:02d}{title}',
                   play(song, band, frames, _pick(rng, band.second))))
@@ -88,7 +88,7 @@ def _pick(rng, items):
 
 def _frames_per_grid(rng, style) -> int:
   """Frames a sixteenth (or triplet) lasts: near a tempo of the style."""
-  exact = 3600 / _pick(rng, style.tempi) * style.grid / music.TICKS
+  exact = 3600 / _pick(rng, style.tempi) * style.grid / styles.TICKS
   return max(4, round(exact) + int(_pick(rng, (-1, 0, 0, 1))))
 
 

@@ -3,7 +3,7 @@
 import mido
 import numpy as np
 
-from data_prep import music
+from data_prep import music, styles
 
 # Programs (General MIDI, from 0) that play each part of a style.
 _PROGRAMS = {
@@ -30,7 +30,7 @@ _NOUNS = ('teapot', 'lighthouse', 'badger', 'bicycle', 'harbour', 'umbrella',
 
 def compose(rng: np.random.Generator) -> tuple[str, mido.MidiFile]:
   """Composes a song; returns its title and the file."""
-  style = _pick(rng, list(music.STYLES.values()))
+  style = _pick(rng, list(styles.STYLES.values()))
   song = music.compose(rng, style, _pick(rng, _KEYS), _pick(rng, style.tempi))
   title = f'{style.name} of the {_pick(rng, _ADJECTIVES)} {_pick(rng, _NOUNS)}'
   return title, arrange(song, rng, title)
@@ -47,7 +47,7 @@ def arrange(song: music.Song, rng: np.random.Generator,
   """
   midi = mido.MidiFile(
       type=1, ticks_per_beat=int(_pick(rng, (240, 384, 480, 480, 960))))
-  scale = midi.ticks_per_beat // music.TICKS
+  scale = midi.ticks_per_beat // styles.TICKS
   midi.tracks.append(mido.MidiTrack([
       mido.MetaMessage('track_name', name=title),
       mido.MetaMessage('time_signature', numerator=song.style.beats,

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-TICKS = 12  # Per beat: divides into sixteenths (3) and triplets (4).
-KICK, SNARE, CLOSED_HAT, OPEN_HAT, CRASH, RIDE, TOM = 36, 38, 42, 46, 49, 51, 45
+from data_prep.styles import CRASH, SNARE, TICKS, TOM, Style
+
 # Lowest root of a chord in the accompaniment; octaves of a fugue's voices.
 _LOWEST_ROOT = {'bass': 36, 'arpeggio': 48, 'chords': 52}
 _FUGUE_OCTAVE = {'lead': 12, 'harmony': 0, 'bass': -12}
@@ -55,80 +55,6 @@ _LOOPS = {
 }
 _TWELVE_BARS = (0, 3, 0, 0, 3, 3, 0, 0, 4, 3, 0, 4)
 _FALLING_FIFTHS = (0, 3, 6, 2, 5, 1, 4, 0)
-
-
-class Style(NamedTuple):
-  """What makes a march a march.
-
-  Patterns are strings, a character for each `grid` ticks: a digit is a step
-  above the root of the chord (7 its octave), `-` holds, `.` rests. In drum
-  patterns `x` strikes, `X` strikes hard and `o` softly.
-  """
-  name: str
-  modes: tuple[str, ...]
-  tempi: tuple[int, ...]  # Beats a minute.
-  harmony: str  # 'functional', 'loop', 'blues' or 'fugue'.
-  rhythms: tuple[str, ...]  # One bar of melody each: `x` an onset.
-  bass: tuple[str, ...]
-  arpeggio: tuple[str, ...]
-  chords: tuple[str, ...]
-  drums: tuple[dict[int, str], ...]
-  grid: int = 3
-  beats: int = 4
-
-  @property
-  def bar(self) -> int:
-    """Ticks in a bar."""
-    return self.beats * TICKS
-
-
-STYLES = {style.name: style for style in (
-    Style('march', ('major', 'major', 'minor'), (100, 113, 120), 'functional',
-          ('x--xx---x---x---', 'x---x-x-x---x---', 'x-x-x-x-x---x---',
-           'x-----x-x-x-x-x-'),
-          ('0---....4---....', '0---0---4---0---'),
-          ('0.2.4.2.0.2.4.2.', '0-2-4-2-7-4-2-4-'),
-          ('....x---....x---', '....x-x-....x-x-'),
-          ({KICK: 'x.......x.......', SNARE: '....x.x.....x.xx'},
-           {KICK: 'x...x...x...x...', SNARE: '..x.X.x...x.Xoxo'})),
-    Style('waltz', ('major', 'major', 'minor'), (129, 150, 180), 'functional',
-          ('x-------x---', 'x---x---x---', 'x-----x-x---', 'x-x-x-x-x-x-'),
-          ('0-------....', '0---4---....'), ('0-2-4-2-4-2-', '0-4-2-4-7-4-'),
-          ('....x---x---',),
-          ({KICK: 'x...........', CLOSED_HAT: '....x...x...'},
-           {KICK: 'x.........o.', SNARE: '....x...x...'}), beats=3),
-    Style('rock', ('minor', 'dorian', 'major'), (129, 150, 180), 'loop',
-          ('x---x-x---x-x---', 'x--x--x---x-x-x-', 'x-x---x-x---x---',
-           'x--x--x-x--x--x-'),
-          ('0-0-0-0-0-0-0-0-', '0-0-7-0-0-7-0-7-', '0--0--0-0-0-4-7-'),
-          ('0-4-7-4-0-4-7-4-', '0247024702470247', '0247420-0247420-'),
-          ('x-------x-------', 'x--x--x-x--x--x-'),
-          ({KICK: 'x.....x.x.......', SNARE: '....X.......X...',
-            CLOSED_HAT: 'x.x.x.x.x.x.x.x.'},
-           {KICK: 'x..x..x.x..x....', SNARE: '....X.......X..o',
-            CLOSED_HAT: 'x.xxx.x.x.xxx.x.'})),
-    Style('ballad', ('major', 'minor'), (75, 90, 100), 'functional',
-          ('x-------x---x---', 'x-----x-x-------', 'x---x---x-x-x-x-',
-           'x-------x-x-x---'),
-          ('0-------4-------', '0-----0-4-------'),
-          ('0-4-7-9-7-4-2-4-', '0-2-4-7-4-2-4-2-', '0-4-7-4-9-4-7-4-'),
-          ('x---------------', 'x-------x-------'),
-          ({KICK: 'x.......x.......', SNARE: '....o.......o...',
-            CLOSED_HAT: 'x.o.x.o.x.o.x.o.'},
-           {KICK: 'x......ox.......', RIDE: 'x...x...x...x...'})),
-    Style('blues', ('blues',), (113, 129, 150), 'blues',
-          ('x-xx--x-xx--', 'x--x-x---x-x', 'x-xx-xx-----', '..xx-xx-xx--'),
-          ('0--2--4--5--', '0-02-24-45-4', '0--4--5--4--'),
-          ('0-24-25-24-2', '0--4-27--4-2'),
-          ('x--..x---...', '...x-....x-.'),
-          ({RIDE: 'x--x-xx--x-x', KICK: 'x.....x.....',
-            SNARE: '...X.....X..'},
-           {CLOSED_HAT: 'x-xx-xx-xx-x', KICK: 'x..x..x..x..',
-            SNARE: '...X.....X.o'}), grid=4),
-    Style('fugue', ('minor', 'minor', 'major'), (90, 100, 113), 'fugue',
-          ('x-x-x---x-xxx-x-', 'x---x-x-xxx-x-x-', 'x-x-x-x-x---xxxx'),
-          (), (), (), ()),
-)}
 
 
 class Song(NamedTuple):
@@ -173,7 +99,7 @@ def compose(rng: np.random.Generator, style: Style, tonic: int,
 
   Args:
     rng: the only source of chance.
-    style: one of `STYLES`.
+    style: one of `styles.STYLES`.
     tonic: pitch class of the key, 0 (C) to 11.
     tempo: beats a minute.
     max_seconds: the longest form that fits in this is preferred.

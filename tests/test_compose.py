@@ -8,7 +8,7 @@ import mido
 import numpy as np
 import pytest
 
-from data_prep import compose, compose_chip, compose_web, music
+from data_prep import compose, compose_chip, compose_web, music, styles
 from lakhnes_jax import events as ev
 from lakhnes_jax import nesmidi
 
@@ -17,11 +17,11 @@ MAJOR, HARMONIC_AND_NATURAL_MINOR = {0, 2, 4, 5, 7, 9, 11}, {
 
 
 def songs_of(style, n=12, tonic=4, tempo=120):
-  return [music.compose(np.random.default_rng(i), music.STYLES[style], tonic,
+  return [music.compose(np.random.default_rng(i), styles.STYLES[style], tonic,
                         tempo) for i in range(n)]
 
 
-@pytest.fixture(scope='module', params=list(music.STYLES))
+@pytest.fixture(scope='module', params=list(styles.STYLES))
 def songs(request):
   return songs_of(request.param)
 
@@ -47,7 +47,7 @@ class TestMusic:
           assert one.length > 0
           assert one.start + one.length <= following.start
         assert all(n.start + n.length <= song.length for n in notes)
-      assert song.length / music.TICKS * 60 / song.tempo < 65
+      assert song.length / styles.TICKS * 60 / song.tempo < 65
 
   def test_no_part_leaves_its_register(self, songs):
     for song in songs:
@@ -81,7 +81,7 @@ class TestMusic:
       first = min(bars)
       for phrase in (first, first + 4):
         assert bars[phrase] == bars[phrase + 2]
-        assert bars[phrase + 3] == [(0, bar - music.TICKS)]
+        assert bars[phrase + 3] == [(0, bar - styles.TICKS)]
 
   def test_notes_are_of_the_key(self):
     for style in ('march', 'waltz', 'ballad'):
@@ -97,7 +97,7 @@ class TestMusic:
         for song in songs_of('march') + songs_of('waltz')
         for lead, harmony in zip(song.parts['lead'], song.parts['harmony'],
                                  strict=True)
-        if lead.start % music.TICKS == 0]
+        if lead.start % styles.TICKS == 0]
     assert np.isin(intervals, (3, 4, 8, 9)).mean() > .97
 
   def test_fugue_answers_its_subject(self):
@@ -132,7 +132,7 @@ class TestWeb:
     assert 6 < with_drums < 24
 
   def test_styles_are_all_there(self, files):
-    assert {title.split()[0] for title, _ in files} == set(music.STYLES)
+    assert {title.split()[0] for title, _ in files} == set(styles.STYLES)
 
 
 class TestChip:
