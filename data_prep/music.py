@@ -338,6 +338,6 @@ def _finish(parts, now, style, key) -> None:
 
 
 def _echo(lead, delay):
-  """Returns the lead again, later and softer, cut to one note at a time."""
+  """Returns the lead again, later and softer."""
   return [note._replace(start=note.start + delay, velocity=note.velocity - 30)
           for note in lead]
