@@ -125,57 +125,56 @@ def _phase(position, period):
           period.astype(jnp.float32)).astype(jnp.int32)
 
 
-def _noise(rows: Rows, here, since, volume):
-  """[K] level of the noise, averaged inside each step."""
+def _noise(at, rows: Rows, since, volume):
+  """[B, K] level of the noise, averaged inside each step."""
   bits = jnp.asarray(tr.noise_table().bits.astype(np.int32))
-  period, cycle = rows.period[here, 3], rows.cycle[here]
-  offset, clocks = rows.offset[here], rows.clocks[here]
-  total = rows.position[here, 3] + 4 * since
+  period, cycle = at(rows.period[..., 3]), at(rows.cycle)
+  offset, clocks = at(rows.offset), at(rows.clocks)
+  total = at(rows.position[..., 3]) + 4 * since
   before = _phase(total, period)
   # A row begins where it says, even if that is a whole period.
   before = jnp.where(since == 0, 0, before)
   count = total - before * period + clocks
   shifts = _phase(count, period)
   count -= shifts * period
-  index = rows.index[here] + before
+  index = at(rows.index) + before
   index -= _phase(index, cycle) * cycle
 
   def bit(ahead):
-    at = index + ahead
-    return bits[offset + jnp.where(at >= cycle, at - cycle, at)] * volume
+    place = index + ahead
+    return bits[offset + jnp.where(place >= cycle, place - cycle, place)]
 
   first, second = bit(0), bit(1)
   gone = jnp.where(shifts > 1, first + second, first)
   left = jnp.where(shifts > 1, bit(2), second)
-  mean = ((gone * (clocks - count) + left * count * shifts) //
-          jnp.maximum(clocks * shifts, 1))
-  return jnp.where(shifts > 0, mean, first)
+  mean = _phase(volume * (gone * (clocks - count) + left * count * shifts),
+                jnp.maximum(clocks * shifts, 1))
+  return jnp.where(shifts > 0, mean, first * volume)
 
 
-def _window(rows: Rows, begin, width):
-  """One window: see `_windows`."""
-  starts = jnp.zeros(_STEPS, jnp.int32).at[rows.start].add(1, mode='drop')
-  here = jnp.cumsum(starts) - 1
-  since = jnp.arange(_STEPS) - rows.start[here]
+def _levels(rows: Rows):
+  """[B, K] int32 output of the chip in each step; see `_windows`."""
+  batch, size = rows.start.shape
+  every = jnp.arange(batch)[:, None]
+  marks = jnp.zeros((batch, _STEPS), jnp.int32)
+  marks = marks.at[every, rows.start].add(1, mode='drop')
+  # Gathers from flat tables are several times as fast as batched ones.
+  row = jnp.cumsum(marks, axis=1) - 1 + size * every
+  at = lambda table: table.reshape(-1)[row]  # noqa: E731
+  since = jnp.arange(_STEPS) - at(rows.start)
   # Outputs follow the clocks of their own step; noise counts them itself.
-  passed = 4 * since + rows.clocks[here]
-  level = [rows.level[here, v] for v in range(5)]
-  phase = [_phase(rows.position[here, v] + passed, rows.period[here, v])
+  passed = 4 * since + at(rows.clocks)
+  level = [at(rows.level[..., v]) for v in range(5)]
+  phase = [_phase(at(rows.position[..., v]) + passed, at(rows.period[..., v]))
            for v in range(3)]
-  pulses = [jnp.asarray(_HIGH.reshape(-1))[
-      16 * rows.duty[here, v] + (phase[v] & 15)] * level[v] for v in range(2)]
+  high = jnp.asarray(_HIGH.reshape(-1))
+  pulses = [high[16 * at(rows.duty[..., v]) + (phase[v] & 15)] * level[v]
+            for v in range(2)]
   up = phase[2] & 31
   triangle = jnp.minimum(up, 31 - up) * (level[2] > 0)
-  noise = _noise(rows, here, since, level[3])
-  out = (jnp.asarray(_PULSE_MIX)[16 * pulses[0] + pulses[1]] +
-         jnp.asarray(_TND_MIX)[128 * (16 * triangle + noise) + level[4]])
-  first, part = begin >> 11, begin & 2047
-  total = jnp.zeros(begin.shape, jnp.int32)
-  for tap in range(_TAPS):
-    to = jnp.clip(part + width - tap * tr.FIXED, 0, tr.FIXED)
-    total += out[first + tap] * (
-        to - jnp.clip(part - tap * tr.FIXED, 0, tr.FIXED))
-  return jnp.minimum(total // width, 32767).astype(jnp.int16)
+  noise = _noise(at, rows, since, level[3])
+  return (jnp.asarray(_PULSE_MIX)[16 * pulses[0] + pulses[1]] +
+          jnp.asarray(_TND_MIX)[128 * (16 * triangle + noise) + level[4]])
 
 
 @jax.jit
@@ -190,7 +189,15 @@ def _windows(rows: Rows, begin, width):
   Returns:
     [B, T] int16.
   """
-  return jax.vmap(_window, (0, 0, None))(rows, begin, width)
+  # Unless the steps are made first, XLA makes each many times over.
+  levels = jax.lax.optimization_barrier(_levels(rows))
+  first = (begin >> 11) + _STEPS * jnp.arange(len(begin))[:, None]
+  part, total = begin & 2047, jnp.zeros(begin.shape, jnp.int32)
+  for tap in range(_TAPS):
+    low, high = (jnp.clip(end - tap * tr.FIXED, 0, tr.FIXED)
+                 for end in (part, part + width))
+    total += levels.reshape(-1)[first + tap] * (high - low)
+  return jnp.minimum(total // width, 32767).astype(jnp.int16)
 
 
 def render(clock: tr.Clock, tracks: list[tr.Track], length: int,

@@ -147,7 +147,8 @@ def test_random_registers_against_a_walk(seed, clock):
 def test_reference_renders_sample_for_sample(oracles, name, route):
   folder = oracles / 'audio'
   if route:
-    text = folder / f'{name}.{dict(mid="tx2", tx1="tx1")[route[:3]]}.txt'
+    form = 'tx2' if route == 'mid.none' else 'tx1'
+    text = folder / f'{name}.{form}.txt'
     log = registers.from_score(
         scores.from_events(ev.from_text(text.read_text())))
     reference = folder / f'{name}.{route}.flac'
