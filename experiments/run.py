@@ -100,6 +100,11 @@ _EVAL_EVERY = flags.DEFINE_integer('eval_every', 4000,
                                    'Steps from one evaluation to the next.')
 _SAVE_EVERY = flags.DEFINE_integer('save_every', 1000,
                                    'Steps from one checkpoint to the next.')
+_EVAL_SAMPLES = flags.DEFINE_integer(
+    'eval_samples', 0, 'Songs to sample at each evaluation, with audio, into '
+    'WORKDIR/samples/step-NNNNNN.')
+_TENSORBOARD = flags.DEFINE_bool(
+    'tensorboard', False, 'Write the metrics to WORKDIR/tensorboard too.')
 
 _N_SAMPLES = flags.DEFINE_integer('n_samples', 4, 'Songs to sample.')
 _LENGTH = flags.DEFINE_integer('length', 1024, 'Events a sampled song.')
@@ -198,8 +203,10 @@ def _describe(**corpora) -> dict:
 
 def _train() -> dict:
   """Trains in --workdir; returns what `loop.run` says."""
-  from lakhnes_jax import data, events, loop, plot
+  from lakhnes_jax import data, events, loop, metrics, plot, sample
   model = _kind()
+  if _EVAL_SAMPLES.value:
+    _check_can_sample('eval_samples')
   workdir = pathlib.Path(_required(_WORKDIR, 'the run directory'))
   vocabulary = events.VOCABULARIES[_FORMAT.value]
   corpus = _corpus('train')
@@ -216,16 +223,25 @@ def _train() -> dict:
       clip=_CLIP.value, accumulation=_ACCUMULATION.value, seed=_SEED.value,
       log_every=_LOG_EVERY.value, eval_every=_EVAL_EVERY.value,
       save_every=_SAVE_EVERY.value)
+  config = _model_config(model, vocabulary.size)
+
+  def after_eval(step: int, params) -> None:
+    try:
+      plot.learning_curves([workdir], workdir / 'curves.png')
+    except ImportError as error:
+      metrics.report(f'no learning curves: {error}')
+    if _EVAL_SAMPLES.value:
+      sample.write(_songs(config, params, vocabulary, _EVAL_SAMPLES.value),
+                   workdir / 'samples' / f'step-{step:06}', vocabulary)
+
   return loop.run(
-      workdir, model, _model_config(model, vocabulary.size), vocabulary,
-      corpus, valid, settings,
+      workdir, model, config, vocabulary, corpus, valid, settings,
       origin=loop.Origin(_RESUME_FROM.value, _INIT_FROM.value,
                          _INIT_OPTIMIZER.value),
       augmentation=data.Augmentation.from_names(_AUGMENT.value),
       min_events=_MIN_EVENTS.value,
       description=_describe(train=corpus, valid=valid),
-      after_eval=lambda step, params: plot.learning_curves(
-          [workdir], workdir / 'curves.png'))
+      tensorboard=_TENSORBOARD.value, after_eval=after_eval)
 
 
 def _weights():
@@ -257,22 +273,32 @@ def _evaluate() -> dict:
   return result
 
 
+def _check_can_sample(asked: str) -> None:
+  if _MODEL.value != 'txl':
+    raise ValueError(f'--{asked}: only a Transformer-XL can be sampled')
+
+
+def _songs(config, params, vocabulary, n: int) -> list:
+  """Samples n songs as the flags say."""
+  from lakhnes_jax import sample
+  return sample.songs(
+      config, params, vocabulary, n, length=_LENGTH.value,
+      mem_len=_MEM_LEN.value, temperature=_TEMPERATURE.value,
+      top_k=_TOP_K.value, seed=_SEED.value)
+
+
 def _sample() -> pathlib.Path:
   """Samples songs, writes them, and returns their folder."""
   from lakhnes_jax import events, sample
-  if _MODEL.value != 'txl':
-    raise ValueError('--mode=sample: only a Transformer-XL can be sampled')
+  _check_can_sample('mode=sample')
   config, params, meta = _weights()
   vocabulary = events.VOCABULARIES[meta['format']]
   out = _OUT_DIR.value or (
       _WORKDIR.value and pathlib.Path(_WORKDIR.value, 'samples'))
   if not out:
     raise ValueError('--out_dir is needed: the folder for the samples')
-  songs = sample.songs(
-      config, params, vocabulary, _N_SAMPLES.value, length=_LENGTH.value,
-      mem_len=_MEM_LEN.value, temperature=_TEMPERATURE.value,
-      top_k=_TOP_K.value, seed=_SEED.value)
-  sample.write(songs, out, vocabulary)
+  sample.write(_songs(config, params, vocabulary, _N_SAMPLES.value), out,
+               vocabulary)
   print(out, flush=True)
   return pathlib.Path(out)
 

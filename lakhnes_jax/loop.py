@@ -2,7 +2,8 @@
 
 The directory explains itself: `config.json` (what was asked, of which
 versions), `metrics.jsonl` (a line each `log_every` steps and each evaluation),
-`checkpoints/last` and `checkpoints/best`.
+if asked for the same in `tensorboard`, `checkpoints/last` and
+`checkpoints/best`.
 """
 
 import dataclasses
@@ -135,7 +136,7 @@ def _starting_point(run_dir, origin: Origin, state: train.TrainState):
 def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
         settings: Settings, *, origin: Origin = Origin(),
         augmentation: data.Augmentation | None = None, min_events: int = 0,
-        description: dict[str, Any] | None = None,
+        description: dict[str, Any] | None = None, tensorboard: bool = False,
         after_eval: Callable[[int, Any], None] = lambda step, params: None
         ) -> dict[str, Any]:
   """Trains a model until the settings or a signal end it.
@@ -152,6 +153,7 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
     augmentation: drawn anew for each song at each epoch.
     min_events: shorter songs are left out.
     description: what `config.json` says, JSON.
+    tensorboard: write the metrics for TensorBoard too.
     after_eval: called with the step and the host parameters.
 
   Returns:
@@ -186,9 +188,9 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
       f'{devices} {jax.local_devices()[0].device_kind}')
   if meta:
     stream.restore(meta['data'])
+  progress = metrics.Progress(run_dir, settings, meta, tensorboard=tensorboard)
   files.write_atomic(run_dir / 'config.json',
                      json.dumps(description or {}, indent=2).encode())
-  progress = metrics.Progress(run_dir, settings, meta)
   last = checkpoint.Checkpoints(run_dir, 'last')
   best = checkpoint.Checkpoints(run_dir, 'best')
 
@@ -201,7 +203,8 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
   state = train.to_devices(state, devices)
   shape = (devices, -1, settings.tgt_len)
   waiting = None  # The last step's metrics, not yet read.
-  with data.Prefetch(stream) as batches, last, best, _Stop() as stop:
+  with (data.Prefetch(stream) as batches, progress, last, best,
+        _Stop() as stop):
     ending = progress.done(batches.peek().epoch)
     while not ending:
       batch = next(batches)

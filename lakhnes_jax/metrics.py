@@ -48,8 +48,19 @@ class Progress:
     best_step: when.
   """
 
-  def __init__(self, run_dir: pathlib.Path, settings, meta: dict | None):
-    """Continues at `meta` (see `to_meta`); later lines are cut off."""
+  def __init__(self, run_dir: pathlib.Path, settings, meta: dict | None, *,
+               tensorboard: bool = False):
+    """Continues at `meta` (see `to_meta`); later lines are cut off.
+
+    Args:
+      run_dir: the run's.
+      settings: a `loop.Settings`.
+      meta: of the checkpoint continued, or None.
+      tensorboard: write the same numbers to `run_dir/tensorboard`.
+
+    Raises:
+      ValueError: the package that writes for TensorBoard is missing.
+    """
     meta = meta or {}
     self._settings = settings
     self._path = run_dir / 'metrics.jsonl'
@@ -60,8 +71,17 @@ class Progress:
     self._seconds = meta.get('seconds', 0.)
     self._started = time.monotonic() - self._seconds
     self._line_time, self._line_step = self._seconds, self.step
+    self._board = (
+        _board(run_dir / 'tensorboard', self.step) if tensorboard else None)
     kept = [line for line in read(run_dir) if line['step'] <= self.step]
     files.write_atomic(self._path, ''.join(map(_to_line, kept)).encode())
+
+  def __enter__(self) -> 'Progress':
+    return self
+
+  def __exit__(self, *_) -> None:
+    if self._board:
+      self._board.close()
 
   def to_meta(self) -> dict[str, Any]:
     """What a checkpoint keeps of this, as JSON."""
@@ -137,6 +157,21 @@ class Progress:
   def _write(self, **values) -> None:
     with self._path.open('a', encoding='utf-8') as file:
       file.write(_to_line(values))
+    if self._board:
+      for name in values.keys() - {'step', 'kind', 'protocol'}:
+        self._board.add_scalar(
+            f'{values["kind"]}/{name}', values[name], values['step'])
+      self._board.flush()
+
+
+def _board(folder: pathlib.Path, step: int):
+  """Opens a writer for TensorBoard; points after `step` are withdrawn."""
+  try:
+    import tensorboardX  # An extra.
+  except ImportError as error:
+    raise ValueError('--tensorboard needs a package that is not installed: '
+                     "pip install 'lakhnes_jax[tensorboard]'") from error
+  return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def _to_line(values: dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """Runs that are cut off and go on, through the user's own command."""
 
+import importlib.util
 import json
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -168,11 +170,58 @@ def test_init_from_takes_weights_and_starts_at_zero(
   assert max(moments) > 0
 
 
+@pytest.fixture(scope='module')
+def watched_run(data_dir, tmp_path_factory) -> pathlib.Path:
+  """Two evaluations of the same weights, with samples and TensorBoard."""
+  workdir = tmp_path_factory.mktemp('watched')
+  done = _run(data_dir, workdir, max_steps=2, learning_rate=0., log_every=1,
+              eval_every=1, eval_samples=2, length=16, tensorboard=bool(
+                  importlib.util.find_spec('tensorboardX')))
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def test_each_evaluation_samples_from_the_same_seed(watched_run):
+  first, second = (watched_run / f'samples/step-00000{i}' for i in (1, 2))
+  assert {'000.wav', '000.mid', '001.wav', '001.tx1.txt'} <= {
+      path.name for path in first.iterdir()}
+  for path in first.glob('*.txt'):
+    assert path.read_bytes() == (second / path.name).read_bytes()
+  assert (first / '000.wav').stat().st_size > 1000
+
+
+def test_tensorboard_gets_the_numbers_of_the_metric_lines(watched_run):
+  pytest.importorskip('tensorboardX')
+  from tensorboardX.proto import event_pb2
+  found = {}
+  for path in (watched_run / 'tensorboard').iterdir():
+    data = path.read_bytes()
+    while data:  # A length and its checksum, an event and its checksum.
+      n, = struct.unpack_from('<Q', data)
+      event = event_pb2.Event.FromString(data[12:12 + n])
+      data = data[16 + n:]
+      found |= {(value.tag, event.step): value.simple_value
+                for value in event.summary.value}
+  wanted = {(f'{line["kind"]}/{name}', line['step']): value
+            for line in metrics.read(watched_run)
+            for name, value in line.items()
+            if name not in ('kind', 'step', 'protocol')}
+  assert ('train/loss', 1) in wanted and ('valid/ppl', 2) in wanted
+  assert found == pytest.approx(wanted, rel=1e-6)
+
+
+def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'tensorboardX', None)
+  with pytest.raises(ValueError, match=r'lakhnes_jax\[tensorboard\]'):
+    metrics.Progress(tmp_path, None, None, tensorboard=True)
+
+
 @pytest.mark.parametrize('changes, words', [
     ({'d_model': 32}, ['another shape', 'checkpoints/last']),
     ({'batch_size': 3}, ['memory', 'another shape']),
     ({'data_dir': '/nowhere'}, ['/nowhere', 'python -m data_prep.nesmdb']),
     ({'init_from': '/nowhere', 'workdir': ''}, ['--workdir']),
+    ({'model': 'lstm', 'eval_samples': 1}, ['--eval_samples', 'XL']),
     ({'augment': 'louder'}, ['louder', 'transpose']),
     ({'format': 'tx2'}, ['dynamics']),
 ])
