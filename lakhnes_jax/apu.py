@@ -111,7 +111,8 @@ def segments(start, state) -> Segments:
     start: [..., E] int32, samples, ascending; padded beyond the song's end.
     state: [..., E, 4, 3] uint8: note, velocity, timbre (see `score`).
   """
-  note, velocity, timbre = (state[..., i].astype(jnp.int32) for i in range(3))
+  note, timbre = (state[..., i].astype(jnp.int32) for i in (0, 2))
+  velocity = state[..., 1].astype(jnp.float32)
   row = np.array([0, 0, 1, 2])
   mode = jnp.where(row == 2, timbre & 1, 0)
   steps = jnp.asarray(_steps())[row, note, mode]
@@ -132,7 +133,7 @@ def segments(start, state) -> Segments:
   phase -= jnp.take_along_axis(phase, origin, axis=-2)
   offset, cycle = (jnp.asarray(x)[timbre[..., 3] & 1] for x in _cycles())
   volume = jnp.concatenate([velocity, jnp.zeros_like(velocity[..., :1])], -1)
-  return Segments(start, phase, step, fine, volume.astype(jnp.float32),
+  return Segments(start, phase, step, fine, volume,
                   timbre[..., :2], offset, cycle)
 
 
@@ -262,14 +263,22 @@ def tnd_law(triangle, noise, sample=0.0):
   return 0.75 * 159.79 * load / (100 * load + 1)
 
 
-def samples(seg: Segments, first, count: int, voices=tracks.VOICES):
+def mute(voices) -> np.ndarray:
+  """[5] float32 that is 1 for `voices` and 0 for the others."""
+  return np.isin(np.arange(5), np.array(tuple(voices))).astype(np.float32)
+
+
+_ALL = mute(tracks.VOICES)
+
+
+def samples(seg: Segments, first, count: int, heard=_ALL):
   """Renders samples `first` to `first + count` of each song.
 
   Args:
     seg: segments of B songs, [B, E, ...].
     first: [B] int32, first sample.
     count: T, samples to render (static).
-    voices: those heard (static).
+    heard: [5] float32, which voices are (see `mute`).
 
   Returns:
     [B, T] float32, full scale 1.0, all voices together at most 1; unipolar,
@@ -290,8 +299,7 @@ def samples(seg: Segments, first, count: int, voices=tracks.VOICES):
     edges.append([phase + step // OVERSAMPLING * j +
                   (step % OVERSAMPLING * j // OVERSAMPLING)
                   for j in range(OVERSAMPLING + 1)])
-  volume = [at(seg.volume[..., v]) if v in voices else jnp.zeros(row.shape)
-            for v in range(5)]
+  volume = [at(seg.volume[..., v] * heard[v]) for v in range(5)]
   pulse1, pulse2 = (_pulse(edges[v], at(seg.timbre[..., v])) for v in range(2))
   triangle = _triangle(edges[2])
   ones = jnp.asarray(_noise_areas() >> 1)
@@ -303,7 +311,7 @@ def samples(seg: Segments, first, count: int, voices=tracks.VOICES):
   both = pulse_law(volume[0] + volume[1]) - law1 - law2
   out = []
   for p1, p2, t, n in zip(pulse1, pulse2, triangle, noise, strict=True):
-    t = t * (2 in voices)
+    t = t * heard[2]
     quiet = tnd_law(t, 0.0, volume[4])
     out.append(p1 * law1 + p2 * law2 + p1 * p2 * both + quiet +
                n * (tnd_law(t, volume[3], volume[4]) - quiet))
@@ -359,25 +367,26 @@ def _decimate(pieces):
   return total.reshape(len(pieces[0]), -1)
 
 
-@partial(jax.jit, static_argnames=('count', 'voices'))
-def render(start, state, first=0, *, count: int, voices=tracks.VOICES):
+@partial(jax.jit, static_argnames='count')
+def render(start, state, first=0, *, count: int, heard=_ALL):
   """Renders a batch of scores.
 
   Args:
     start: [B, E] int32, first sample of each segment, padded (`score.pad`).
-    state: [B, E, 4, 3] uint8: note, velocity, timbre.
-    first: int, where to begin.
+    state: [B, E, 4, 3] uint8: note, velocity, timbre. Velocities may be
+      fractions, and gradients flow to them, if it is float32.
+    first: int or [B] int32, where to begin.
     count: T, samples to render (static).
-    voices: those heard (static).
+    heard: [5] float32, which voices are (see `mute`).
 
   Returns:
     [B, T] float32.
   """
   seg = segments(start, state)
-  return samples(seg, jnp.broadcast_to(first, len(start)), count, voices)
+  return samples(seg, jnp.broadcast_to(first, len(start)), count, heard)
 
 
-render_windows = jax.jit(samples, static_argnames=('count', 'voices'))
+render_windows = jax.jit(samples, static_argnames='count')
 
 
 def windows(seg: Segments, length: int, size: int = 1 << 14, batch: int = 4,
@@ -407,5 +416,5 @@ def windows(seg: Segments, length: int, size: int = 1 << 14, batch: int = 4,
     part = part._replace(
         start=np.where(inside, part.start, np.iinfo(np.int32).max))
     audio = np.asarray(render_windows(
-        part, firsts[which].astype(np.int32), count=size, voices=voices))
+        part, firsts[which].astype(np.int32), count=size, heard=mute(voices)))
     yield audio[:len(firsts) - i].reshape(-1)[:length - i * size]

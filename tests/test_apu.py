@@ -1,5 +1,7 @@
+import jax
 import numpy as np
 import pytest
+from jax import numpy as jnp
 
 from lakhnes_jax import apu
 from lakhnes_jax import events as ev
@@ -9,7 +11,8 @@ from lakhnes_jax import score as scores
 def _play(text, count):
   score = scores.from_events(ev.from_text(text.replace(' ', '\n')))
   start, state = scores.pad([score], 64)
-  return np.asarray(apu.render(start, state, count=count))[0]
+  # One length for all, so that only one program compiles.
+  return np.asarray(apu.render(start, state, count=45056))[0, :count]
 
 
 def _frequency(audio):
@@ -71,9 +74,9 @@ def test_padding_windows_and_batch_agree():
   every = [scores.from_events(ev.from_text(s.replace(' ', '\n')))
            for s in songs]
   start, state = scores.pad(every, 8)
-  whole = np.asarray(apu.render(start, state, count=1024))
-  late = np.asarray(apu.render(start, state, 600, count=424))
-  np.testing.assert_allclose(whole[:, 600:], late, atol=1e-6)
+  whole = np.asarray(apu.render(start, state, 0, count=1024))
+  late = np.asarray(apu.render(start, state, 600, count=1024))
+  np.testing.assert_allclose(whole[:, 600:], late[:, :424], atol=1e-6)
   for row, text in enumerate(songs):
     np.testing.assert_allclose(whole[row], _play(text, 1024), atol=1e-6)
   np.testing.assert_allclose(whole[1, 880:], 0, atol=1e-6)
@@ -82,8 +85,70 @@ def test_padding_windows_and_batch_agree():
 def test_stems_and_silence():
   text = 'P1_NOTEON_60 TR_NOTEON_40 NO_NOTEON_5 WT_500'
   score = scores.from_events(ev.from_text(text.replace(' ', '\n')))
-  start, state = scores.pad([score], 4)
-  alone = apu.render(start, state, count=1024, voices=(0,))
-  np.testing.assert_array_equal(
-      np.asarray(alone)[0], _play('P1_NOTEON_60 WT_500', 1024))
-  assert not np.asarray(apu.render(start, state, count=1024, voices=(1,))).any()
+  start, state = scores.pad([score], 64)
+  alone = apu.render(start, state, count=1024, heard=apu.mute([0]))
+  np.testing.assert_allclose(
+      np.asarray(alone)[0], _play('P1_NOTEON_60 WT_500', 1024), atol=1e-6)
+  silent = apu.render(start, state, count=1024, heard=apu.mute([1]))
+  assert not np.asarray(silent).any()
+
+
+def test_an_hour_long_tone_keeps_its_frequency():
+  """Phase after an hour, against exact integers."""
+  hour = 3600 * 44100
+  period = 16 * (round(1789773 / (16 * 440) - 1) + 1)
+  text = f'P1_NOTEON_69 P1_TIMBRE_2 WT_{hour + 4096}'
+  score = scores.from_events(ev.from_text(text.replace(' ', '\n')))
+  start, state = scores.pad([score], 64)
+  late = np.asarray(
+      apu.render(start, state, hour, count=45056))[0].astype(np.float64)
+  top = late.max()
+  # The first crossings of half the height tell where in its period it is.
+  crossing = [i + (late[i] - top / 2) / (late[i] - late[i + 1])
+              for i in range(900) if (late[i] - top / 2) *
+              (late[i + 1] - top / 2) < 0]
+  clocks = (hour + np.array(crossing[:4]) + 0.5) * 1789773 / 44100
+  at = np.sort(clocks % period / period)
+  np.testing.assert_allclose(at, [2 / 16, 2 / 16, 10 / 16, 10 / 16], atol=2e-3)
+
+
+def test_aliases_lie_far_below_those_of_naive_sampling():
+  """High pulse notes: all that is not a harmonic, below 18 kHz."""
+  for note in (96, 103, 108):
+    text = f'P1_NOTEON_{note} P1_TIMBRE_2 WT_60000'
+    clean = _play(text, 44100)
+    period = 16 * (round(1789773 / (16 * 440 * 2 ** ((note - 69) / 12)) - 1)
+                   + 1)
+    phase = (np.arange(44100) + 0.5) * 1789773 / 44100 % period / period
+    naive = ((phase >= 2 / 16) & (phase < 10 / 16)) * clean.max()
+    hertz = np.arange(22051)
+    fundamental = 1789773 / period
+    harmonic = np.abs(hertz / fundamental -
+                      np.round(hertz / fundamental)) * fundamental < 12
+    other = ~harmonic & (hertz < 18000)
+    power = [np.square(np.abs(np.fft.rfft(
+        (x - x.mean()) * np.blackman(44100))))[other].sum()
+             for x in (naive, clean)]
+    assert 10 * np.log10(power[0] / power[1]) > 30, note
+
+
+def test_gradients_of_volumes():
+  text = ('P1_NOTEON_60 P1_VELOCITY_7 NO_NOTEON_4 NO_VELOCITY_3 WT_400 '
+          'P2_NOTEON_64 P2_VELOCITY_9 WT_624')
+  score = scores.from_events(ev.from_text(text.replace(' ', '\n')))
+  start, state = scores.pad([score], 64)
+  state = state.astype(np.float32)
+
+  def energy(state):
+    return jnp.square(apu.render(start, state, count=1024)).sum()
+
+  gradient = np.asarray(jax.grad(energy)(state))
+  assert np.isfinite(gradient).all()
+  for where in ((0, 0, 0, 1), (0, 1, 1, 1), (0, 0, 3, 1)):
+    more, less = state.copy(), state.copy()
+    more[where] += 0.1
+    less[where] -= 0.1
+    slope = float(energy(more) - energy(less)) / 0.2
+    np.testing.assert_allclose(gradient[where], slope, rtol=0.01)
+    assert slope > 0
+  assert not gradient[..., [0, 2]].any()
