@@ -11,6 +11,7 @@ from lakhnes_jax import events as ev
 from lakhnes_jax import files
 from lakhnes_jax import score as scores
 
+_GLITCH = 0.005  # Seconds; shorter notes do not widen the picture.
 COLOURS = ('#d1495b', '#2e86ab', '#3a7d44', '#5c5470')  # P1, P2, TR, NO.
 
 
@@ -119,8 +120,10 @@ def draw_roll(score: scores.Score, roll, hits):
                   np.stack([x1, note + half], 1),
                   np.stack([x0, note + half], 1)], 1), facecolors=rgba,
         linewidths=0))
-    if voice != ev.NO:
-      low, high = min(low, note.min()), max(high, note.max())
+    # Logs have glitches of a sample, which are not to be seen anyway.
+    seen = note[x1 - x0 > _GLITCH]
+    if voice != ev.NO and len(seen):
+      low, high = min(low, seen.min()), max(high, seen.max())
   if low > high:
     low, high = 33, 108
   octaves = np.arange(12, 128, 12)
