@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax.chip import NOISE_PERIODS, Chip
+from lakhnes_jax.dmc import SampleChannel
 from lakhnes_jax.vgm import RegisterLog
 
 SAMPLE_RATE = 44100
@@ -252,7 +253,7 @@ class _Player:
     self.noise.period = self.noise_periods[0]
     self.step = self.frame_clocks = 0
     self.frame_step, self.frame_steps = 1, 4
-    self.sample_level = [(0, 0, 0, 0, 0, 0, 0)]
+    self.samples = SampleChannel(log.pal)
     for voice in range(4):
       self._emit(voice, 0)
 
@@ -260,16 +261,23 @@ class _Player:
     last = self.clock.first_step(log.length)
     heard = np.maximum(log.time - 1, 0)  # A write is heard a sample early.
     steps = self.clock.first_step(heard)
-    for step, register, value in zip(
+    blocks = sorted(log.memory, reverse=True)
+    for i, (step, register, value) in enumerate(zip(
         steps.tolist(), log.register.tolist(), log.value.tolist(),
-        strict=True):
+        strict=True)):
+      while blocks and blocks[-1][0] <= i:
+        self.samples.load(*blocks.pop()[1:])
       self._tick_to(step)
       self._write(step, register, value)
     self._tick_to(last)
     self._emit(3, last)
+    self.samples.run_to(self.clock.clocks(last))
+    step, level = self.samples.rows(self.clock.ratio).T
+    still = np.zeros_like(step)
     oscillators = (*self.pulses, self.triangle, self.noise)
-    return self.clock, [*(o.track() for o in oscillators),
-                        Track(*np.array(self.sample_level, np.int64).T)]
+    return self.clock, [
+        *(o.track() for o in oscillators),
+        Track(step, self.clock.clocks(step), still, still, still, level, still)]
 
   def _tick_to(self, end: int):
     """Runs the frame sequencer up to a step."""
@@ -356,10 +364,11 @@ class _Player:
         self.noise.retune(clocks, self.noise_periods[value & 15])
       self._emit(3, step)
     elif register == _STATUS:
+      self.samples.write(clocks, register, value)
       for voice in range(4):
         self._emit(voice, step)
-    elif register == 0x11:
-      self.sample_level.append((step, clocks, 0, 0, 0, value & 0x7f, 0))
+    elif register < 0x14:
+      self.samples.write(clocks, register, value)
 
 
 def bucket(n: int) -> int:

@@ -124,6 +124,7 @@ def _random_log(seed, samples, clock=1789773):
   register = rng.choice([*range(12), 12, 14, 15, 17, 21, 21, 23], len(time))
   value = rng.integers(0, 256, len(time))
   value[register == 0x15] |= rng.integers(0, 16, (register == 0x15).sum())
+  value[register == 0x15] &= 0xef  # No samples: `_walk` knows none.
   # Low timers now and then, where the sound is.
   value[np.isin(register, (3, 7, 11))] &= 0xf9
   return vgm.RegisterLog(time.astype(np.int64), register.astype(np.uint8),
