@@ -1,9 +1,10 @@
 import jax
 import numpy as np
 import pytest
+import soundfile
 from jax import numpy as jnp
 
-from lakhnes_jax import apu
+from lakhnes_jax import apu, tracks, vgm
 from lakhnes_jax import events as ev
 from lakhnes_jax import score as scores
 
@@ -152,3 +153,17 @@ def test_gradients_of_volumes():
     np.testing.assert_allclose(gradient[where], slope, rtol=0.01)
     assert slope > 0
   assert not gradient[..., [0, 2]].any()
+
+
+@pytest.mark.parametrize('name', ['202_LawnMower_02_03LevelClear',
+                                  '202_LawnMower_03_04OutofFuel'])
+def test_clean_engine_beside_the_reference(oracles, name):
+  log = vgm.read(oracles / 'audio' / f'{name}.vgm')
+  expected, _ = soundfile.read(oracles / 'audio' / f'{name}.flac')
+  seg = apu.from_tracks(*tracks.play(log))
+  audio = np.concatenate(list(apu.windows(seg, log.length)))[:len(expected)]
+  assert np.corrcoef(audio, expected)[0, 1] > 0.999
+  assert abs(20 * np.log10(audio.std() / expected.std())) < 0.05
+  # Windows of another size give the same.
+  other = np.concatenate(list(apu.windows(seg, 30000, size=4096, batch=3)))
+  np.testing.assert_allclose(other, audio[:30000], atol=1e-6)
