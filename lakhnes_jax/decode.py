@@ -73,25 +73,58 @@ def step(params, config: model.ModelConfig, cache: Cache, tokens_B):
   Returns:
     (logits [B, V] float32 of the next token, cache)
   """
+  return _step(_split(params, config), config, cache, tokens_B)
+
+
+def _split(params, config: model.ModelConfig):
+  """Parameters as `_step` reads them, so that a loop need not slice or cast.
+
+  Layers by themselves, kernels as matrices in the dtype of the computation.
+  """
+  dtype = config.dtype
+
+  def layer(p):
+    attention, dense = p['attention'], p['feed_forward']
+    return {
+        'qkv': attention['qkv'].reshape(config.d_model, -1).astype(dtype),
+        'output': attention['output'].reshape(
+            -1, config.d_model).astype(dtype),
+        'norm': attention['norm'],
+        'feed_forward': {'norm': dense['norm'], **jax.tree.map(
+            lambda x: x.astype(dtype),
+            {name: dense[name] for name in ('inner', 'outer')})},
+    }
+
+  return {
+      **{name: params[name].astype(dtype) for name in (
+          'embedding', 'content_bias', 'position_bias')},
+      'scaled_embedding': params['embedding'] * config.d_model**0.5,
+      'output_bias': params['output_bias'],
+      'layers': [
+          layer(jax.tree.map(lambda leaf, i=i: leaf[i], params['layers']))
+          for i in range(config.n_layer)],
+  }
+
+
+def _step(params, config, cache: Cache, tokens_B):
+  """`step` on what `_split` returns."""
   size = cache.values[0].shape[2]
   slot = cache.count % size
   # Slot s was written (slot - s) % R tokens ago.
   distance_R = (slot - jnp.arange(size)) % size
   reach = size - 1 if config.same_length else size
   visible_R = (distance_R <= cache.count) & (distance_R < reach)
-  x_BxD = (params['embedding'][tokens_B] *
-           config.d_model**0.5).astype(config.dtype)
+  x_BxD = params['scaled_embedding'][tokens_B].astype(config.dtype)
   keys, values = [], []
-  for i in range(config.n_layer):
-    layer = jax.tree.map(lambda leaf, i=i: leaf[i], params['layers'])
+  for i, layer in enumerate(params['layers']):
     x_BxD, key, value = _attend(
-        layer['attention'], params, config, x_BxD, cache.keys[i],
+        layer, params, config, x_BxD, cache.keys[i],
         cache.values[i], cache.distances[i], slot, visible_R)
     x_BxD = _feed_forward(layer['feed_forward'], config, x_BxD)
     keys.append(key)
     values.append(value)
   logits_BxV = jnp.einsum(
-      'bd,vd->bv', x_BxD, params['embedding'].astype(config.dtype),
+      'bd,vd->bv', x_BxD, params['embedding'],
       preferred_element_type=jnp.float32) + params['output_bias']
   return logits_BxV, Cache(tuple(keys), tuple(values), cache.distances,
                            cache.count + 1)
@@ -100,12 +133,10 @@ def step(params, config: model.ModelConfig, cache: Cache, tokens_B):
 def _attend(p, params, config, x_BxD, keys_BxHxCxR, values_BxHxRxC,
             distances_HxCxR, slot, visible_R):
   """One attention block; returns its output and the two rings."""
-  dtype = config.dtype
   heads = (x_BxD.shape[0], config.n_head, config.d_head)
   source_BxD = _norm(p['norm'], x_BxD) if config.pre_lnorm else x_BxD
-  qkv = source_BxD @ p['qkv'].reshape(config.d_model, -1).astype(dtype)
   q_BxHxC, k_BxHxC, v_BxHxC = (
-      part.reshape(heads) for part in jnp.split(qkv, 3, -1))
+      part.reshape(heads) for part in jnp.split(source_BxD @ p['qkv'], 3, -1))
   keys_BxHxCxR = jax.lax.dynamic_update_slice(
       keys_BxHxCxR, k_BxHxC[..., None], (0, 0, 0, slot))
   values_BxHxRxC = jax.lax.dynamic_update_slice(
@@ -113,19 +144,18 @@ def _attend(p, params, config, x_BxD, keys_BxHxCxR, values_BxHxRxC,
   scale = config.d_head**-0.5
   by_distance = jnp.einsum(
       'bhc,hcr->bhr',
-      (q_BxHxC + params['position_bias'].astype(dtype)) * scale,
+      (q_BxHxC + params['position_bias']) * scale,
       distances_HxCxR, preferred_element_type=jnp.float32)
   scores = jnp.einsum(
       'bhc,bhcr->bhr',
-      (q_BxHxC + params['content_bias'].astype(dtype)) * scale,
+      (q_BxHxC + params['content_bias']) * scale,
       keys_BxHxCxR, preferred_element_type=jnp.float32)
   # The distances end with 0, which belongs at `slot`.
   scores += jnp.roll(by_distance, slot + 1, -1)
   weights_BxHxR = jax.nn.softmax(
-      jnp.where(visible_R, scores, -jnp.inf)).astype(dtype)
+      jnp.where(visible_R, scores, -jnp.inf)).astype(config.dtype)
   mixed_BxHxC = jnp.einsum('bhr,bhrc->bhc', weights_BxHxR, values_BxHxRxC)
-  out_BxD = x_BxD + mixed_BxHxC.reshape(heads[0], -1) @ p['output'].reshape(
-      -1, config.d_model).astype(dtype)
+  out_BxD = x_BxD + mixed_BxHxC.reshape(heads[0], -1) @ p['output']
   if not config.pre_lnorm:
     out_BxD = _norm(p['norm'], out_BxD)
   return out_BxD, keys_BxHxCxR, values_BxHxRxC
@@ -133,7 +163,7 @@ def _attend(p, params, config, x_BxD, keys_BxHxCxR, values_BxHxRxC,
 
 def _feed_forward(p, config, x_BxD):
   def dense(q, x):
-    return x @ q['kernel'].astype(x.dtype) + q['bias'].astype(x.dtype)
+    return x @ q['kernel'] + q['bias']
 
   h_BxD = _norm(p['norm'], x_BxD) if config.pre_lnorm else x_BxD
   out_BxD = x_BxD + dense(p['outer'], jax.nn.relu(dense(p['inner'], h_BxD)))
@@ -155,8 +185,10 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL):
   Returns:
     (logits [B, L, V] float32 after each token, cache)
   """
+  params = _split(params, config)
+
   def body(cache, tokens_B):
-    logits_BxV, cache = step(params, config, cache, tokens_B)
+    logits_BxV, cache = _step(params, config, cache, tokens_B)
     return cache, logits_BxV
 
   cache, logits_LxBxV = jax.lax.scan(body, cache, tokens_BxL.T)
@@ -166,12 +198,14 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL):
 @functools.partial(jax.jit, static_argnums=(1, 6, 7), donate_argnums=2)
 def _chunk(params, config, cache, logits_BxV, keys_B, first, length, choose):
   """Generates `length` tokens; see `generate`."""
+  params = _split(params, config)
+
   def body(carry, number):
     logits_BxV, cache = carry
     step_keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, number)
     tokens_B = choose(logits_BxV, step_keys_B).astype(jnp.int32)
     nll_B = model.nll(logits_BxV, tokens_B)
-    return step(params, config, cache, tokens_B), (tokens_B, nll_B)
+    return _step(params, config, cache, tokens_B), (tokens_B, nll_B)
 
   (logits_BxV, cache), (tokens_LxB, nll_LxB) = jax.lax.scan(
       body, (logits_BxV, cache), first + jnp.arange(length))

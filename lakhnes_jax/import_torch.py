@@ -1,0 +1,162 @@
+"""Imports a checkpoint of the original LakhNES; PyTorch is not needed.
+
+    python -m lakhnes_jax.import_torch model.pt --optimizer=optimizer.pt \
+        --out=weights/nes
+
+writes a folder that `--init_from` and `--mode=sample` take like our own.
+"""
+
+import os
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import app, flags
+
+from lakhnes_jax import events, torch_pickle
+
+_OUT = flags.DEFINE_string('out', None, 'Folder for the weights.')
+_OPTIMIZER = flags.DEFINE_string(
+    'optimizer', None, "optimizer.pt, for Adam's moments; they are left out "
+    'without it.')
+
+
+class Imported(NamedTuple):
+  """A model of the original.
+
+  Attributes:
+    config: `ModelConfig`.
+    params: tree of float32 arrays.
+    names: of the parameters, in the order in which the optimizer has them.
+  """
+  config: Any
+  params: Any
+  names: list[str]
+
+
+def _named(module: torch_pickle.Module, kind: str, prefix: str = ''):
+  """Yields (name, array or None) as named_parameters and named_buffers do."""
+  for name, value in getattr(module, kind, {}).items():
+    yield prefix + name, value
+  for name, child in getattr(module, '_modules', {}).items():
+    if isinstance(child, torch_pickle.Module):
+      yield from _named(child, kind, f'{prefix}{name}.')
+
+
+def read_model(path: str | os.PathLike) -> Imported:
+  """Reads what `torch.save(model)` of the original wrote.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: damaged, refused, or a kind of model that is none of ours.
+  """
+  from lakhnes_jax import torch_names
+  found = torch_pickle.load(path)
+  if not isinstance(found, torch_pickle.Module):
+    raise ValueError(f'{path}: holds no model but '
+                     f'{type(found).__name__} (is it optimizer.pt?)')
+  try:
+    if found.attn_type != 0:
+      raise ValueError(f'attn_type {found.attn_type}, not 0')
+    layer = found._modules['layers']._modules['0']
+    attention = layer._modules['dec_attn']
+    settings = {
+        'dropout': float(found._modules['drop'].p),
+        'dropatt': float(attention._modules['dropatt'].p),
+        'pre_lnorm': bool(attention.pre_lnorm),
+        'same_length': bool(found.same_length),
+        'clamp_len': int(found.clamp_len) if found.clamp_len > 0 else -1,
+    }
+    arrays = {name: value for name, value in _named(found, '_parameters')
+              if value is not None}
+    config, params = torch_names.from_torch_state_dict(arrays, **settings)
+  except (KeyError, AttributeError, TypeError) as error:
+    raise ValueError(f'{path}: holds another model than LakhNES\'s '
+                     f'Transformer-XL ({error!r})') from None
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+  return Imported(config, params,
+                  [name for name in arrays if name != torch_names.TIED])
+
+
+def read_optimizer(path: str | os.PathLike, imported: Imported):
+  """Reads what `torch.save(optimizer.state_dict())` of the original wrote.
+
+  Returns:
+    State of `lakhnes_jax.optimizer.make`: Adam's moments as our parameters
+    are, and the number of steps.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: damaged, refused, or of another model.
+  """
+  from lakhnes_jax import optimizer, torch_names
+  found = torch_pickle.load(path)
+  try:
+    group, = found['param_groups']
+    keys = list(group['params'])
+    states = [found['state'][key] for key in keys]
+    moments = [
+        torch_names.to_tree({
+            name: state[kind] for name, state in
+            zip(imported.names, states, strict=True)})
+        for kind in ('exp_avg', 'exp_avg_sq')]
+    steps = {int(state['step']) for state in states}
+  except (KeyError, IndexError, TypeError, ValueError) as error:
+    raise ValueError(f'{path}: holds no Adam state of this model ({error})'
+                     ) from None
+  if len(steps) != 1:
+    raise ValueError(f'{path}: parameters are at different steps: '
+                     f'{sorted(steps)[:4]}')
+  # Which sizes the moments have, the model tells.
+  import jax
+  if jax.tree.map(np.shape, moments[0]) != jax.tree.map(
+      np.shape, imported.params):
+    raise ValueError(f'{path}: moments of a model of another size')
+  clipping, adam = optimizer.make(1.).init(imported.params)
+  return clipping, adam._replace(
+      count=np.int32(steps.pop()), mu=moments[0], nu=moments[1])
+
+
+def convert(model_path: str | os.PathLike, out: str | os.PathLike,
+            optimizer_path: str | os.PathLike | None = None) -> Imported:
+  """Writes a weights folder from files of the original.
+
+  Raises:
+    OSError, ValueError: as `read_model` and `read_optimizer`.
+  """
+  from flax import serialization
+
+  from lakhnes_jax import model, weights
+  imported = read_model(model_path)
+  opt_state = None
+  if optimizer_path:
+    opt_state = serialization.to_state_dict(
+        read_optimizer(optimizer_path, imported))
+  formats = [name for name, vocabulary in events.VOCABULARIES.items()
+             if vocabulary.size == imported.config.n_token]
+  if not formats:
+    raise ValueError(
+        f'{model_path}: a vocabulary of {imported.config.n_token} tokens; '
+        'TX1 has 631, TX2 686')
+  weights.save(out, imported.params, {
+      'model': model.NAME, 'config': imported.config.to_dict(),
+      'format': formats[0], 'source': os.path.basename(model_path)},
+      opt_state=opt_state)
+  return imported
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) != 2 or not _OUT.value:
+    raise app.UsageError('give one model.pt, and --out=DIR')
+  try:
+    imported = convert(argv[1], _OUT.value, _OPTIMIZER.value)
+  except (OSError, ValueError) as error:
+    sys.exit(f'import_torch: {error}')
+  c = imported.config
+  print(f'{_OUT.value}: {c.n_layer} layers of {c.d_model}, {c.n_token} tokens'
+        f'{", with optimizer" if _OPTIMIZER.value else ""}')
+
+
+if __name__ == '__main__':
+  app.run(main)
