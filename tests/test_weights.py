@@ -1,0 +1,129 @@
+"""Weights folders: what goes in comes out, and what is wrong is named."""
+
+import json
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import serialization
+
+from lakhnes_jax import model, optimizer, weights
+
+CONFIG = model.ModelConfig(n_token=631, n_layer=2, n_head=2, d_model=8,
+                           d_head=4, d_inner=12)
+META = {'model': 'txl', 'config': CONFIG.to_dict(), 'format': 'tx1',
+        'source': 'a test'}
+
+
+@pytest.fixture(scope='module')
+def params():
+  shapes = jax.eval_shape(lambda: model.init_params(CONFIG, jax.random.key(0)))
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+      lambda x: rng.standard_normal(x.shape, np.float32), shapes)
+
+
+@pytest.fixture
+def folder(tmp_path, params):
+  weights.save(tmp_path / 'w', params, META)
+  return tmp_path / 'w'
+
+
+def _assert_same(found, expected):
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_round_trip(folder, params):
+  config, found, meta = weights.load(folder)
+  assert (config, meta) == (CONFIG, META)
+  _assert_same(found, params)
+  assert 'opt_state' not in weights.read(folder)[0]
+
+
+def test_anything_can_read_the_file(folder, params):
+  tensors = safetensors.numpy.load_file(folder / 'model.safetensors')
+  np.testing.assert_array_equal(
+      tensors['layers/attention/qkv'], params['layers']['attention']['qkv'])
+  assert len(tensors) == len(jax.tree.leaves(params))
+
+
+def test_bfloat16_rounds_each_number_once(tmp_path, params):
+  weights.save(tmp_path, params, META, dtype='bfloat16')
+  _, found, _ = weights.load(tmp_path)
+  _assert_same(found, jax.tree.map(
+      lambda x: x.astype(ml_dtypes.bfloat16).astype(np.float32), params))
+  assert found['embedding'].dtype == np.float32
+  n_bytes = (tmp_path / 'model.safetensors').stat().st_size
+  assert n_bytes < 2 * model.n_params(params) + 4096
+
+
+def test_other_dtypes_are_refused(tmp_path, params):
+  with pytest.raises(ValueError, match="'int8' is neither"):
+    weights.save(tmp_path, params, META, dtype='int8')
+
+
+def test_optimizer_comes_along_and_goes(folder, params):
+  state = optimizer.make(.25).init(params)
+  clipping, adam = state
+  state = clipping, adam._replace(count=np.int32(7), mu=params)
+  weights.save(folder, params, META,
+               opt_state=serialization.to_state_dict(state))
+  found = weights.read(folder)[0]['opt_state']
+  assert found['1']['count'] == 7 and found['1']['count'].dtype == np.int32
+  _assert_same(found['1']['mu'], params)
+  weights.save(folder, params, META)
+  assert 'opt_state' not in weights.read(folder)[0]
+
+
+@pytest.mark.parametrize('keep', [0, 5, 200, -4])
+def test_truncated(folder, keep):
+  path = folder / 'model.safetensors'
+  path.write_bytes(path.read_bytes()[:keep])
+  with pytest.raises(ValueError, match=r'model\.safetensors: damaged or no'):
+    weights.load(folder)
+
+
+def test_float64_is_refused(folder):
+  path = folder / 'model.safetensors'
+  path.write_bytes(safetensors.numpy.save({'a': np.zeros(2)}))
+  with pytest.raises(ValueError, match=r'safetensors: a is of type F64'):
+    weights.read(folder)
+
+
+def test_arrays_of_another_size(folder):
+  other = dict(META, config={**META['config'], 'd_inner': 16})
+  (folder / 'config.json').write_text(json.dumps(other))
+  with pytest.raises(ValueError, match=r'w: .*inner/kernel is \(2, 8, 12\), '
+                                       r'not \(2, 8, 16\)'):
+    weights.load(folder)
+
+
+def test_array_missing(folder, params):
+  fewer = {name: leaf for name, leaf in params.items() if name != 'embedding'}
+  weights.save(folder, fewer, META)
+  with pytest.raises(ValueError, match=r'w: .*embedding is missing'):
+    weights.load(folder)
+
+
+@pytest.mark.parametrize('text', [None, '{', '[]', '{"model": "txl"}'])
+def test_config_missing_or_damaged(folder, text):
+  path = folder / 'config.json'
+  path.unlink()
+  if text is not None:
+    path.write_text(text)
+  with pytest.raises(ValueError, match=r'config\.json: does not describe'):
+    weights.load(folder)
+
+
+def test_another_kind_of_model(folder):
+  (folder / 'config.json').write_text(json.dumps(dict(META, model='lstm')))
+  with pytest.raises(ValueError, match="w: holds a model of kind 'lstm'"):
+    weights.load(folder)
+
+
+def test_nothing_there(tmp_path):
+  with pytest.raises(FileNotFoundError, match='no checkpoint here'):
+    weights.load(tmp_path / 'none')
