@@ -407,7 +407,8 @@ def windows(seg: Segments, length: int, size: int = 1 << 14, batch: int = 4,
   low = np.searchsorted(seg.start, firsts - MARGIN, 'right') - 1
   low = np.maximum(low, 0)
   high = np.searchsorted(seg.start, firsts + size + MARGIN)
-  for i in range(0, len(firsts), batch):
+
+  def dispatch(i):
     which = np.minimum(np.arange(i, i + batch), len(firsts) - 1)
     rows = tracks.bucket(int((high - low)[which].max()))
     take = np.minimum(low[which, None] + np.arange(rows), len(seg.start) - 1)
@@ -415,6 +416,10 @@ def windows(seg: Segments, length: int, size: int = 1 << 14, batch: int = 4,
     inside = take < high[which, None]
     part = part._replace(
         start=np.where(inside, part.start, np.iinfo(np.int32).max))
-    audio = np.asarray(render_windows(
-        part, firsts[which].astype(np.int32), count=size, heard=mute(voices)))
-    yield audio[:len(firsts) - i].reshape(-1)[:length - i * size]
+    return render_windows(part, firsts[which].astype(np.int32), count=size,
+                          heard=mute(voices))
+
+  starts = range(0, len(firsts), batch)
+  pieces = tracks.ahead((i, dispatch(i)) for i in starts)
+  for i, audio in pieces:
+    yield np.asarray(audio)[:len(firsts) - i].reshape(-1)[:length - i * size]

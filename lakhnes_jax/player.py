@@ -220,7 +220,8 @@ def render(clock: tr.Clock, tracks: list[tr.Track], length: int,
   low = np.searchsorted(rows.start, windows)
   high = np.searchsorted(rows.start, windows + _STEPS)
   width = np.int32(tr.FIXED * clock.rate // tr.SAMPLE_RATE)
-  for i in range(0, len(firsts), batch):
+
+  def dispatch(i):
     which = np.minimum(np.arange(i, i + batch), len(firsts) - 1)
     size = tr.bucket(int((high - low)[which].max()))
     take = np.minimum(low[which, None] + np.arange(size), len(rows.start) - 1)
@@ -229,7 +230,10 @@ def render(clock: tr.Clock, tracks: list[tr.Track], length: int,
     start = np.where(inside, part.start - windows[which, None], _STEPS)
     begin = (clock.position(firsts[which, None] + np.arange(WINDOW)) -
              windows[which, None] * tr.FIXED)
-    audio = np.asarray(_windows(
-        part._replace(start=start.astype(np.int32)), begin.astype(np.int32),
-        width))
-    yield audio[:len(firsts) - i].reshape(-1)[:length - i * WINDOW]
+    return _windows(part._replace(start=start.astype(np.int32)),
+                    begin.astype(np.int32), width)
+
+  starts = range(0, len(firsts), batch)
+  pieces = tr.ahead((i, dispatch(i)) for i in starts)
+  for i, audio in pieces:
+    yield np.asarray(audio)[:len(firsts) - i].reshape(-1)[:length - i * WINDOW]

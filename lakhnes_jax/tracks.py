@@ -6,6 +6,7 @@ happen to a song's control units are walked through one by one; what the
 oscillators do between them is left to the vectorised engines.
 """
 
+import collections
 import functools
 from typing import NamedTuple
 
@@ -377,3 +378,13 @@ def bucket(n: int) -> int:
   while size < n:
     size *= 4
   return size
+
+
+def ahead(items, depth: int = 2):
+  """Yields items late, so that the device works on `depth` at a time."""
+  waiting = collections.deque()
+  for item in items:
+    waiting.append(item)
+    if len(waiting) > depth:
+      yield waiting.popleft()
+  yield from waiting
