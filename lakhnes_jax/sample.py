@@ -8,28 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import events, files, metrics, model, plot, render, sampling
+from lakhnes_jax import decode, events, files, metrics, plot, render, sampling
 
 
-@functools.partial(jax.jit, static_argnames=(
-    'config', 'length', 'mem_len', 'temperature', 'top_k'))
-def _generate(params, keys_B, *, config, length: int, mem_len: int,
-              temperature: float, top_k: int):
-  """[B, length] int32 ids, each song a function of its key."""
-  def body(carry, step):
-    tokens_B, memory = carry
-    logits_BxLxV, memory = model.apply(
-        params, config, tokens_B[:, None], memory)
+@functools.cache  # One function object a setting, so that it compiles once.
+def _choice(temperature: float, top_k: int):
+  """Returns what draws tokens [B] from logits [B, V] and keys [B]."""
+  def choose(logits_BxV, keys_B):
     probs_BxV = sampling.probabilities(
-        logits_BxLxV[:, 0], temperature=temperature, top_k=top_k)
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(keys_B)
-    tokens_B = jax.vmap(jax.random.categorical)(keys, jnp.log(probs_BxV))
-    return (tokens_B, memory), tokens_B
-
-  batch = keys_B.shape[0]
-  first = (jnp.full(batch, events.START),
-           model.empty_memory(config, batch, mem_len))
-  return jax.lax.scan(body, first, jnp.arange(length))[1].T
+        logits_BxV, temperature=temperature, top_k=top_k)
+    return jax.vmap(jax.random.categorical)(keys_B, jnp.log(probs_BxV))
+  return choose
 
 
 def songs(config, params, vocabulary: events.Vocabulary, n: int, *,
@@ -43,7 +32,7 @@ def songs(config, params, vocabulary: events.Vocabulary, n: int, *,
     vocabulary: its vocabulary.
     n: songs; song i of a seed is the same whatever `n`.
     length: events a song; <S> is never drawn.
-    mem_len: hidden states kept for attention.
+    mem_len: events before the newest that it may see.
     temperature: divides the logits; 0 always takes the likeliest event.
     top_k: only the likeliest so many events are drawn; 0 means all.
     seed: of the draws.
@@ -61,9 +50,14 @@ def songs(config, params, vocabulary: events.Vocabulary, n: int, *,
                      f'{vocabulary.name} has {vocabulary.size}')
   keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(
       jnp.arange(n))
-  ids = _generate(params, keys, config=config, length=length, mem_len=mem_len,
-                  temperature=temperature, top_k=top_k)
-  return [vocabulary.decode(row) for row in np.asarray(ids)]
+  params = jax.device_put(params)
+  logits_BxLxV, cache = decode.prefill(
+      params, config, decode.init_cache(config, params, n, mem_len),
+      jnp.full((n, 1), events.START))
+  ids, *_ = decode.generate(
+      params, config, cache, logits_BxLxV[:, -1], keys, length,
+      _choice(temperature, top_k))
+  return [vocabulary.decode(row) for row in ids]
 
 
 def write(new_songs: list[np.ndarray], out_dir: str | os.PathLike,
