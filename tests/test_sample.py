@@ -1,0 +1,30 @@
+"""Sampled songs are those of a plain loop over the model."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lakhnes_jax import events, model, sample, sampling
+
+CONFIG = model.ModelConfig(n_token=631, n_layer=1, n_head=2, d_model=8,
+                           d_head=4, d_inner=16)
+
+
+def test_songs_equal_a_loop_over_the_model():
+  # Larger than the initial ones, so that what was read matters.
+  params = jax.tree.map(lambda x: np.asarray(20 * x), model.init_params(
+      CONFIG, jax.random.key(1)))
+  songs = sample.songs(CONFIG, params, events.TX1, 2, length=9, mem_len=4,
+                       temperature=.9, top_k=40, seed=3)
+  apply = jax.jit(model.apply, static_argnums=1)
+  for number, song in enumerate(songs):
+    key = jax.random.fold_in(jax.random.key(3), number)
+    memory, token, ids = model.empty_memory(CONFIG, 1, 4), events.START, []
+    for i in range(9):
+      logits, memory = apply(params, CONFIG, np.full((1, 1), token, np.int32),
+                             memory)
+      probs = sampling.probabilities(logits[0], temperature=.9, top_k=40)[0]
+      token = int(jax.random.categorical(jax.random.fold_in(key, i),
+                                         jnp.log(probs)))
+      ids.append(token)
+    np.testing.assert_array_equal(song, events.TX1.decode(np.array(ids)))
