@@ -100,6 +100,18 @@ _EVAL_EVERY = flags.DEFINE_integer('eval_every', 4000,
                                    'Steps from one evaluation to the next.')
 _SAVE_EVERY = flags.DEFINE_integer('save_every', 1000,
                                    'Steps from one checkpoint to the next.')
+_DISTRIBUTED = flags.DEFINE_bool(
+    'distributed', False, 'Train as one of the processes of a TPU slice or of '
+    'a cluster that jax knows (Slurm, Open MPI, Kubernetes).')
+_COORDINATOR = flags.DEFINE_string(
+    'coordinator', None, 'HOST:PORT of process 0, to train as one of several '
+    'processes anywhere else.')
+_NUM_PROCESSES = flags.DEFINE_integer(
+    'num_processes', None, 'With --coordinator: how many there are.')
+_PROCESS_ID = flags.DEFINE_integer(
+    'process_id', None, 'With --coordinator: which this is, from 0. Process 0 '
+    'reads and writes --workdir; all read --data_dir.')
+
 _EVAL_SAMPLES = flags.DEFINE_integer(
     'eval_samples', 0, 'Songs to sample at each evaluation, with audio, into '
     'WORKDIR/samples/step-NNNNNN.')
@@ -201,7 +213,33 @@ def _describe(**corpora) -> dict:
   }
 
 
+def _join() -> bool:
+  """Joins the other processes, if the flags say so; whether they do."""
+  if not (_DISTRIBUTED.value or _COORDINATOR.value):
+    return False
+  from lakhnes_jax import hosts
+  if not _COORDINATOR.value:
+    hosts.join()
+    return True
+  for flag in (_NUM_PROCESSES, _PROCESS_ID):
+    if flag.value is None:
+      raise ValueError(f'--coordinator needs --{flag.name} too')
+  hosts.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+  return True
+
+
 def _train() -> dict:
+  """Trains in --workdir, alone or with others; see `_train_one`."""
+  if not _join():
+    return _train_one()
+  from lakhnes_jax import hosts
+  try:
+    return _train_one()
+  except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
+    hosts.quit_all(f'experiments.run: {error}')
+
+
+def _train_one() -> dict:
   """Trains in --workdir; returns what `loop.run` says."""
   from lakhnes_jax import data, events, loop, metrics, plot, sample
   model = _kind()

@@ -23,9 +23,16 @@ class Checkpoints:
     import orbax.checkpoint as ocp  # Slow to import.
     self._ocp = ocp
     self._folder = _folder(run_dir, which)
+    self._folder.mkdir(parents=True, exist_ok=True)  # Before orbax looks.
+    # What one of several processes does with it, orbax is not to await of all.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=which)
     self._manager = ocp.CheckpointManager(
         self._folder.absolute(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True))
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=1, create=False, multiprocessing_options=alone))
 
   def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
     """Saves host arrays; replaces the former checkpoint once complete."""

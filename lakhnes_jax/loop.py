@@ -6,6 +6,7 @@ if asked for the same in `tensorboard`, `checkpoints/last` and
 `checkpoints/best`.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -22,6 +23,7 @@ from lakhnes_jax import (
     data,
     evaluate,
     files,
+    hosts,
     metrics,
     optimizer,
     train,
@@ -81,6 +83,9 @@ class Origin:
   init_optimizer: bool = False
 
 
+_GO_ON, _TIME_IS_UP, _SIGNAL = range(3)  # What a process wants; most wins.
+
+
 class _Stop:
   """Whether SIGTERM or SIGINT came; the loop then saves and returns."""
 
@@ -100,7 +105,7 @@ class _Stop:
       signal.signal(number, signal.SIG_DFL)
       signal.raise_signal(number)
     self.asked = True
-    metrics.report(f'{signal.Signals(number).name}: stopping after this step')
+    metrics.report(f'{signal.Signals(number).name}: stopping')
 
   def __exit__(self, *_):
     for number, handler in self._former.items():
@@ -154,7 +159,8 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
     min_events: shorter songs are left out.
     description: what `config.json` says, JSON.
     tensorboard: write the metrics for TensorBoard too.
-    after_eval: called with the step and the host parameters.
+    after_eval: called with the step and the host parameters, by the chief of
+      several processes (see `lakhnes_jax.hosts`).
 
   Returns:
     step, best_step, best_valid_loss (nats), and `finished`, false if a signal
@@ -165,14 +171,19 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
     ValueError: the batch does not divide, or a checkpoint does not fit.
   """
   run_dir = pathlib.Path(run_dir)
-  devices = jax.local_device_count()
-  if settings.batch_size % (devices * settings.accumulation):
+  devices, n_devices = jax.local_device_count(), jax.device_count()
+  if devices * jax.process_count() != n_devices:
+    raise ValueError(f'{devices} devices of {n_devices} are on this one of '
+                     f'{jax.process_count()} processes: give each the same')
+  if settings.batch_size % (n_devices * settings.accumulation):
     raise ValueError(
-        f'batch_size {settings.batch_size} is not a multiple of {devices} '
+        f'batch_size {settings.batch_size} is not a multiple of {n_devices} '
         f'devices x {settings.accumulation} accumulation steps')
+  chief, lanes = hosts.is_chief(), hosts.own_lanes(settings.batch_size)
   stream = data.Stream(
       corpus, vocabulary, settings.batch_size, settings.tgt_len,
-      augmentation=augmentation, seed=settings.seed, min_events=min_events)
+      augmentation=augmentation, seed=settings.seed, min_events=min_events,
+      lane_slice=lanes)
   adam = optimizer.make(settings.clip)
   step_fn = train.pmapped_step(
       model=model, config=config, optimizer=adam, seed=settings.seed,
@@ -182,17 +193,22 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
           settings.warmup_steps))
   state = train.init_state(model, config, adam, settings.batch_size,
                            settings.mem_len, settings.seed)
-  state, meta, words = _starting_point(run_dir, origin, state)
-  metrics.report(
-      f'{run_dir}: {words}; {model.n_params(state.params):,} parameters on '
-      f'{devices} {jax.local_devices()[0].device_kind}')
+  meta = None
+  if chief:
+    state, meta, words = _starting_point(run_dir, origin, state)
+    metrics.report(
+        f'{run_dir}: {words}; {model.n_params(state.params):,} parameters on '
+        f'{n_devices} {jax.local_devices()[0].device_kind}')
+  state, meta = hosts.from_chief(state, meta)
   if meta:
     stream.restore(meta['data'])
-  progress = metrics.Progress(run_dir, settings, meta, tensorboard=tensorboard)
-  files.write_atomic(run_dir / 'config.json',
-                     json.dumps(description or {}, indent=2).encode())
-  last = checkpoint.Checkpoints(run_dir, 'last')
-  best = checkpoint.Checkpoints(run_dir, 'best')
+  progress = metrics.Progress(run_dir, settings, meta, tensorboard=tensorboard,
+                              silent=not chief)
+  last = best = contextlib.nullcontext()
+  if chief:
+    files.write_atomic(run_dir / 'config.json',
+                       json.dumps(description or {}, indent=2).encode())
+    last, best = (checkpoint.Checkpoints(run_dir, x) for x in ('last', 'best'))
 
   def save(to: checkpoint.Checkpoints, host: train.TrainState) -> None:
     to.save(progress.step, host, {
@@ -200,12 +216,15 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
         'format': vocabulary.name, 'data': batches.state(),
         **progress.to_meta()})
 
-  state = train.to_devices(state, devices)
+  state = train.to_devices(state._replace(memory=jax.tree.map(
+      lambda x: x[:, lanes] if np.ndim(x) else x, state.memory)), devices)
   shape = (devices, -1, settings.tgt_len)
   waiting = None  # The last step's metrics, not yet read.
+  vote, agreed = hosts.Vote(), _GO_ON
   with (data.Prefetch(stream) as batches, progress, last, best,
         _Stop() as stop):
-    ending = progress.done(batches.peek().epoch)
+    _, ending = hosts.from_chief((), progress.done(batches.peek().epoch) or
+                                 progress.time_is_up())
     while not ending:
       batch = next(batches)
       state, measured = step_fn(
@@ -215,23 +234,27 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
         progress.read(*waiting)
       progress.step += 1
       waiting = progress.step, batch.epoch, measured
-      ending = stop.asked or progress.done(batches.peek().epoch)
+      agreed = vote(_SIGNAL if stop.asked else
+                    _TIME_IS_UP if progress.time_is_up() else _GO_ON)
+      ending = agreed != _GO_ON or progress.done(batches.peek().epoch)
       evaluating = valid is not None and (
           metrics.due(progress.step, settings.eval_every) or
-          (ending and not stop.asked and settings.eval_every > 0))
+          (ending and agreed != _SIGNAL and settings.eval_every > 0))
       saving = metrics.due(progress.step, settings.save_every)
       if ending or evaluating or saving:
         progress.read(*waiting)
         waiting = None
         with progress.paused():
           host = train.to_host(state)
-          if evaluating:
-            better = progress.valid(evaluate.evaluate(
-                model, config, host.params, valid, vocabulary,
-                setting=settings.evaluation))
+          host = host._replace(memory=hosts.all_lanes(host.memory))
+          better = evaluating and progress.valid(evaluate.evaluate(
+              model, config, host.params, valid, vocabulary,
+              setting=settings.evaluation))
+          if chief:
             if better:
               save(best, host)
-            after_eval(progress.step, host.params)
-          save(last, host)
+            if evaluating:
+              after_eval(progress.step, host.params)
+            save(last, host)
   return {'step': progress.step, 'best_step': progress.best_step,
-          'best_valid_loss': progress.best, 'finished': not stop.asked}
+          'best_valid_loss': progress.best, 'finished': agreed != _SIGNAL}

@@ -49,7 +49,7 @@ class Progress:
   """
 
   def __init__(self, run_dir: pathlib.Path, settings, meta: dict | None, *,
-               tensorboard: bool = False):
+               tensorboard: bool = False, silent: bool = False):
     """Continues at `meta` (see `to_meta`); later lines are cut off.
 
     Args:
@@ -57,6 +57,7 @@ class Progress:
       settings: a `loop.Settings`.
       meta: of the checkpoint continued, or None.
       tensorboard: write the same numbers to `run_dir/tensorboard`.
+      silent: write and tell nothing; another process does.
 
     Raises:
       ValueError: the package that writes for TensorBoard is missing.
@@ -71,8 +72,11 @@ class Progress:
     self._seconds = meta.get('seconds', 0.)
     self._started = time.monotonic() - self._seconds
     self._line_time, self._line_step = self._seconds, self.step
-    self._board = (
-        _board(run_dir / 'tensorboard', self.step) if tensorboard else None)
+    self._board, self._silent = None, silent
+    if silent:
+      return
+    if tensorboard:
+      self._board = _board(run_dir / 'tensorboard', self.step)
     kept = [line for line in read(run_dir) if line['step'] <= self.step]
     files.write_atomic(self._path, ''.join(map(_to_line, kept)).encode())
 
@@ -101,11 +105,13 @@ class Progress:
     self._started = time.monotonic() - seconds
 
   def done(self, epoch: int) -> bool:
-    """Whether training has ended, were `epoch` next."""
+    """Whether all steps or epochs are done, were `epoch` next."""
     s = self._settings
-    return (self.step >= s.max_steps or
-            0 < s.max_epochs <= epoch or
-            0 < 60 * s.max_minutes <= self.seconds)
+    return self.step >= s.max_steps or 0 < s.max_epochs <= epoch
+
+  def time_is_up(self) -> bool:
+    """Whether the minutes are used up."""
+    return 0 < 60 * self._settings.max_minutes <= self.seconds
 
   def read(self, step: int, epoch: int, measured) -> None:
     """Fetches a step's metrics from the devices and writes lines when due.
@@ -129,7 +135,7 @@ class Progress:
     self._line_time, self._line_step = seconds, step
     self._write(step=step, kind='train', epoch=epoch, loss=loss,
                 ppl=_ppl(loss), **measured, tokens_per_second=round(speed, 1))
-    report(f'step {step}/{self._settings.max_steps}  epoch {epoch + 1}  '
+    self._tell(f'step {step}/{self._settings.max_steps}  epoch {epoch + 1}  '
            f'loss {loss:.4f}  ppl {_ppl(loss):.2f}  '
            f'lr {measured["learning_rate"]:.3g}  {speed:,.0f} tokens/s  '
            f'ETA {self._eta(step, epoch, rate)}')
@@ -150,11 +156,17 @@ class Progress:
     if better:
       self.best, self.best_step = result['loss'], self.step
     self._write(step=self.step, kind='valid', **result)
-    report(f'step {self.step}  valid loss {result["loss"]:.4f}  '
+    self._tell(f'step {self.step}  valid loss {result["loss"]:.4f}  '
            f'ppl {result["ppl"]:.3f}{"  (best)" if better else ""}')
     return better
 
+  def _tell(self, line: str) -> None:
+    if not self._silent:
+      report(line)
+
   def _write(self, **values) -> None:
+    if self._silent:
+      return
     with self._path.open('a', encoding='utf-8') as file:
       file.write(_to_line(values))
     if self._board:

@@ -129,7 +129,7 @@ def _join_memory(memory):
     if x.ndim == 1:
       return x[0]
     x = jnp.moveaxis(x, 0, 2)
-    return x.reshape(x.shape[0], -1, *x.shape[3:])
+    return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
   return jax.tree.map(join, memory)
 
 
@@ -152,8 +152,7 @@ def to_devices(state: TrainState, devices: int) -> TrainState:
 
   def split(x):
     x = np.asarray(x)
-    return copy(x) if x.ndim == 0 else np.moveaxis(
-        x.reshape(x.shape[0], devices, -1, *x.shape[2:]), 1, 0)
+    return copy(x) if x.ndim == 0 else np.stack(np.split(x, devices, axis=1))
 
   return TrainState(copy(state.step), jax.tree.map(copy, state.params),
                     jax.tree.map(copy, state.opt_state),
@@ -164,10 +163,7 @@ def to_host(state: TrainState) -> TrainState:
   """Undoes `to_devices`: numpy arrays, all lanes together."""
   def join(x):
     x = np.asarray(x)
-    if x.ndim == 1:
-      return x[0]
-    x = np.moveaxis(x, 0, 1)
-    return x.reshape(x.shape[0], -1, *x.shape[3:])
+    return x[0] if x.ndim == 1 else np.concatenate(x, axis=1)
 
   return TrainState(first(state.step), first(state.params),
                     first(state.opt_state), jax.tree.map(join, state.memory))

@@ -25,8 +25,13 @@ FLAGS = {
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory) -> pathlib.Path:
-  """A corpus so small that 24 steps of 4 lanes go through several epochs."""
   folder = tmp_path_factory.mktemp('data')
+  write_corpus(folder)
+  return folder
+
+
+def write_corpus(folder: pathlib.Path) -> None:
+  """A corpus so small that 24 steps of 4 lanes go through several epochs."""
   rng = np.random.default_rng(1)
 
   def song():
@@ -37,16 +42,15 @@ def data_dir(tmp_path_factory) -> pathlib.Path:
 
   for split, n in (('train', 12), ('valid', 4)):
     shards.write_split(folder, split, [(f'{i}', song()) for i in range(n)])
-  return folder
 
 
-def _command(data_dir, workdir, /, **changes) -> list[str]:
+def command(data_dir, workdir, /, **changes) -> list[str]:
   flags = {**FLAGS, 'data_dir': data_dir, 'workdir': workdir, **changes}
   return [sys.executable, '-m', 'experiments.run',
           *(f'--{name}={value}' for name, value in flags.items())]
 
 
-def _environment(devices: int = 1) -> dict[str, str]:
+def environment(devices: int = 1) -> dict[str, str]:
   return {
       **os.environ, 'JAX_PLATFORMS': 'cpu',
       'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
@@ -54,7 +58,7 @@ def _environment(devices: int = 1) -> dict[str, str]:
 
 def _run(*args, devices: int = 1, **changes) -> subprocess.CompletedProcess:
   return subprocess.run(
-      _command(*args, **changes), cwd=ROOT, env=_environment(devices),
+      command(*args, **changes), cwd=ROOT, env=environment(devices),
       capture_output=True, text=True, check=False)
 
 
@@ -103,7 +107,7 @@ def test_a_run_explains_itself(whole_run, data_dir):
 
 def test_kill_and_resume_equals_one_run(whole_run, data_dir, tmp_path):
   process = subprocess.Popen(
-      _command(data_dir, tmp_path), cwd=ROOT, env=_environment(),
+      command(data_dir, tmp_path), cwd=ROOT, env=environment(),
       stderr=subprocess.DEVNULL)
   try:
     while not (tmp_path / 'checkpoints/last/12').is_dir():
@@ -121,7 +125,7 @@ def test_kill_and_resume_equals_one_run(whole_run, data_dir, tmp_path):
 def test_sigterm_saves_and_another_run_goes_on(whole_run, data_dir, tmp_path):
   first, second = tmp_path / 'first', tmp_path / 'second'
   with subprocess.Popen(
-      _command(data_dir, first, save_every=0), cwd=ROOT, env=_environment(),
+      command(data_dir, first, save_every=0), cwd=ROOT, env=environment(),
       stderr=subprocess.PIPE, text=True) as process:
     for line in process.stderr:
       if line.startswith('step 5/'):

@@ -64,9 +64,9 @@ def test_done(tmp_path):
   assert progress.done(epoch=2)
   progress.step = 10
   assert progress.done(epoch=0)
-  slow = _progress(tmp_path, {'seconds': 61.}, max_minutes=1.)
-  assert slow.done(epoch=0)
-  assert not _progress(tmp_path, {'seconds': 61.}, max_minutes=2.).done(0)
+  for minutes, up in ((0., False), (1., True), (2., False)):
+    progress = _progress(tmp_path, {'seconds': 61.}, max_minutes=minutes)
+    assert progress.time_is_up() == up
 
 
 def test_pauses_do_not_count(tmp_path, monkeypatch):
