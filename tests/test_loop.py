@@ -151,7 +151,8 @@ def test_another_number_of_devices_goes_on(data_dir, tmp_path):
       (second, 4, {'resume_from': first})):
     done = _run(data_dir, workdir, devices=devices, **{
         'dropout': 0, 'schedule': 'constant', 'log_every': 1, 'eval_every': 0,
-        'max_steps': 16, **changes})
+        # A high rate, so that the memory soon matters to the loss.
+        'learning_rate': 2e-2, 'max_steps': 16, **changes})
     assert done.returncode == 0, done.stderr
   assert 'resuming' in done.stderr and ' on 4 ' in done.stderr
   losses, resumed = ([x['loss'] for x in metrics.read(run)]
