@@ -90,7 +90,7 @@ class Progress:
   def to_meta(self) -> dict[str, Any]:
     """What a checkpoint keeps of this, as JSON."""
     return {'step': self.step, 'best': self.best, 'best_step': self.best_step,
-            'since_line': self._since_line, 'seconds': self.seconds}
+            'since_line': [*self._since_line], 'seconds': self.seconds}
 
   @property
   def seconds(self) -> float:

@@ -83,3 +83,11 @@ def test_pauses_do_not_count(tmp_path, monkeypatch):
 def test_due():
   assert [s for s in range(7) if metrics.due(s, 3)] == [0, 3, 6]
   assert not metrics.due(3, 0)
+
+
+def test_what_is_saved_does_not_change_while_it_is_written(tmp_path):
+  progress = _progress(tmp_path)
+  progress.read(1, 0, _measured(1.))
+  meta = progress.to_meta()
+  progress.read(2, 0, _measured(3.))
+  assert meta['since_line'] == [1.]
