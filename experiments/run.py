@@ -198,14 +198,17 @@ def _describe(**corpora) -> dict:
   import jax
   versions = {name: importlib.metadata.version(name) for name in (
       'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')}
-  git = subprocess.run(
-      ['git', 'rev-parse', 'HEAD'], cwd=pathlib.Path(__file__).parent,
-      capture_output=True, text=True, check=False)
+  try:
+    revision = subprocess.run(
+        ['git', 'rev-parse', 'HEAD'], cwd=pathlib.Path(__file__).parent,
+        capture_output=True, text=True, check=False).stdout.strip()
+  except OSError:  # No git here.
+    revision = ''
   return {
       'flags': {flag.name: flag.value for flag in
                 flags.FLAGS.get_key_flags_for_module(sys.modules[__name__])},
       'versions': {'python': sys.version.split()[0], **versions},
-      'git_revision': git.stdout.strip() or None,
+      'git_revision': revision or None,
       'device': jax.local_devices()[0].device_kind,
       'n_devices': jax.device_count(),
       'data': {name: corpus.checksum for name, corpus in corpora.items()

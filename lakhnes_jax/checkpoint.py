@@ -103,23 +103,6 @@ def restore(run_dir: str | pathlib.Path,
     return checkpoints.restore()
 
 
-def restore_params(run_dir: str | pathlib.Path, which: str = 'best'):
-  """Reads the Transformer-XL of a run.
-
-  Returns:
-    (ModelConfig, params as numpy arrays, meta)
-
-  Raises:
-    FileNotFoundError, ValueError: as `restore`; or it is another model.
-  """
-  from lakhnes_jax import model
-  tree, meta = restore(run_dir, which)
-  if meta['model'] != 'txl':
-    raise ValueError(f'{run_dir}: holds a model of kind {meta["model"]!r}, '
-                     'not a Transformer-XL')
-  return model.ModelConfig.from_dict(meta['config']), tree['params'], meta
-
-
 def fill(template: Any, tree: dict[str, Any], source: str) -> Any:
   """Puts restored arrays into a state of the expected shape.
 

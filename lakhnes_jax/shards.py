@@ -219,5 +219,6 @@ def _how_to_make(folder: pathlib.Path, split: str) -> str:
   there = (f'it holds {", ".join(others)}' if folder.is_dir() else
            'the folder does not exist')
   return (f'{folder}: no split {split!r} here ({there}). Make it with '
-          f'`python -m data_prep.nesmdb --input=FOLDER --output={folder}`, '
-          'or with data_prep.lakh for Lakh')
+          f'`python -m data_prep.nesmdb --input=FOLDER --output={folder}` from '
+          'NES songs, or from General MIDI (Lakh) with '
+          f'`python -m data_prep.lakh --input=FOLDER --output={folder}`')

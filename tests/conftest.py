@@ -15,7 +15,7 @@ atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 os.environ.update(JAX_COMPILATION_CACHE_DIR=_cache,
                   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0')
 
-import pytest
+import pytest  # noqa: E402  (jax may start from here on)
 
 SHARED = pathlib.Path(
     os.environ.get('LAKHNES_SHARED',
