@@ -66,7 +66,9 @@ _CACHE = flags.DEFINE_string(
     'so that the second start is quick; empty: none.')
 
 _TGT_LEN = flags.DEFINE_integer('tgt_len', 512, 'Tokens a segment.')
-_MEM_LEN = flags.DEFINE_integer('mem_len', 512, 'Length of the memory.')
+_MEM_LEN = flags.DEFINE_integer(
+    'mem_len', 512, 'Length of the memory. For sample, what the model was '
+    'trained with unless this is given.')
 _EVAL_TGT_LEN = flags.DEFINE_integer('eval_tgt_len', 128,
                                      'Tokens a segment in evaluation.')
 _EVAL_MEM_LEN = flags.DEFINE_integer(
@@ -272,8 +274,9 @@ def _train_one() -> dict:
     except ImportError as error:
       metrics.report(f'no learning curves: {error}')
     if _EVAL_SAMPLES.value:
-      sample.write(_songs(config, params, vocabulary, _EVAL_SAMPLES.value),
-                   workdir / 'samples' / f'step-{step:06}', vocabulary)
+      songs = _songs(config, params, vocabulary, _EVAL_SAMPLES.value,
+                     settings.mem_len)
+      sample.write(songs, workdir / 'samples' / f'step-{step:06}', vocabulary)
 
   return loop.run(
       workdir, model, config, vocabulary, corpus, valid, settings,
@@ -319,12 +322,12 @@ def _check_can_sample(asked: str) -> None:
     raise ValueError(f'--{asked}: only a Transformer-XL can be sampled')
 
 
-def _songs(config, params, vocabulary, n: int) -> list:
+def _songs(config, params, vocabulary, n: int, mem_len: int) -> list:
   """Samples n songs as the flags say."""
   from lakhnes_jax import sample
   return sample.songs(
       config, params, vocabulary, n, length=_LENGTH.value,
-      mem_len=_MEM_LEN.value, temperature=_TEMPERATURE.value,
+      mem_len=mem_len, temperature=_TEMPERATURE.value,
       top_k=_TOP_K.value, seed=_SEED.value)
 
 
@@ -338,8 +341,11 @@ def _sample() -> pathlib.Path:
       _WORKDIR.value and pathlib.Path(_WORKDIR.value, 'samples'))
   if not out:
     raise ValueError('--out_dir is needed: the folder for the samples')
-  sample.write(_songs(config, params, vocabulary, _N_SAMPLES.value), out,
-               vocabulary)
+  mem_len = _MEM_LEN.value
+  if not flags.FLAGS['mem_len'].present:
+    mem_len = meta.get('mem_len', mem_len)
+  sample.write(_songs(config, params, vocabulary, _N_SAMPLES.value, mem_len),
+               out, vocabulary)
   print(out, flush=True)
   return pathlib.Path(out)
 

@@ -213,7 +213,8 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
   def save(to: checkpoint.Checkpoints, host: train.TrainState) -> None:
     to.save(progress.step, host, {
         'model': model.NAME, 'config': config.to_dict(),
-        'format': vocabulary.name, 'data': batches.state(),
+        'format': vocabulary.name, 'mem_len': settings.mem_len,
+        'data': batches.state(),
         **progress.to_meta()})
 
   state = train.to_devices(state._replace(memory=jax.tree.map(
