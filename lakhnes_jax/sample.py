@@ -64,16 +64,17 @@ def write(new_songs: list[np.ndarray], out_dir: str | os.PathLike,
           vocabulary: events.Vocabulary) -> None:
   """Writes text, MIDI, WAV and a piano roll of each song.
 
-  Without matplotlib there are no piano rolls, and a line says so.
+  A line says what cannot be made: audio of a song without any wait, piano
+  rolls without matplotlib.
   """
   out_dir = pathlib.Path(out_dir)
   for number, song in enumerate(new_songs):
     path = out_dir / f'{number:03}'
     files.write_song(f'{path}.{vocabulary.name}.txt', song)
     files.write_song(f'{path}.mid', song)
-    audio, = render.render_events([song])
-    render.write_audio(f'{path}.wav', audio)
     try:
+      audio, = render.render_events([song])
+      render.write_audio(f'{path}.wav', audio)
       plot.piano_roll(song, f'{path}.png')
-    except ImportError as error:
-      metrics.report(f'no piano roll: {error}')
+    except (ValueError, ImportError) as error:
+      metrics.report(f'{path}: {error}')

@@ -28,3 +28,12 @@ def test_songs_equal_a_loop_over_the_model():
                                          jnp.log(probs)))
       ids.append(token)
     np.testing.assert_array_equal(song, events.TX1.decode(np.array(ids)))
+
+
+def test_a_song_without_time_has_no_audio_and_stops_nothing(tmp_path, capsys):
+  note = np.array([events.event(events.P1, events.NOTEON, 60)], np.int32)
+  waits = np.array([*note, 4000], np.int32)
+  sample.write([note, waits], tmp_path, events.TX1)
+  assert 'no length' in capsys.readouterr().err
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+      '000.mid', '000.tx1.txt', '001.mid', '001.png', '001.tx1.txt', '001.wav']
