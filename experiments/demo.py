@@ -47,7 +47,8 @@ def demo(out: pathlib.Path, seed: int) -> None:
     _run('experiments.run', '--flagfile=demo.flags', f'--seed={seed}',
          f'--data_dir={data}/{data_name}', f'--workdir={runs}/{name}', *flags)
 
-  train('pretrain', 'web', '--max_steps=600', '--eval_every=150')
+  train('pretrain', 'web', '--augment=trim,transpose,stretch',
+        '--max_steps=900', '--eval_every=150')
   train('finetune', 'chip', f'--init_from={runs}/pretrain')
   train('scratch', 'chip')
 

@@ -80,6 +80,9 @@ _BATCH_SIZE = flags.DEFINE_integer('batch_size', 60,
                                    'Lanes, all devices together.')
 _ACCUMULATION = flags.DEFINE_integer(
     'grad_accumulation', 1, 'Parts in which a batch is computed.')
+_FORGET = flags.DEFINE_float(
+    'forget', 0., 'Probability that a training step begins with an empty '
+    'memory, so that a model trained for few epochs can begin songs too.')
 _AUGMENT = flags.DEFINE_list(
     'augment', ['none'], 'none, all, or some of trim, ensemble, switch, '
     'transpose, stretch.')
@@ -263,7 +266,8 @@ def _train_one() -> dict:
       learning_rate=_LEARNING_RATE.value, schedule=_SCHEDULE.value,
       warmup_steps=_WARMUP.value, max_steps=_MAX_STEPS.value,
       max_epochs=_MAX_EPOCHS.value, max_minutes=_MAX_MINUTES.value,
-      clip=_CLIP.value, accumulation=_ACCUMULATION.value, seed=_SEED.value,
+      clip=_CLIP.value, accumulation=_ACCUMULATION.value,
+      forget=_FORGET.value, seed=_SEED.value,
       log_every=_LOG_EVERY.value, eval_every=_EVAL_EVERY.value,
       save_every=_SAVE_EVERY.value)
   config = _model_config(model, vocabulary.size)

@@ -48,6 +48,7 @@ class Settings:
     max_minutes: likewise, of training time, resumed runs added up.
     clip: norm to which gradients are clipped; 0 means not at all.
     accumulation: parts in which a batch is computed, to save memory.
+    forget: probability that a step begins with an empty memory.
     seed: of the weights, the dropout masks, the songs and their augmentation.
     log_every, eval_every, save_every: cadences; 0 means never.
   """
@@ -63,6 +64,7 @@ class Settings:
   max_minutes: float = 0.
   clip: float = 0.25
   accumulation: int = 1
+  forget: float = 0.
   seed: int = 1111
   log_every: int = 200
   eval_every: int = 4000
@@ -187,7 +189,7 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
   adam = optimizer.make(settings.clip)
   step_fn = train.pmapped_step(
       model=model, config=config, optimizer=adam, seed=settings.seed,
-      accumulation=settings.accumulation,
+      accumulation=settings.accumulation, forget=settings.forget,
       schedule=optimizer.schedule(
           settings.schedule, settings.learning_rate, settings.max_steps,
           settings.warmup_steps))

@@ -43,7 +43,7 @@ def init_state(model, config, optimizer: optax.GradientTransformation,
 
 def train_step(state: TrainState, inputs_BxL, targets_BxL, reset, *, model,
                config, optimizer: optax.GradientTransformation, schedule,
-               seed: int, accumulation: int = 1):
+               seed: int, accumulation: int = 1, forget: float = 0.):
   """Takes one step; runs under an axis named `AXIS`.
 
   Args:
@@ -57,7 +57,9 @@ def train_step(state: TrainState, inputs_BxL, targets_BxL, reset, *, model,
       the learning rate then scales.
     schedule: steps done -> learning rate.
     seed: of the dropout masks, which are a function of it, the step and the
-      device.
+      device, and of what is forgotten.
+    forget: probability that the memory is emptied before the step, so that
+      the model learns to begin from nothing; the original has 0.
     accumulation: the lanes are computed in so many equal parts, one after
       another.
 
@@ -66,10 +68,12 @@ def train_step(state: TrainState, inputs_BxL, targets_BxL, reset, *, model,
     mean over all tokens of all devices (nats), the norm of its gradient before
     clipping, and the rate applied.
   """
+  rng, forget_rng = jax.random.split(
+      jax.random.fold_in(jax.random.key(seed), state.step))
+  rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
+  reset |= jax.random.bernoulli(forget_rng, forget)
   memory = state.memory._replace(
       length=jnp.where(reset, 0, state.memory.length))
-  rng = jax.random.fold_in(jax.random.key(seed), state.step)
-  rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
 
   def loss_fn(params, memory, inputs, targets, rng):
     logits, memory = model.apply(

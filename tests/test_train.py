@@ -22,7 +22,7 @@ def _batches(n: int):
 
 
 def _run(devices: int, accumulation: int = 1, dropout: float = 0.,
-         steps: int = 4, resets=(0,)):
+         steps: int = 4, resets=(0,), forget: float = 0.):
   """Trains; returns the final host state and the metrics of each step."""
   config = model.ModelConfig(**{**CONFIG.to_dict(), 'dropout': dropout})
   adam = optimizer.make(0.25)
@@ -30,7 +30,7 @@ def _run(devices: int, accumulation: int = 1, dropout: float = 0.,
       functools.partial(
           train.train_step, model=model, config=config, optimizer=adam, seed=3,
           schedule=optimizer.schedule('constant', RATE, 100, 0),
-          accumulation=accumulation),
+          accumulation=accumulation, forget=forget),
       axis_name=train.AXIS, devices=jax.devices()[:devices])
   state = train.to_devices(
       train.init_state(model, config, adam, LANES, MEM, seed=5), devices)
@@ -90,6 +90,17 @@ def test_reset_forgets_the_memory():
   _, reset = _run(1, steps=3, resets=(0, 2))
   assert kept[1] == reset[1]
   assert kept[2]['loss'] != reset[2]['loss']
+
+
+def test_forgetting_is_a_reset_at_random_steps():
+  _, always = _run(1, steps=3, forget=1.)
+  _, reset = _run(1, steps=3, resets=(0, 1, 2))
+  assert always == reset
+  _, sometimes = _run(1, steps=12, forget=.5)
+  _, never = _run(1, steps=12)
+  assert sometimes[-1] != never[-1]
+  _, split = _run(2, steps=12, forget=.5)  # All devices forget together.
+  assert split[-1]['loss'] == pytest.approx(sometimes[-1]['loss'], rel=1e-4)
 
 
 def test_dropout_differs_between_steps_and_devices_but_not_runs():
