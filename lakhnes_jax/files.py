@@ -2,7 +2,6 @@
 
 import glob
 import importlib
-import io
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -170,13 +169,6 @@ def _find(source: str | os.PathLike
       raise FileNotFoundError(f'{source}: no such file or folder')
     for match in found:
       yield from _find(match)
-
-
-def write_npy(path: str | os.PathLike, array: np.ndarray) -> None:
-  """Writes an array as .npy, whole or not at all."""
-  buffer = io.BytesIO()
-  np.save(buffer, array)
-  write_atomic(path, buffer.getvalue())
 
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:

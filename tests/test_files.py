@@ -97,8 +97,3 @@ def test_write_atomic_replaces_whole_files(tmp_path, monkeypatch):
     files.write_atomic(path, b'newer')
   assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [
       ('x.bin', b'new')]
-
-
-def test_write_npy(tmp_path):
-  files.write_npy(tmp_path / 'a.npy', np.arange(5))
-  np.testing.assert_array_equal(np.load(tmp_path / 'a.npy'), np.arange(5))
