@@ -9,15 +9,16 @@ Letters as in `lakhnes_jax.model`, and R as above. The caches are stored so that
 attention runs along them in order: keys [B, H, C, R], values [B, H, R, C].
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import model
+from lakhnes_jax import events, model, sampling
 
 
 class Cache(NamedTuple):
@@ -41,7 +42,7 @@ def init_cache(config: model.ModelConfig, params, batch: int,
 
   Args:
     config: of the model.
-    params: its parameters.
+    params: as `prepare` returns them.
     batch: B.
     mem_len: M, tokens that a token sees besides itself.
 
@@ -53,11 +54,9 @@ def init_cache(config: model.ModelConfig, params, batch: int,
   size = mem_len + 1
   position_RxD = model.embed_distances(
       config, np.arange(mem_len, -1, -1)).astype(config.dtype)
-  kernel_NxDxHxC = params['layers']['attention']['position']
   distances = tuple(
-      jnp.einsum('rd,dhc->hcr', position_RxD,
-                 jnp.asarray(kernel_NxDxHxC[i], config.dtype))
-      for i in range(config.n_layer))
+      jnp.einsum('rd,dhc->hcr', position_RxD, layer['position'])
+      for layer in params['layers'])
 
   def empty(*shape):
     return tuple(jnp.zeros((batch, config.n_head, *shape), config.dtype)
@@ -67,19 +66,18 @@ def init_cache(config: model.ModelConfig, params, batch: int,
                distances, jnp.int32(0))
 
 
-def step(params, config: model.ModelConfig, cache: Cache, tokens_B):
-  """Reads one token of each song.
-
-  Returns:
-    (logits [B, V] float32 of the next token, cache)
-  """
-  return _step(_split(params, config), config, cache, tokens_B)
-
-
-def _split(params, config: model.ModelConfig):
-  """Parameters as `_step` reads them, so that a loop need not slice or cast.
+@functools.partial(jax.jit, static_argnums=1)
+def prepare(params, config: model.ModelConfig):
+  """Arranges parameters as decoding reads them, once for all calls.
 
   Layers by themselves, kernels as matrices in the dtype of the computation.
+
+  Args:
+    params: as `model.init_params` returns them.
+    config: of the model.
+
+  Returns:
+    A dictionary of arrays on the device; the `params` of this module.
   """
   dtype = config.dtype
 
@@ -89,6 +87,7 @@ def _split(params, config: model.ModelConfig):
         'qkv': attention['qkv'].reshape(config.d_model, -1).astype(dtype),
         'output': attention['output'].reshape(
             -1, config.d_model).astype(dtype),
+        'position': attention['position'].astype(dtype),
         'norm': attention['norm'],
         'feed_forward': {'norm': dense['norm'], **jax.tree.map(
             lambda x: x.astype(dtype),
@@ -107,7 +106,11 @@ def _split(params, config: model.ModelConfig):
 
 
 def _step(params, config, cache: Cache, tokens_B):
-  """`step` on what `_split` returns."""
+  """Reads one token of each song.
+
+  Returns:
+    (logits [B, V] float32 of the next token, cache)
+  """
   size = cache.values[0].shape[2]
   slot = cache.count % size
   # Slot s was written (slot - s) % R tokens ago.
@@ -180,13 +183,17 @@ def _norm(p, x_BxD):
 
 @functools.partial(jax.jit, static_argnums=1)
 def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL):
-  """Reads L tokens of each song, each as `step` does.
+  """Reads L tokens of each song.
+
+  Args:
+    params: as `prepare` returns them.
+    config: of the model.
+    cache: of the tokens before.
+    tokens_BxL: int32.
 
   Returns:
     (logits [B, L, V] float32 after each token, cache)
   """
-  params = _split(params, config)
-
   def body(cache, tokens_B):
     logits_BxV, cache = _step(params, config, cache, tokens_B)
     return cache, logits_BxV
@@ -195,58 +202,135 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL):
   return jnp.swapaxes(logits_LxBxV, 0, 1), cache
 
 
-@functools.partial(jax.jit, static_argnums=(1, 6, 7), donate_argnums=2)
-def _chunk(params, config, cache, logits_BxV, keys_B, first, length, choose):
-  """Generates `length` tokens; see `generate`."""
-  params = _split(params, config)
+class Guide(Protocol):
+  """What steers generation; hashable, for it is compiled into the loop.
 
-  def body(carry, number):
-    logits_BxV, cache = carry
-    step_keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, number)
-    tokens_B = choose(logits_BxV, step_keys_B).astype(jnp.int32)
-    nll_B = model.nll(logits_BxV, tokens_B)
-    return _step(params, config, cache, tokens_B), (tokens_B, nll_B)
+  Both methods are traced, on the whole batch. The state is a pytree of arrays
+  with B on axis 0; its shapes and dtypes stay. Whatever differs from song to
+  song (say, the events that are given) belongs into the state, not into the
+  guide, so that one compilation serves all.
+  """
 
-  (logits_BxV, cache), (tokens_LxB, nll_LxB) = jax.lax.scan(
-      body, (logits_BxV, cache), first + jnp.arange(length))
-  return tokens_LxB.T, nll_LxB.T, logits_BxV, cache
+  def restrict(self, state, logits_BxV):
+    """Returns logits, -inf where a token is not allowed.
+
+    Comes before temperature, top-k and top-p. Something must be allowed.
+    """
+
+  def choose(self, state, tokens_B):
+    """Returns (tokens [B] int32, state) to go on with.
+
+    The tokens are those drawn, or others in their place; they are what is read
+    next, and counted.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class _Free:
+  """Anything goes; the state stays as it is."""
+
+  def restrict(self, state, logits_BxV):
+    return logits_BxV
+
+  def choose(self, state, tokens_B):
+    return tokens_B, state
+
+
+FREE: Guide = _Free()
+
+
+class _Loop(NamedTuple):
+  """What one draw hands to the next."""
+  logits_BxV: Any
+  cache: Cache
+  state: Any
+  ended_B: Any
+  number: Any
+  tokens_LxB: Any
+  nll_LxB: Any
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'guide', 'chunk'),
+                   donate_argnames=('cache',))
+def _chunk(params, config, cache, logits_BxV, keys_B, state, ended_B, first,
+           length, settings, *, guide, chunk):
+  """Draws `length` tokens, at most `chunk`; see `generate`."""
+  def unfinished(loop):
+    return (loop.number < length) & ~loop.ended_B.all()
+
+  def body(loop):
+    number = loop.number
+    allowed_BxV = sampling.restrict(
+        guide.restrict(loop.state, loop.logits_BxV), **settings)
+    tokens_B = sampling.draw(allowed_BxV, jax.vmap(
+        jax.random.fold_in, (0, None))(keys_B, first + number))
+    tokens_B, state = guide.choose(loop.state, tokens_B)
+    tokens_B = jnp.where(loop.ended_B, events.START, tokens_B)
+    nll_B = jnp.where(loop.ended_B, 0, model.nll(loop.logits_BxV, tokens_B))
+    ended_B = loop.ended_B | (tokens_B == events.START)
+    return _Loop(*_step(params, config, loop.cache, tokens_B), state, ended_B,
+                 number + 1, loop.tokens_LxB.at[number].set(tokens_B),
+                 loop.nll_LxB.at[number].set(nll_B))
+
+  batch = len(logits_BxV)
+  return jax.lax.while_loop(unfinished, body, _Loop(
+      logits_BxV, cache, state, ended_B, jnp.int32(0),
+      jnp.full((chunk, batch), events.START, jnp.int32),
+      jnp.zeros((chunk, batch))))
 
 
 def generate(params, config: model.ModelConfig, cache: Cache, logits_BxV,
-             keys_B, length: int, choose: Callable[[Any, Any], Any], *,
-             first: int = 0, chunk: int = 128,
+             keys_B, length: int, *, guide: Guide = FREE, state: Any = (),
+             temperature: float = 1., top_k: int = 0, top_p: float = 1.,
+             exclude_start: bool = True, first: int = 0, chunk: int = 128,
              progress: Callable[[int], Any] = lambda tokens: None):
   """Draws tokens, each read before the next is drawn.
 
+  Compiled anew for another config, guide, chunk, B or M, and for nothing else.
+
   Args:
-    params: on the device.
+    params: as `prepare` returns them.
     config: of the model.
     cache: of all tokens read so far; given up to this function.
-    logits_BxV: of the next token, as `step` and `prefill` return them.
+    logits_BxV: of the next token, as `prefill` returns them.
     keys_B: a PRNG key a song, so that its draws depend on nothing else.
     length: tokens to draw.
-    choose: (logits [B, V], keys [B]) -> tokens [B], traceable; the same
-      function object is compiled once.
+    guide: forbids tokens and puts others in their place.
+    state: of the guide at the next token.
+    temperature, top_k, top_p: see `sampling.restrict`.
+    exclude_start: never draw <S>. A song has ended at the first <S>, drawn or
+      put there by the guide; the rest of its row is <S> at a likelihood of 1.
+      Once all have ended nothing more is read.
     first: number of the first draw, where an earlier call is gone on with.
     chunk: tokens between two calls of `progress`.
     progress: called with the number of tokens drawn so far.
 
   Returns:
-    (tokens [B, length] int32 and their negative log likelihoods in nats before
-    `choose` changed anything, both numpy; logits of the next token; cache)
+    (tokens [B, length] int32 and their negative log likelihoods in nats by the
+    model alone, before any restriction, both numpy; logits of the next token;
+    cache; state)
+
+  Raises:
+    ValueError: a setting is out of range.
   """
-  tokens, nlls = [], []
-  done = 0
-  while done < length:
-    size = min(chunk, length - done)
-    drawn, nll, logits_BxV, cache = _chunk(
-        params, config, cache, logits_BxV, keys_B, jnp.int32(first + done),
-        size, choose)
-    tokens.append(np.asarray(drawn))
-    nlls.append(np.asarray(nll))
-    done += size
-    progress(done)
+  sampling.check(temperature, top_k, top_p)
+  settings = {
+      'temperature': np.float32(temperature), 'top_k': np.int32(top_k),
+      'top_p': np.float32(top_p), 'exclude_start': np.bool_(exclude_start)}
   batch = len(logits_BxV)
-  return (np.concatenate([np.empty((batch, 0), np.int32), *tokens], 1),
-          np.concatenate([np.empty((batch, 0), np.float32), *nlls], 1),
-          logits_BxV, cache)
+  tokens_BxL = np.full((batch, length), events.START, np.int32)
+  nll_BxL = np.zeros((batch, length), np.float32)
+  ended_B = jnp.zeros(batch, bool)
+  for start in range(0, length, chunk):
+    end = min(start + chunk, length)
+    loop = _chunk(
+        params, config, cache, logits_BxV, keys_B, state, ended_B,
+        np.int32(first + start), np.int32(end - start), settings, guide=guide,
+        chunk=chunk)
+    logits_BxV, cache, state, ended_B = loop[:4]
+    tokens_BxL[:, start:end] = np.asarray(loop.tokens_LxB)[:end - start].T
+    nll_BxL[:, start:end] = np.asarray(loop.nll_LxB)[:end - start].T
+    progress(end)
+    if np.asarray(ended_B).all():
+      break
+  return tokens_BxL, nll_BxL, logits_BxV, cache, state

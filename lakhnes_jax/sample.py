@@ -8,17 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import decode, events, files, metrics, plot, render, sampling
-
-
-@functools.cache  # One function object a setting, so that it compiles once.
-def _choice(temperature: float, top_k: int):
-  """Returns what draws tokens [B] from logits [B, V] and keys [B]."""
-  def choose(logits_BxV, keys_B):
-    probs_BxV = sampling.probabilities(
-        logits_BxV, temperature=temperature, top_k=top_k)
-    return jax.vmap(jax.random.categorical)(keys_B, jnp.log(probs_BxV))
-  return choose
+from lakhnes_jax import decode, events, files, metrics, plot, render
 
 
 def songs(config, params, vocabulary: events.Vocabulary, n: int, *,
@@ -50,13 +40,13 @@ def songs(config, params, vocabulary: events.Vocabulary, n: int, *,
                      f'{vocabulary.name} has {vocabulary.size}')
   keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(
       jnp.arange(n))
-  params = jax.device_put(params)
+  params = decode.prepare(params, config)
   logits_BxLxV, cache = decode.prefill(
       params, config, decode.init_cache(config, params, n, mem_len),
       jnp.full((n, 1), events.START))
   ids, *_ = decode.generate(
       params, config, cache, logits_BxLxV[:, -1], keys, length,
-      _choice(temperature, top_k))
+      temperature=temperature, top_k=top_k)
   return [vocabulary.decode(row) for row in ids]
 
 

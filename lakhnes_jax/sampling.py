@@ -1,4 +1,4 @@
-"""From logits to the probabilities that the next event is drawn from."""
+"""From logits to the token that is drawn."""
 
 import jax
 import jax.numpy as jnp
@@ -6,43 +6,54 @@ import jax.numpy as jnp
 from lakhnes_jax import events
 
 
-def probabilities(logits_BxV, *, temperature: float = 1., top_k: int = 0,
-                  top_p: float = 1., exclude_start: bool = True):
-  """Turns logits into probabilities, as LakhNES's sampler does.
+def check(temperature: float, top_k: int, top_p: float) -> None:
+  """Raises a ValueError if a setting of `restrict` is out of range."""
+  if not temperature >= 0 or top_k < 0 or not 0 < top_p <= 1:
+    raise ValueError(
+        f'temperature {temperature}, top_k {top_k}, top_p {top_p}: need '
+        'temperature >= 0, top_k >= 0 and 0 < top_p <= 1')
 
-  <S> goes first, then the temperature divides, then softmax; of that only the
-  most likely stay, and are scaled to add up to 1.
+
+def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,
+             exclude_start=True):
+  """Shapes the distribution to draw from, as LakhNES's sampler does.
+
+  <S> goes first, then the temperature divides; of the softmax of that only the
+  most likely stay. Every setting may be traced, so that one compilation serves
+  all; `check` says what is in range.
 
   Args:
     logits_BxV: float32.
-    temperature: above 0; at 0 the most likely token has probability 1.
-    top_k: keep the k most likely; 0 keeps all.
+    temperature: above 0; at 0 the most likely token is certain.
+    top_k: keep the k most likely, of equals the first; 0 keeps all.
     top_p: keep the fewest most likely that add up to this (Holtzman et al.,
       ICLR 2020); 1 keeps all.
     exclude_start: never <S>.
 
   Returns:
-    [B, V] float32.
-
-  Raises:
-    ValueError: a setting is out of range.
+    [B, V] float32, -inf for what cannot be drawn; its softmax are the
+    probabilities.
   """
-  if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
-    raise ValueError(
-        f'temperature {temperature}, top_k {top_k}, top_p {top_p}: need '
-        'temperature >= 0, top_k >= 0 and 0 < top_p <= 1')
   n_tokens = logits_BxV.shape[-1]
-  if exclude_start:
-    logits_BxV = logits_BxV.at[..., events.START].set(-jnp.inf)
-  if temperature == 0:
-    return jax.nn.one_hot(jnp.argmax(logits_BxV, -1), n_tokens)
-  probs_BxV = jax.nn.softmax(logits_BxV / temperature)
-  if 0 < top_k < n_tokens or top_p < 1:
-    kept = min(top_k or n_tokens, n_tokens)
-    values, tokens = jax.lax.top_k(probs_BxV, kept)
-    before = jnp.cumsum(values, -1) - values
-    values = jnp.where((before < top_p) | (top_p == 1), values, 0)
-    probs_BxV = jnp.put_along_axis(
-        jnp.zeros_like(probs_BxV), tokens, values, axis=-1, inplace=False)
-    probs_BxV /= probs_BxV.sum(-1, keepdims=True)
-  return probs_BxV
+  token_V = jnp.arange(n_tokens)
+  logits_BxV = jnp.where((token_V == events.START) & exclude_start, -jnp.inf,
+                         logits_BxV)
+  certain = jnp.asarray(temperature) == 0
+  logits_BxV /= jnp.where(certain, 1, temperature)
+  top_k = jnp.where(certain, 1, top_k)
+  top_k = jnp.where(top_k == 0, n_tokens, top_k)
+  # Kept are those in order of likelihood up to some last one.
+  sorted_BxV, order_BxV = jax.lax.top_k(logits_BxV, n_tokens)
+  probs_BxV = jax.nn.softmax(sorted_BxV)
+  before_BxV = jnp.cumsum(probs_BxV, -1) - probs_BxV
+  kept_BxV = (token_V < top_k) & ((before_BxV < top_p) | (top_p == 1))
+  last_Bx1 = kept_BxV.sum(-1, keepdims=True) - 1
+  least_Bx1 = jnp.take_along_axis(sorted_BxV, last_Bx1, -1)
+  kept_BxV = (logits_BxV > least_Bx1) | (logits_BxV == least_Bx1) & (
+      token_V <= jnp.take_along_axis(order_BxV, last_Bx1, -1))
+  return jnp.where(kept_BxV, logits_BxV, -jnp.inf)
+
+
+def draw(logits_BxV, keys_B):
+  """Draws a token [B] int32 from the softmax of each row, by its own key."""
+  return jax.vmap(jax.random.categorical)(keys_B, logits_BxV).astype(jnp.int32)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +15,16 @@ SMALL = model.ModelConfig(n_token=11, n_layer=2, n_head=2, d_model=8, d_head=4,
                           d_inner=16, dropout=0.)
 
 
-def _draw(logits_BxV, keys_B):
-  # The logits of these parameters are so large that they leave no choice.
-  return jax.vmap(jax.random.categorical)(keys_B, logits_BxV / 30)
+@functools.cache
+def _params():
+  """Parameters so large that what was read matters."""
+  return jax.tree.map(lambda x: 20 * x, jax.jit(
+      model.init_params, static_argnums=0)(SMALL, jax.random.key(0)))
 
 
 @functools.cache
-def _params():
-  return jax.tree.map(lambda x: 20 * x, jax.jit(
-      model.init_params, static_argnums=0)(SMALL, jax.random.key(0)))
+def _prepared():
+  return decode.prepare(_params(), SMALL)
 
 
 @pytest.mark.parametrize('variant', [
@@ -37,6 +39,7 @@ def test_steps_of_the_original(oracles, variant):
       dict(load('weights')), dropout=0., pre_lnorm=bool(arrays['pre_lnorm']),
       same_length=bool(arrays['same_length']),
       clamp_len=int(arrays['clamp_len']))
+  params = decode.prepare(params, config)
   expected = arrays['step_logits'].swapaxes(0, 1)
   tokens = jnp.asarray(load('data')['data'].T[:, :expected.shape[1]], jnp.int32)
   logits, cache = decode.prefill(
@@ -50,7 +53,7 @@ def test_steps_of_the_original(oracles, variant):
 
 def test_rows_are_independent():
   """A row is the same whatever the others read, alone too."""
-  params = _params()
+  params = _prepared()
   tokens = jnp.arange(24).reshape(3, 8) % 11
   cache = decode.init_cache(SMALL, params, 3, 4)
   together, _ = decode.prefill(params, SMALL, cache, tokens)
@@ -63,49 +66,123 @@ def test_rows_are_independent():
   assert np.abs(together[1] - changed[1]).max() > 0.1
 
 
-def _songs(n, length, chunk=128):
-  params = _params()
+class Odd(NamedTuple):
+  """Of odd tokens every fourth is the number of its song, given as state."""
+
+  def restrict(self, state, logits_BxV):
+    return jnp.where(jnp.arange(11) % 2, logits_BxV, -jnp.inf)
+
+  def choose(self, state, tokens_B):
+    name_B, number_B = state
+    return (jnp.where(number_B % 4 == 3, name_B, tokens_B),
+            (name_B, number_B + 1))
+
+
+def _start(rows, seed=7, mem_len=4):
+  """Returns what `generate` starts from: songs of the given numbers."""
+  n = len(rows)
   logits, cache = decode.prefill(
-      params, SMALL, decode.init_cache(SMALL, params, n, 4),
+      _prepared(), SMALL, decode.init_cache(SMALL, _prepared(), n, mem_len),
       jnp.zeros((n, 1), jnp.int32))
-  keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(7)))(
-      jnp.arange(n))
-  done = []
-  tokens, nll, *_ = decode.generate(
-      params, SMALL, cache, logits[:, -1], keys, length, _draw, chunk=chunk,
-      progress=done.append)
-  return tokens, nll, done
+  return cache, logits[:, -1], jax.vmap(functools.partial(
+      jax.random.fold_in, jax.random.key(seed)))(jnp.array(rows))
 
 
-def test_generated_songs_follow_the_model():
+def _songs(rows, length, **settings):
+  # The logits of these parameters are so large that they leave no choice.
+  settings = {'temperature': 30., **settings}
+  return decode.generate(_prepared(), SMALL, *_start(rows), length, **settings)
+
+
+@pytest.mark.parametrize('guided', [False, True])
+def test_generated_songs_follow_the_model(guided):
   """Draws and likelihoods are those of the model stepped by itself."""
-  tokens, nll, _ = _songs(2, 12)
+  guide = {'guide': Odd(), 'state': (jnp.array([2, 4]), jnp.zeros(2, int))}
+  tokens, nll, *_, state = _songs([0, 1], 12, **guide if guided else {})
   assert len(set(map(tuple, tokens.tolist()))) == 2
   apply = jax.jit(model.apply, static_argnums=1)
   keys = [jax.random.fold_in(jax.random.key(7), i) for i in range(2)]
   memory, current = model.empty_memory(SMALL, 2, 4), jnp.zeros(2, jnp.int32)
   for number in range(12):
     logits, memory = apply(_params(), SMALL, current[:, None], memory)
+    allowed = logits[:, 0].at[:, 0].set(-jnp.inf) / 30
+    if guided:
+      allowed = allowed.at[:, ::2].set(-jnp.inf)
     current = jnp.array([
-        jax.random.categorical(jax.random.fold_in(key, number), row / 30)
-        for key, row in zip(keys, logits[:, 0], strict=True)])
+        jax.random.categorical(jax.random.fold_in(key, number), row)
+        for key, row in zip(keys, allowed, strict=True)])
+    if guided and number % 4 == 3:
+      current = jnp.array([2, 4])
     np.testing.assert_array_equal(tokens[:, number], current)
     np.testing.assert_allclose(
         nll[:, number], model.nll(logits[:, 0], current), rtol=1e-4, atol=1e-5)
+  if guided:
+    np.testing.assert_array_equal(state, [[2, 4], [12, 12]])
 
 
-def test_same_song_in_any_batch_and_any_chunks():
-  tokens, nll, done = _songs(3, 12)
-  assert done == [12]
-  alone, _, _ = _songs(1, 12)
-  np.testing.assert_array_equal(alone[0], tokens[0])
-  in_parts, nll_in_parts, done = _songs(3, 12, chunk=5)
+def test_same_song_in_any_batch():
+  together, nll, *_ = _songs([0, 1, 2], 40)
+  for rows in [0], [2, 0, 1], [2]:
+    tokens, nlls, *_ = _songs(rows, 40)
+    np.testing.assert_array_equal(tokens, together[rows])
+    np.testing.assert_allclose(nlls, nll[rows], rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_and_calls_change_nothing():
+  expected, nll, logits, *_ = _songs([0, 1, 2], 12)
+  done = []
+  in_chunks = _songs([0, 1, 2], 12, chunk=5, progress=done.append)
   assert done == [5, 10, 12]
-  np.testing.assert_array_equal(in_parts, tokens)
-  np.testing.assert_allclose(nll_in_parts, nll, rtol=1e-5, atol=1e-6)
+  cache, start, keys = _start([0, 1, 2])
+  begun, begun_nll, start, cache, _ = decode.generate(
+      _prepared(), SMALL, cache, start, keys, 7, temperature=30.)
+  ended, ended_nll, *rest = decode.generate(
+      _prepared(), SMALL, cache, start, keys, 5, temperature=30., first=7)
+  in_calls = (np.concatenate([begun, ended], 1),
+              np.concatenate([begun_nll, ended_nll], 1), *rest)
+  for tokens, nlls, after, *_ in in_chunks, in_calls:
+    np.testing.assert_array_equal(tokens, expected)
+    np.testing.assert_allclose(nlls, nll, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_songs_end_at_start():
+  """After <S> a row is filled up; nothing is read when all have ended."""
+  done = []
+  tokens, nll, _, cache, _ = _songs(
+      [0, 1, 2], 200, exclude_start=False, chunk=50, progress=done.append)
+  ends = (tokens == 0).argmax(1)
+  assert (tokens == 0).any(1).all() and len(set(ends)) == 3
+  for row, row_nll, end in zip(tokens, nll, ends, strict=True):
+    assert not row[end:].any() and not row_nll[end + 1:].any()
+    assert row_nll[end] > 0
+  assert cache.count == 1 + ends.max() + 1
+  assert done[-1] < 200
+  assert _songs([0], 200)[0].all()
+
+
+def test_one_compilation_serves_all_settings():
+  def run(length=9, **settings):
+    _songs([0, 1], length, chunk=6, **settings)
+
+  run()
+  compiled = decode._chunk._cache_size()
+  for settings in ({'length': 6}, {'length': 20}, {'temperature': 3.},
+                   {'top_k': 3}, {'top_p': .5}, {'exclude_start': False},
+                   {'first': 6}):
+    run(**settings)
+  assert decode._chunk._cache_size() == compiled
+  run(guide=Odd(), state=(jnp.array([2, 4]), jnp.zeros(2, int)))
+  run(guide=Odd(), state=(jnp.array([5, 6]), jnp.ones(2, int)))
+  assert decode._chunk._cache_size() == compiled + 1
 
 
 def test_same_length_needs_memory():
   config = dataclasses.replace(SMALL, same_length=True)
   with pytest.raises(ValueError, match='mem_len is 0'):
-    decode.init_cache(config, _params(), 1, 0)
+    decode.init_cache(config, _prepared(), 1, 0)
+
+
+def test_settings_out_of_range():
+  with pytest.raises(ValueError, match='top_p 2'):
+    _songs([0], 1, top_p=2.)

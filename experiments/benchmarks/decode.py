@@ -13,14 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from experiments.benchmarks import machine
-from lakhnes_jax import decode, events, model, sampling
+from lakhnes_jax import decode, events, model
 
 ORIGINAL = 7.  # Tokens a second.
-
-
-def _draw(logits_BxV, keys_B):
-  probs_BxV = sampling.probabilities(logits_BxV, temperature=.95, top_k=32)
-  return jax.vmap(jax.random.categorical)(keys_B, jnp.log(probs_BxV))
 
 
 def step_bytes(config: model.ModelConfig, batch: int, mem_len: int) -> int:
@@ -44,8 +39,8 @@ def run(batch: int = 1, length: int = 64, mem_len: int = 512,
     the original.
   """
   config = model.ModelConfig(n_token=events.TX1.size, dtype=dtype)
-  params = jax.jit(model.init_params, static_argnums=0)(
-      config, jax.random.key(0))
+  params = decode.prepare(jax.jit(model.init_params, static_argnums=0)(
+      config, jax.random.key(0)), config)
   keys = jax.random.split(jax.random.key(1), batch)
   cache = decode.init_cache(config, params, batch, mem_len)
   cache = cache._replace(count=jnp.int32(mem_len + 1))
@@ -53,8 +48,9 @@ def run(batch: int = 1, length: int = 64, mem_len: int = 512,
 
   def chunk():
     nonlocal logits, cache
-    tokens, _, logits, cache = decode.generate(
-        params, config, cache, logits, keys, length, _draw, chunk=length)
+    tokens, _, logits, cache, _ = decode.generate(
+        params, config, cache, logits, keys, length, temperature=.95,
+        top_k=32, chunk=length)
     return tokens
 
   started = time.perf_counter()
