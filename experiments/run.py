@@ -15,6 +15,8 @@ import sys
 
 from absl import app, flags, logging
 
+from experiments import generate
+
 FLAGS_DIR = pathlib.Path(__file__).parent / 'flags'
 
 _MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval', 'sample'],
@@ -60,6 +62,12 @@ _CLAMP_LEN = flags.DEFINE_integer(
     'clamp_len', -1, 'Farther positions count as this one; -1: no such limit.')
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'],
                            'What to compute in; parameters are float32.')
+_UNROLL = flags.DEFINE_bool(
+    'unroll', False, 'Compile each layer by itself: faster for small models '
+    'on CPUs.')
+
+_SMEAR = flags.DEFINE_bool(
+    'smear_keys', False, 'Keys are mixed with those one token before.')
 
 _CACHE = flags.DEFINE_string(
     'compilation_cache', '~/.cache/lakhnes_jax', 'Folder of compiled programs, '
@@ -93,6 +101,9 @@ _LEARNING_RATE = flags.DEFINE_float('learning_rate', 2.5e-4, 'The peak.')
 _SCHEDULE = flags.DEFINE_enum(
     'schedule', 'cosine', ['cosine', 'constant'], 'Of the learning rate.')
 _WARMUP = flags.DEFINE_integer('warmup_steps', 0, 'Steps up to the peak.')
+_OPTIMIZER = flags.DEFINE_enum(
+    'optimizer', 'adam', ['adam', 'muon'], 'muon: orthogonal steps for the '
+    "layers' kernels, Adam for the rest.")
 _CLIP = flags.DEFINE_float('clip', 0.25, 'Largest gradient norm; 0: any.')
 _MAX_STEPS = flags.DEFINE_integer(
     'max_steps', 400_000, 'End of training, and of the schedule.')
@@ -123,11 +134,7 @@ _EVAL_SAMPLES = flags.DEFINE_integer(
 _TENSORBOARD = flags.DEFINE_bool(
     'tensorboard', False, 'Write the metrics to WORKDIR/tensorboard too.')
 
-_N_SAMPLES = flags.DEFINE_integer('n_samples', 4, 'Songs to sample.')
-_LENGTH = flags.DEFINE_integer('length', 1024, 'Events a sampled song.')
-_TEMPERATURE = flags.DEFINE_float('temperature', 0.95,
-                                   '0: always the likeliest.')
-_TOP_K = flags.DEFINE_integer('top_k', 32, '0: all.')
+flags.adopt_module_key_flags(generate)
 
 
 def resolve_flagfiles(argv: list[str]) -> list[str]:
@@ -266,7 +273,8 @@ def _train_one() -> dict:
       learning_rate=_LEARNING_RATE.value, schedule=_SCHEDULE.value,
       warmup_steps=_WARMUP.value, max_steps=_MAX_STEPS.value,
       max_epochs=_MAX_EPOCHS.value, max_minutes=_MAX_MINUTES.value,
-      clip=_CLIP.value, accumulation=_ACCUMULATION.value,
+      clip=_CLIP.value, optimizer=_OPTIMIZER.value,
+      accumulation=_ACCUMULATION.value,
       forget=_FORGET.value, seed=_SEED.value,
       log_every=_LOG_EVERY.value, eval_every=_EVAL_EVERY.value,
       save_every=_SAVE_EVERY.value)
@@ -278,8 +286,9 @@ def _train_one() -> dict:
     except ImportError as error:
       metrics.report(f'no learning curves: {error}')
     if _EVAL_SAMPLES.value:
-      songs = _songs(config, params, vocabulary, _EVAL_SAMPLES.value,
-                     settings.mem_len)
+      songs = generate.new_songs(
+          sample.Model(config, params, vocabulary, settings.mem_len),
+          _EVAL_SAMPLES.value, _SEED.value)
       sample.write(songs, workdir / 'samples' / f'step-{step:06}', vocabulary)
 
   return loop.run(
@@ -326,21 +335,11 @@ def _check_can_sample(asked: str) -> None:
     raise ValueError(f'--{asked}: only a Transformer-XL can be sampled')
 
 
-def _songs(config, params, vocabulary, n: int, mem_len: int) -> list:
-  """Samples n songs as the flags say."""
-  from lakhnes_jax import sample
-  return sample.songs(
-      config, params, vocabulary, n, length=_LENGTH.value,
-      mem_len=mem_len, temperature=_TEMPERATURE.value,
-      top_k=_TOP_K.value, seed=_SEED.value)
-
-
 def _sample() -> pathlib.Path:
-  """Samples songs, writes them, and returns their folder."""
-  from lakhnes_jax import events, sample
+  """Samples songs and writes them; exits with 1 if an input was bad."""
+  from lakhnes_jax import sample
   _check_can_sample('mode=sample')
   config, params, meta = _weights()
-  vocabulary = events.VOCABULARIES[meta['format']]
   out = _OUT_DIR.value or (
       _WORKDIR.value and pathlib.Path(_WORKDIR.value, 'samples'))
   if not out:
@@ -348,9 +347,13 @@ def _sample() -> pathlib.Path:
   mem_len = _MEM_LEN.value
   if not flags.FLAGS['mem_len'].present:
     mem_len = meta.get('mem_len', mem_len)
-  sample.write(_songs(config, params, vocabulary, _N_SAMPLES.value, mem_len),
-               out, vocabulary)
+  vocabulary = generate.check_format(
+      meta, _FORMAT.value if flags.FLAGS['format'].present else None)
+  good = generate.run(sample.Model(config, params, vocabulary, mem_len),
+                      pathlib.Path(out), _SEED.value)
   print(out, flush=True)
+  if not good:
+    sys.exit(1)
   return pathlib.Path(out)
 
 
@@ -368,7 +371,20 @@ def main(argv: list[str]) -> None:
     sys.exit(f'experiments.run: {error}')
 
 
+def _ask_for_huge_pages() -> None:
+  """Starts Python over with huge pages for what glibc allocates.
+
+  XLA takes fresh memory in each step on a CPU; clearing it 4 KiB at a time
+  costs a quarter of the step (experiments/benchmarks/RESULTS.md). glibc reads
+  the setting when a process starts.
+  """
+  if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ:
+    os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
+    os.execv(sys.executable, sys.orig_argv)
+
+
 if __name__ == '__main__':
+  _ask_for_huge_pages()
   try:
     arguments = resolve_flagfiles(sys.argv)
   except FileNotFoundError as missing:

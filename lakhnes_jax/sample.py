@@ -1,70 +1,222 @@
 """New songs from a model, and the files that are made of each."""
 
+import dataclasses
 import functools
+import json
+import math
 import os
 import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import decode, events, files, metrics, plot, render
+from lakhnes_jax import decode, events, files, guide, metrics, plot, render
+from lakhnes_jax import model as txl
+from lakhnes_jax import plans as plans_lib
+
+_SEGMENT = 512  # Tokens of a prime whose logits are held at once.
 
 
-def songs(config, params, vocabulary: events.Vocabulary, n: int, *,
-          length: int = 1024, mem_len: int = 512, temperature: float = 0.95,
-          top_k: int = 32, seed: int = 0) -> list[np.ndarray]:
-  """Samples `n` songs of `length` events, from <S> and an empty memory.
+class Model(NamedTuple):
+  """A model to sample from.
 
-  Args:
-    config: of the model, a `ModelConfig`.
+  Attributes:
+    config: its `ModelConfig`.
     params: its parameters.
-    vocabulary: its vocabulary.
-    n: songs; song i of a seed is the same whatever `n`.
-    length: events a song; <S> is never drawn.
+    vocabulary: of its tokens.
     mem_len: events before the newest that it may see.
+  """
+  config: txl.ModelConfig
+  params: Any
+  vocabulary: events.Vocabulary
+  mem_len: int = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How events are drawn; the defaults are LakhNES's.
+
+  Attributes:
     temperature: divides the logits; 0 always takes the likeliest event.
     top_k: only the likeliest so many events are drawn; 0 means all.
+    top_p: only the likeliest that add up to this are drawn.
     seed: of the draws.
+    batch: songs at once, at most; each takes memory on the device.
+  """
+  temperature: float = .95
+  top_k: int = 32
+  top_p: float = 1.
+  seed: int = 0
+  batch: int = 32
 
-  Returns:
-    n songs, int32 event arrays.
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """A song that a model wrote, or wrote parts of.
+
+  Attributes:
+    name: of its files, without ending.
+    events: int32 song.
+    given: [n] bool, the events that were given.
+    nll: [n] float32, nats of each event by the model, before any restriction;
+      NaN for events that it never read.
+    about: how it was made; JSON.
+  """
+  name: str
+  events: np.ndarray
+  given: np.ndarray
+  nll: np.ndarray
+  about: dict[str, Any]
+
+  def summary(self) -> dict[str, Any]:
+    """Returns name, how it was made, length, and mean NLL of its parts.
+
+    `nll_given` and `nll_generated` are nats an event, `ppl_given` and
+    `ppl_generated` their exponentials; None where there is no such event.
+    """
+    times = events.times_of(self.events)
+    found = {
+        'name': self.name, **self.about, 'n_events': len(self.events),
+        'n_given': int(self.given.sum()),
+        'seconds': float(times[-1]) / events.SAMPLE_RATE if len(times) else 0.}
+    for part, chosen in (('given', self.given), ('generated', ~self.given)):
+      nll = self.nll[chosen & np.isfinite(self.nll)]
+      mean = float(nll.mean(dtype=np.float64)) if len(nll) else None
+      found[f'nll_{part}'] = mean
+      found[f'ppl_{part}'] = None if mean is None else math.exp(mean)
+    return found
+
+  def generated(self) -> 'Sample':
+    """Returns what is left without the given events at the start."""
+    first = int(np.argmin(np.append(self.given, False)))
+    return dataclasses.replace(self, **{
+        name: getattr(self, name)[first:] for name in (
+            'events', 'given', 'nll')})
+
+
+def songs(model: Model, plans: Sequence[plans_lib.Plan],
+          settings: Settings = Settings(), *, n: int = 1,
+          names: Sequence[str] | None = None,
+          progress: Callable[[int, int], Any] = lambda tokens, of: None,
+          ) -> Iterator[Sample]:
+  """Plays each plan `n` times.
+
+  Song i of a plan depends on the plan, the model, the settings and i alone:
+  not on `n`, on the other plans, or on how many are played at once.
+
+  Args:
+    model: see `Model`.
+    plans: from `lakhnes_jax.plans`, of one kind and for this vocabulary.
+    settings: see `Settings`.
+    n: songs a plan.
+    names: of the plans, for the names of the samples.
+    progress: called with the tokens that a batch has, and may have at most.
+
+  Yields:
+    a `Sample` a song, plan by plan.
 
   Raises:
-    ValueError: n or length is below 1, or the model has another vocabulary.
+    ValueError: a setting is out of range, or the model has another vocabulary.
   """
-  if n < 1 or length < 1:
-    raise ValueError(f'{n} songs of {length} events: need at least 1')
+  if n < 1 or settings.batch < 1:
+    raise ValueError(f'{n} songs, {settings.batch} at once: need at least 1')
+  config, params, vocabulary, mem_len = model
   if config.n_token != vocabulary.size:
     raise ValueError(f'the model has {config.n_token} tokens, vocabulary '
                      f'{vocabulary.name} has {vocabulary.size}')
-  keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(
-      jnp.arange(n))
+  if any(plan.vocabulary is not vocabulary for plan in plans):
+    raise ValueError(f'a plan is for another vocabulary than {vocabulary.name}')
+  jobs = [(plan, i, f'{name}-{i:03}' if name else f'{i:03}')
+          for plan, name in zip(plans, names or [''] * len(plans), strict=True)
+          for i in range(n)]
   params = decode.prepare(params, config)
-  logits_BxLxV, cache = decode.prefill(
-      params, config, decode.init_cache(config, params, n, mem_len),
-      jnp.full((n, 1), events.START))
-  ids, *_ = decode.generate(
-      params, config, cache, logits_BxLxV[:, -1], keys, length,
-      temperature=temperature, top_k=top_k)
-  return [vocabulary.decode(row) for row in ids]
+  # Batches of one size, so that one program serves all.
+  n_batches = -(-len(jobs) // settings.batch)
+  size = -(-len(jobs) // max(n_batches, 1))
+  for start in range(0, len(jobs), max(size, 1)):
+    batch = jobs[start:start + size]
+    filled = batch + batch[-1:] * (size - len(batch))
+    played = _play(model._replace(params=params), [job[0] for job in filled],
+                   [job[1] for job in filled], settings, progress)
+    for (plan, i, name), (ids, nll) in zip(batch, played, strict=False):
+      song, given, tokens = plan.assemble(ids)
+      yield Sample(
+          name, song, given,
+          np.where(tokens >= 0, np.append(nll, np.nan)[tokens], np.nan), {
+              **plan.about, 'number': i, 'format': vocabulary.name,
+              'mem_len': mem_len, **{
+                  field: value for field, value in vars(settings).items()
+                  if field != 'batch'}})
 
 
-def write(new_songs: list[np.ndarray], out_dir: str | os.PathLike,
+def _play(model: Model, plans: Sequence[plans_lib.Plan],
+          numbers: Sequence[int], settings: Settings,
+          progress: Callable[[int, int], Any]
+         ) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Plays plans at once; returns ids without <S> and nats of each."""
+  config, params, _, mem_len = model
+  # What all are given first is read faster than an event at a time.
+  n_read = min(len(plan.prefix) for plan in plans)
+  prefix_BxL = np.stack([plan.prefix[:n_read] for plan in plans]).astype(
+      np.int32)
+  cache = decode.init_cache(config, params, len(plans), mem_len)
+  read_nll_BxL, logits_BxV, cache = _read(config, params, cache, prefix_BxL)
+  steering = plans[0].guide
+  state = guide.skip(steering, guide.stack([plan.state for plan in plans]),
+                     n_read)
+  keys_B = jax.vmap(functools.partial(
+      jax.random.fold_in, jax.random.key(settings.seed)))(jnp.array(numbers))
+  max_tokens = max(plan.max_tokens for plan in plans)
+  ids_BxL, nll_BxL, *_ = decode.generate(
+      params, config, cache, logits_BxV, keys_B, max_tokens - n_read,
+      guide=steering, state=state, temperature=settings.temperature,
+      top_k=settings.top_k, top_p=settings.top_p, exclude_start=False,
+      first=n_read,
+      progress=lambda tokens: progress(n_read + tokens, max_tokens))
+  played = []
+  for row in zip(np.concatenate([prefix_BxL, ids_BxL], 1),
+                 np.concatenate([read_nll_BxL, nll_BxL], 1), strict=True):
+    length = int(np.argmax(np.append(row[0], events.START) == events.START))
+    played.append(tuple(part[:length] for part in row))
+  return played
+
+
+def _read(config, params, cache: decode.Cache, tokens_BxL: np.ndarray):
+  """Reads <S> and tokens: (nats [B, L], logits [B, V] of the next, cache)."""
+  read_BxL = np.pad(tokens_BxL, ((0, 0), (1, 0)),
+                    constant_values=events.START)
+  nlls = []
+  for start in range(0, read_BxL.shape[1], _SEGMENT):
+    logits_BxLxV, cache = decode.prefill(
+        params, config, cache, read_BxL[:, start:start + _SEGMENT])
+    targets_BxL = tokens_BxL[:, start:start + _SEGMENT]
+    nlls.append(txl.nll(logits_BxLxV[:, :targets_BxL.shape[1]], targets_BxL))
+  return np.concatenate(nlls, 1), logits_BxLxV[:, -1], cache
+
+
+def write(samples: Iterable[Sample], out_dir: str | os.PathLike,
           vocabulary: events.Vocabulary) -> None:
-  """Writes text, MIDI, WAV and a piano roll of each song.
+  """Writes text, MIDI, WAV and a piano roll of each, and `samples.json`.
 
-  A line says what cannot be made: audio of a song without any wait, piano
-  rolls without matplotlib.
+  That is a list of `Sample.summary`, as long as the samples written so far. A
+  line says what cannot be made: audio of a song without any wait, piano rolls
+  without matplotlib.
   """
   out_dir = pathlib.Path(out_dir)
-  for number, song in enumerate(new_songs):
-    path = out_dir / f'{number:03}'
-    files.write_song(f'{path}.{vocabulary.name}.txt', song)
-    files.write_song(f'{path}.mid', song)
+  summaries = []
+  for sample in samples:
+    path = out_dir / sample.name
+    files.write_song(f'{path}.{vocabulary.name}.txt', sample.events)
+    files.write_song(f'{path}.mid', sample.events)
     try:
-      audio, = render.render_events([song])
+      audio, = render.render_events([sample.events])
       render.write_audio(f'{path}.wav', audio)
-      plot.piano_roll(song, f'{path}.png')
+      plot.piano_roll(sample.events, f'{path}.png')
     except (ValueError, ImportError) as error:
       metrics.report(f'{path}: {error}')
+    summaries.append(sample.summary())
+    files.write_atomic(out_dir / 'samples.json',
+                       json.dumps(summaries, indent=2).encode())

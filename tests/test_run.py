@@ -59,8 +59,10 @@ def test_every_flag_file_is_read_and_says_what_it_is(name):
   assert '# Hardware: ' in text
   with flagsaver.flagsaver():
     flags.FLAGS(['run', f'--flagfile={run.FLAGS_DIR / name}'])
-    assert flags.FLAGS.mode == {'eval': 'eval', 'sample': 'sample'}.get(
-        name.removesuffix('.flags'), 'train')
+    kind = name.removesuffix('.flags')
+    assert flags.FLAGS.mode == (
+        'eval' if kind == 'eval' else 'sample'
+        if kind in ('sample', 'continue', 'rhythm', 'voices') else 'train')
 
 
 def test_the_contract_command_names_what_is_missing(tmp_path):
