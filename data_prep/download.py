@@ -10,23 +10,17 @@ that is there already. NES-MDB is unpacked; of Lakh the archive is what
 """
 
 import argparse
-import hashlib
-import http.client
 import os
 import pathlib
 import shutil
 import sys
 import tarfile
-import time
-import urllib.error
-import urllib.request
 from typing import NamedTuple
 
 from data_prep import progress
+from lakhnes_jax import fetch
 
-_CHUNK = 2**20
-_TRIES = 5  # In a row without a byte more.
-_TIMEOUT = 60  # Seconds without a byte.
+_MIB = 2**20
 
 
 class DataSet(NamedTuple):
@@ -68,103 +62,18 @@ DATA_SETS = {
 }
 
 
-def fetch(url: str, path: pathlib.Path, pause: float = 1.) -> None:
-  """Downloads to `path`; goes on where an earlier try broke off.
+def _fetch(url: str, path: pathlib.Path, sha256: str | None) -> None:
+  """Does `fetch.fetch_checked` behind a line of progress."""
+  with progress.Progress(f'downloading {path.name}', 'MiB') as bar:
+    shown = None
 
-  Args:
-    url: http, https or file.
-    path: where the file goes; until it is whole, `.part` is added.
-    pause: seconds before the second try, twice as long before each later one.
+    def show(there: int, total: int | None) -> None:
+      nonlocal shown
+      bar.total = total and -(-total // _MIB)
+      bar.add(there // _MIB - (shown or 0), skipped=shown is None)
+      shown = there // _MIB
 
-  Raises:
-    OSError: the server does not have it, or it breaks off again and again.
-  """
-  part = path.with_name(path.name + '.part')
-  part.parent.mkdir(parents=True, exist_ok=True)
-  failures, size = 0, 0
-  while True:
-    try:
-      _fetch_rest(url, part)
-      break
-    except urllib.error.HTTPError as error:
-      if error.code < 500:
-        raise OSError(f'{url}: {error}') from error
-      reason = error
-    except (OSError, http.client.HTTPException) as error:
-      reason = error
-    failures = 1 if _size(part) > size else failures + 1
-    size = _size(part)
-    if failures == _TRIES:
-      raise OSError(f'{url}: {reason} (tried {_TRIES} times; the same command '
-                    'goes on from here)') from reason
-    time.sleep(pause * 2**(failures - 1))
-  os.replace(part, path)
-
-
-def _size(path: pathlib.Path) -> int:
-  return path.stat().st_size if path.exists() else 0
-
-
-def _fetch_rest(url: str, part: pathlib.Path) -> None:
-  """Appends to `part` what is missing.
-
-  Raises:
-    OSError: the connection failed, or ended before the file.
-  """
-  there = _size(part)
-  request = urllib.request.Request(
-      url, headers={'Range': f'bytes={there}-'} if there else {})
-  try:
-    response = urllib.request.urlopen(request, timeout=_TIMEOUT)
-  except urllib.error.HTTPError as error:
-    error.close()
-    if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-      # All of it is there, or it is of another file.
-      if error.headers.get('Content-Range') == f'bytes */{there}':
-        return
-      part.unlink()
-      raise OSError('the partial file was longer than the file') from error
-    raise
-  with response:
-    if there and response.status != http.HTTPStatus.PARTIAL_CONTENT:
-      there = 0  # It sends everything again.
-    length = response.headers.get('Content-Length')
-    total = None if length is None else there + int(length)
-    n_chunks = None if total is None else -(-total // _CHUNK)
-    what = f'downloading {part.stem}'
-    with (open(part, 'r+b' if there else 'wb') as file,
-          progress.Progress(what, 'MiB', n_chunks) as bar):
-      file.seek(there)
-      bar.add(there // _CHUNK, skipped=True)
-      while chunk := response.read(_CHUNK):
-        file.write(chunk)
-        there += len(chunk)
-        bar.add(1)
-  if total is not None and there < total:
-    raise OSError(f'broke off after {there} of {total} bytes')
-
-
-def check(path: pathlib.Path, sha256: str | None) -> str:
-  """Returns the SHA-256 of a file.
-
-  Raises:
-    ValueError: it is not the one given.
-  """
-  with open(path, 'rb') as file:
-    found = hashlib.file_digest(file, 'sha256').hexdigest()
-  if sha256 is not None and found != sha256:
-    raise ValueError(f'{path}: SHA-256 is {found}, should be {sha256}')
-  return found
-
-
-def _fetch_checked(url: str, path: pathlib.Path, sha256: str | None) -> None:
-  fetch(url, path)
-  try:
-    check(path, sha256)
-  except ValueError as error:
-    path.unlink()
-    raise ValueError(
-        f'{url} sent something else ({error}); it was removed') from error
+    fetch.fetch_checked(url, path, sha256, progress=show)
 
 
 def unpack(archive: pathlib.Path, target: pathlib.Path) -> int:
@@ -245,7 +154,7 @@ def get(data_set: DataSet, out: pathlib.Path, *, mirror: str | None = None,
     urls = (mirror,) if mirror else data_set.urls
     for number, url in enumerate(urls, 1):
       try:
-        _fetch_checked(url, archive, data_set.sha256)
+        _fetch(url, archive, data_set.sha256)
         break
       except (OSError, ValueError) as error:
         if number == len(urls):
@@ -253,7 +162,7 @@ def get(data_set: DataSet, out: pathlib.Path, *, mirror: str | None = None,
                         '--mirror=URL or --file=PATH') from error
         print(f'data_prep.download: {error}; trying the next place',
               file=sys.stderr)
-  found = check(archive, data_set.sha256)
+  found = fetch.check(archive, data_set.sha256)
   print(f'{archive}: SHA-256 {found} ' +
         ('as published' if data_set.sha256 else '(none is published)'))
   if not (data_set.unpack if unpacked is None else unpacked):

@@ -17,9 +17,10 @@ class Progress:
     Args:
       what: what is being done: 'adapting'.
       unit: what is counted: 'files'.
-      total: how many there are, if known; without it no end is foretold.
+      total: how many there are, if known; without it no end is foretold. The
+        attribute may be set later.
     """
-    self._what, self._unit, self._total = what, unit, total
+    self._what, self._unit, self.total = what, unit, total
     self._started = self._shown = time.monotonic()
     self._done = self._counted = 0
     self._live = sys.stderr.isatty()
@@ -36,13 +37,13 @@ class Progress:
   def _show(self, before: str, after: str) -> None:
     rate = self._counted / max(time.monotonic() - self._started, 1e-3)
     line = f'{self._what}: {self._done}'
-    if self._total is not None:
-      line += f' of {self._total}'
+    if self.total is not None:
+      line += f' of {self.total}'
     line += f' {self._unit}'
     if rate:
       line += f', {rate:.1f} a second'
-    if self._total is not None and rate:
-      left = (self._total - self._done) / rate
+    if self.total is not None and rate:
+      left = (self.total - self._done) / rate
       line += f', {left / 60:.0f} min left' if left > 90 else (
           f', {left:.0f} s left')
     print(f'{before}{line:<76}' if before else line, end=after, file=sys.stderr,

@@ -17,6 +17,8 @@ os.environ.update(JAX_COMPILATION_CACHE_DIR=_cache,
 
 import pytest  # noqa: E402  (jax may start from here on)
 
+from http_server import server  # noqa: E402, F401  (a fixture)
+
 SHARED = pathlib.Path(
     os.environ.get('LAKHNES_SHARED',
                    pathlib.Path(__file__).parents[2] / 'shared'))

@@ -1,17 +1,13 @@
-"""Downloads from a server of our own: one that fails, and one that lies."""
+"""Data sets from a server of our own, which may lie."""
 
 import hashlib
-import http.server
 import io
 import tarfile
-import threading
 
-import numpy as np
 import pytest
 
 from data_prep import download
 
-DATA = np.random.default_rng(0).bytes(3 * 2**20 + 12345)
 
 
 def pack(members):
@@ -34,65 +30,10 @@ ARCHIVE = pack([('songs', {'type': tarfile.DIRTYPE}),
                 ('songs/train/a.mid', b'a' * 1000), ('songs/b.mid', b'bb')])
 
 
-class Server(http.server.ThreadingHTTPServer):
-  """Serves `files`; the first of `break_off` requests end too early."""
-  daemon_threads = True
-
-  def __init__(self):
-    super().__init__(('127.0.0.1', 0), Handler)
-    self.files = {'/data': DATA, '/songs.tar.gz': ARCHIVE}
-    self.break_off = 0
-    self.status = None
-    self.ranges = True
-    self.requests = []
-    self.url = f'http://127.0.0.1:{self.server_port}'
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-
-  def do_GET(self):
-    server, data = self.server, self.server.files.get(self.path)
-    asked = self.headers.get('Range')
-    server.requests.append((self.path, asked))
-    if server.status or data is None:
-      self.send_error(server.status or 404)
-      return
-    start = 0
-    if asked and server.ranges:
-      start = int(asked.removeprefix('bytes=').removesuffix('-'))
-      if start >= len(data):
-        self.send_response(416)
-        self.send_header('Content-Range', f'bytes */{len(data)}')
-        self.end_headers()
-        return
-      self.send_response(206)
-    else:
-      self.send_response(200)
-    rest = data[start:]
-    self.send_header('Content-Length', str(len(rest)))
-    self.end_headers()
-    if server.break_off:
-      server.break_off -= 1
-      rest = rest[:len(rest) // 2]
-    self.wfile.write(rest)
-
-  def log_message(self, *_):
-    pass
-
-
-@pytest.fixture
-def server():
-  with Server() as server:
-    thread = threading.Thread(target=server.serve_forever, args=(.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-
-
 @pytest.fixture
 def songs(server, monkeypatch):
   """A data set that lies on the server."""
+  server.files['/songs.tar.gz'] = ARCHIVE
   data_set = download.DataSet(
       'songs.tar.gz', 'songs', (f'{server.url}/songs.tar.gz',),
       hashlib.sha256(ARCHIVE).hexdigest(), True, 'next {}')
@@ -107,50 +48,6 @@ def run(tmp_path, *flags):
 def files_in(folder):
   return {p.relative_to(folder).as_posix(): p.read_bytes()
           for p in folder.rglob('*') if p.is_file()}
-
-
-class TestFetch:
-
-  def test_whole(self, server, tmp_path):
-    download.fetch(f'{server.url}/data', tmp_path / 'new' / 'x')
-    assert files_in(tmp_path) == {'new/x': DATA}
-
-  @pytest.mark.parametrize('ranges', [True, False])
-  def test_goes_on_after_breaking_off(self, server, tmp_path, ranges):
-    server.break_off, server.ranges = 2, ranges
-    download.fetch(f'{server.url}/data', tmp_path / 'x', pause=0)
-    assert files_in(tmp_path) == {'x': DATA}
-    half = len(DATA) // 2
-    half_of_rest = half + (len(DATA) - half) // 2 if ranges else half
-    assert [asked for _, asked in server.requests] == [
-        None, f'bytes={half}-', f'bytes={half_of_rest}-']
-
-  def test_goes_on_in_another_run(self, server, tmp_path):
-    (tmp_path / 'x.part').write_bytes(DATA[:10**6])
-    download.fetch(f'{server.url}/data', tmp_path / 'x')
-    assert files_in(tmp_path) == {'x': DATA}
-    assert server.requests == [('/data', 'bytes=1000000-')]
-
-  def test_part_that_is_whole(self, server, tmp_path):
-    (tmp_path / 'x.part').write_bytes(DATA)
-    download.fetch(f'{server.url}/data', tmp_path / 'x')
-    assert files_in(tmp_path) == {'x': DATA}
-
-  def test_part_of_something_longer_is_dropped(self, server, tmp_path):
-    (tmp_path / 'x.part').write_bytes(DATA + b'more')
-    download.fetch(f'{server.url}/data', tmp_path / 'x', pause=0)
-    assert files_in(tmp_path) == {'x': DATA}
-
-  def test_gives_up_where_nothing_more_comes(self, server, tmp_path):
-    server.status = 503
-    with pytest.raises(OSError, match=r'503.*tried 5 times'):
-      download.fetch(f'{server.url}/data', tmp_path / 'x', pause=0)
-    assert len(server.requests) == 5
-
-  def test_what_is_not_there_is_not_asked_for_again(self, server, tmp_path):
-    with pytest.raises(OSError, match='404'):
-      download.fetch(f'{server.url}/nothing', tmp_path / 'x')
-    assert len(server.requests) == 1
 
 
 class TestCommand:
