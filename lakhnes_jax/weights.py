@@ -3,20 +3,26 @@
 A *weights folder* holds `model.safetensors`, `config.json` (model kind and
 config, event format, where it came from) and, where training may go on from
 it, `optimizer.safetensors`. Arrays are named by their path in the parameter
-tree, as in `layers/attention/qkv`.
+tree, as in `layers/attention/qkv`. Where `SHA256SUMS` lies beside them (in the
+format of `sha256sum`), what is read must agree with it.
 """
 
+import hashlib
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from lakhnes_jax import checkpoint, files
+from lakhnes_jax import checkpoint, fetch, files
 
+# The weights that come with the package.
+SHIPPED = pathlib.Path(__file__).parent / 'pretrained'
+SUMS = 'SHA256SUMS'
 _MODEL, _OPTIMIZER = 'model.safetensors', 'optimizer.safetensors'
 _DTYPES = {
     'F32': np.dtype(np.float32),
@@ -85,8 +91,45 @@ def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
                      json.dumps(meta, indent=2).encode())
 
 
+def local(path: str | os.PathLike) -> pathlib.Path:
+  """Returns a folder on this machine: `path`, or a copy where that is a URL.
+
+  Args:
+    path: a folder; or http(s)://.../FOLDER, whose `SHA256SUMS` says what is in
+      it. Copies stay in ~/.cache/lakhnes_jax/weights.
+
+  Raises:
+    OSError: the server does not have a file.
+    ValueError: it sent something that is not what `SHA256SUMS` says.
+  """
+  if not re.match(r'https?://', str(path)):
+    return pathlib.Path(path)
+  url = str(path).rstrip('/')
+  name = f'{url.split("/")[-1]}-{hashlib.sha256(url.encode()).hexdigest()[:12]}'
+  folder = pathlib.Path('~/.cache/lakhnes_jax/weights', name).expanduser()
+  if not (folder / SUMS).exists():
+    fetch.fetch(f'{url}/{SUMS}', folder / f'{SUMS}.new')
+    for file, sha256 in _sums(folder / f'{SUMS}.new').items():
+      fetch.fetch_checked(f'{url}/{file}', folder / file, sha256)
+    os.replace(folder / f'{SUMS}.new', folder / SUMS)
+  return folder
+
+
+def _sums(path: pathlib.Path) -> dict[str, str]:
+  """Reads `SHA256SUMS`: file names, without any folder, and their hashes."""
+  lines = path.read_text('utf-8', 'replace').splitlines()
+  found = [re.fullmatch(r'([0-9a-f]{64}) [ *]([\w-][\w.-]*)', line)
+           for line in lines]
+  if not lines or None in found:
+    raise ValueError(f'{path}: not lines of a SHA-256 and a file name')
+  return {match[2]: match[1] for match in found}
+
+
 def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   """Reads a weights folder, or the best checkpoint of a run directory.
+
+  Args:
+    path: as for `local`.
 
   Returns:
     {'params': tree of float32 numpy arrays, 'opt_state': likewise, where there
@@ -94,11 +137,15 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
 
   Raises:
     FileNotFoundError: neither is there.
+    OSError: a URL cannot be fetched.
     ValueError: a file is damaged.
   """
-  path = pathlib.Path(path)
+  path = local(path)
   if not (path / _MODEL).exists():
     return checkpoint.restore(path)
+  if (path / SUMS).exists():
+    for file, sha256 in _sums(path / SUMS).items():
+      fetch.check(path / file, sha256)
   tree = {'params': _read(path / _MODEL)}
   if (path / _OPTIMIZER).exists():
     tree['opt_state'] = _read(path / _OPTIMIZER)
@@ -116,14 +163,14 @@ def load(path: str | os.PathLike, model=None):
   """Reads a model from a weights folder or a run directory.
 
   Args:
-    path: of the folder.
+    path: of the folder, or its URL.
     model: module of its kind; `lakhnes_jax.model` if None.
 
   Returns:
     (the model's ModelConfig, params as float32 numpy arrays, meta)
 
   Raises:
-    FileNotFoundError, ValueError: as `read`; or it is another kind of model,
+    OSError, ValueError: as `read`; or it is another kind of model,
       or the arrays do not fit the config.
   """
   import jax

@@ -1,5 +1,6 @@
 """Weights folders: what goes in comes out, and what is wrong is named."""
 
+import hashlib
 import json
 
 import jax
@@ -127,3 +128,53 @@ def test_another_kind_of_model(folder):
 def test_nothing_there(tmp_path):
   with pytest.raises(FileNotFoundError, match='no checkpoint here'):
     weights.load(tmp_path / 'none')
+
+
+class TestPublished:
+
+  @pytest.fixture
+  def published(self, folder, server, tmp_path, monkeypatch):
+    """The folder with its sums, on a server too; returns its URL."""
+    (folder / 'SHA256SUMS').write_text(''.join(
+        f'{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n'
+        for name in ('config.json', 'model.safetensors')))
+    server.files = {f'/v1/mine/{path.name}': path.read_bytes()
+                    for path in folder.iterdir()}
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    return f'{server.url}/v1/mine'
+
+  def test_url(self, published, params, server):
+    for _ in range(2):  # The second time it is there already.
+      _, found, meta = weights.load(published)
+      assert meta == META
+      _assert_same(found, params)
+    assert len(server.requests) == 3
+
+  def test_what_is_damaged_is_refused(self, published, folder):
+    weights.load(folder)
+    with open(folder / 'model.safetensors', 'r+b') as file:
+      file.seek(-4, 2)
+      file.write(b'\1\2\3\4')
+    with pytest.raises(ValueError, match=r'model.safetensors: SHA-256 is'):
+      weights.load(folder)
+
+  def test_what_the_server_damages_is_refused_and_asked_for_again(
+      self, published, params, server):
+    server.files['/v1/mine/config.json'] += b' '
+    with pytest.raises(ValueError, match=r'config.json sent something else'):
+      weights.load(published)
+    server.files['/v1/mine/config.json'] = server.files[
+        '/v1/mine/config.json'][:-1]
+    _, found, _ = weights.load(published)
+    _assert_same(found, params)
+
+  @pytest.mark.parametrize('sums', [
+      '', 'hello', f'{"0" * 64}  ../../x', f'{"0" * 64}  /etc/x'])
+  def test_sums_that_are_none(self, published, server, sums):
+    server.files['/v1/mine/SHA256SUMS'] = sums.encode()
+    with pytest.raises(ValueError, match='SHA256SUMS'):
+      weights.load(published)
+
+  def test_no_such_url(self, published):
+    with pytest.raises(OSError, match='404'):
+      weights.load(f'{published}/other')
