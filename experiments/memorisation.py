@@ -6,9 +6,11 @@ What of a song is compared is its *view*:
 *   `transposed`: the same, up to one shift of P1, P2 and TR together;
 *   `notes`: NOTEONs only, in their order, up to one shift. Times and lengths do
     not count, so that neither another tempo nor the jitter of real logs (a wait
-    of 735 samples, then one of 734) hides a copy;
+    of 735 samples, then one of 734) hides a copy. What is never heard, as the
+    voice is told another thing at that very instant, is no note;
 *   `melody`: the notes of one of P1, P2 and TR alone, up to a shift, whichever
-    voice plays them there: a tune that was taken and set anew.
+    voice plays them there: a tune that was taken and set anew. A note told
+    again at once counts as one, as else the longest runs are of one pitch.
 
 Each window of a given length has a 64-bit polynomial hash, computed for a whole
 corpus at once (Karp & Rabin, 1987). It is linear in the pitches, so that a
@@ -25,7 +27,7 @@ import numpy as np
 from lakhnes_jax import events as ev
 
 # The views, and how long a run counts as copied, in elements of the view.
-LENGTHS = {'exact': 32, 'transposed': 32, 'notes': 16, 'melody': 16}
+LENGTHS = {'exact': 32, 'transposed': 32, 'notes': 16, 'melody': 32}
 _FILTER_BITS = 22
 
 
@@ -47,10 +49,10 @@ def look(song: np.ndarray, view: str) -> list[View]:
   """
   kinds, voices = ev.kind_of(song), ev.voice_of(song)
   if view == 'melody':
-    masks = [(kinds == ev.NOTEON) & (voices == v)
-             for v in (ev.P1, ev.P2, ev.TR)]
+    heard = _heard(song)
+    masks = [heard & (voices == v) for v in (ev.P1, ev.P2, ev.TR)]
   elif view == 'notes':
-    masks = [kinds == ev.NOTEON]
+    masks = [_heard(song)]
   else:
     masks = [np.ones(len(song), bool)]
   symbols = ev.TX1.encode(song)
@@ -60,8 +62,22 @@ def look(song: np.ndarray, view: str) -> list[View]:
     pitches[shifts] = ev.value_of(song)[shifts]
     # What no token has for an id.
     symbols[shifts] = -1 if view == 'melody' else -1 - voices[shifts]
-  return [View(symbols[mask], pitches[mask], np.flatnonzero(mask))
-          for mask in masks]
+  parts = [np.flatnonzero(mask) for mask in masks]
+  if view == 'melody':
+    parts = [places[np.diff(pitches[places].astype(int), prepend=0) != 0]
+             for places in parts]
+  return [View(symbols[places], pitches[places], places) for places in parts]
+
+
+def _heard(song: np.ndarray) -> np.ndarray:
+  """[n] bool: NOTEONs that last."""
+  voices, times = ev.voice_of(song), ev.times_of(song)
+  heard = ev.kind_of(song) == ev.NOTEON
+  for v in range(4):
+    mine = np.flatnonzero(voices == v)
+    until = np.append(times[mine[1:]], times[-1:])
+    heard[mine] &= until > times[mine]
+  return heard
 
 
 class Run(NamedTuple):

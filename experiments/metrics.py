@@ -10,8 +10,8 @@ listening page shows; where the folder has such a page, it is made anew.
 
 Like is compared with like: of every song the first N events (TX1) are measured,
 N being the samples' median, and real songs shorter than that are left out.
-Memorisation is measured over whole samples, but for what was given to the model
-(`n_given` in samples.json).
+Memorisation is measured over whole samples, but for the song that was given to
+the model to continue (`n_given` in samples.json).
 """
 
 import argparse
@@ -27,6 +27,9 @@ from experiments.features import features
 from lakhnes_jax import events as ev
 
 _GRID = 1024  # Points of a density.
+# A run is suspicious that so few held-out songs have, if it is more than an
+# arpeggio or a glide.
+_RARE, _PITCHES, _SECONDS = 0.02, 4, 1.0
 
 
 def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
@@ -117,7 +120,8 @@ def measure(samples: dict[str, np.ndarray], corpus, held_out=None, *,
     and `held_out_overlap`; `memorisation`, for each view quantiles of the
     `length` of shared runs and their `share`; `samples`, for each name
     `metrics` and `memorisation` (see `memorisation.measure`), where
-    `held_out_as_long` is the share of held-out songs whose run is as long.
+    `held_out_as_long` is the share of held-out songs whose run is as long, and
+    `copied` whether that is at most 2%, with 4 pitches and 1 s or more.
 
   Raises:
     ValueError: there are no samples, or no real song is long enough.
@@ -133,7 +137,7 @@ def measure(samples: dict[str, np.ndarray], corpus, held_out=None, *,
   if held_out:
     real = _draw([ev.TX1.project(held_out.song(i))
                   for i in range(len(held_out.names))], length, n_held_out)
-  if not reference or held_out and not real:
+  if not reference or (held_out and not real):
     raise ValueError(f'no real song has {length} events; measure less of each '
                      'with --length')
   mine = {name: features(song[:length]) for name, song in songs.items()}
@@ -154,9 +158,11 @@ def measure(samples: dict[str, np.ndarray], corpus, held_out=None, *,
       lengths = np.array([runs[view]['length'] for runs in found_real])
       summary[view] |= {f'held_out_{key}': value for key, value in _quantiles(
           [runs[view] for runs in found_real]).items()}
-      for runs in found:
-        runs[view]['held_out_as_long'] = float(
-            (lengths >= runs[view]['length']).mean())
+      for run in (runs[view] for runs in found):
+        as_long = float((lengths >= run['length']).mean())
+        run['held_out_as_long'] = as_long
+        run['copied'] = (as_long <= _RARE and run['pitches'] >= _PITCHES and
+                         run['seconds'] >= _SECONDS)
   return {
       'length': length, 'reference_songs': len(reference),
       'searched_songs': len(train), 'held_out_songs': len(real),
@@ -202,8 +208,8 @@ def describe(found: dict[str, Any]) -> str:
             ('reference_std', 10), ('wasserstein', 9), ('overlap', 8),
             ('held_out_wasserstein', 10), ('held_out_overlap', 8))))
   lines += [
-      '', f'longest run shared with any of {found["searched_songs"]} songs, and '
-      'share of a sample in long ones',
+      '', f'longest run shared with any of {found["searched_songs"]} songs, '
+      'and share of a song in long ones',
       f'{"":13}{"samples":^32}{"held-out":^32}',
       f'{"":13}' + f'{"median":>8}{"95%":>8}{"max":>8}{"share":>8}' * 2]
   for view, row in found['memorisation'].items():
@@ -212,6 +218,13 @@ def describe(found: dict[str, Any]) -> str:
         for prefix in ('', 'held_out_') for key in
         (f'{prefix}median', f'{prefix}p95', f'{prefix}max', f'{prefix}share')
         if key in row))
+  copied = [f'{name}: {run["length"]} in {view}, {run["seconds"]:.1f} s, '
+            f'{run["song"]} at {run["song_at"]:.1f} s'
+            for name, sample in found['samples'].items()
+            for view, run in sample['memorisation'].items()
+            if run.get('copied')]
+  if copied:
+    lines += ['', 'longer than in 98% of held-out songs:', *copied]
   return '\n'.join(lines)
 
 
@@ -254,7 +267,7 @@ def main(argv: list[str] | None = None) -> int:
   try:
     given = {name: about['n_given']
              for name, about in page.settings(args.folder).items()
-             if isinstance(about.get('n_given'), int)}
+             if about.get('task') == 'continue'}
     for name, path in page.songs(args.folder).items():
       try:
         samples[name] = files.read_song(path)

@@ -33,8 +33,9 @@ _LABELS = {'.mid': 'MIDI', '.midi': 'MIDI', '.tx1.txt': 'TX1',
            '.tx2.txt': 'TX2', '.vgm': 'VGM', '.vgz': 'VGZ', '.wav': 'WAV',
            '.flac': 'FLAC', '.ogg': 'OGG', '.png': 'picture'}
 # Of samples.json: what is shown in a way of its own.
-_TOLD = ('name', 'n_events', 'n_given', 'seconds', 'nll_given', 'nll_generated',
-         'ppl_given', 'ppl_generated')
+_TOLD = ('name', 'number', 'n_events', 'n_given', 'seconds', 'nll_given',
+         'nll_generated', 'ppl_given', 'ppl_generated')
+_VOICES = ('pulse', 'pulse', 'triangle', 'noise')
 _VIEWS = {
     'exact': ('Same events', 'events'),
     'transposed': ('Same events, transposed', 'events'),
@@ -82,9 +83,13 @@ def settings(folder: str | os.PathLike) -> dict[str, dict[str, Any]]:
       for row in rows:
         found[(place / str(row['name'])).as_posix()] = row
     except (TypeError, KeyError):
-      raise ValueError(f'{pathlib.Path(folder, place)}/samples.json: not a list '
-                       'of objects with a name') from None
+      raise _bad(folder, place, 'samples.json: not a list of objects with a '
+                 'name') from None
   return found
+
+
+def _bad(folder, place, what: str) -> ValueError:
+  return ValueError(f'{pathlib.Path(folder, place)}/{what}')
 
 
 def _read_all(folder: str | os.PathLike, name: str):
@@ -96,17 +101,16 @@ def _read_all(folder: str | os.PathLike, name: str):
       raise ValueError(f'{path}: not JSON ({error})') from None
 
 
-def _measured(folder: str | os.PathLike
-             ) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-  """name -> (of the song, of its set), as `experiments.metrics` wrote them."""
+def _measured(folder: str | os.PathLike) -> dict[str, str]:
+  """name -> HTML of what `experiments.metrics` found, in metrics.json."""
   found = {}
   for place, whole in _read_all(folder, 'metrics.json'):
     try:
       for name, of_song in whole['samples'].items():
-        found[(place / name).as_posix()] = of_song, whole
+        found[(place / name).as_posix()] = _findings(of_song, whole['metrics'])
     except (TypeError, KeyError, AttributeError):
-      raise ValueError(f'{pathlib.Path(folder, place)}/metrics.json: not what '
-                       'experiments.metrics writes') from None
+      raise _bad(folder, place, 'metrics.json: not what experiments.metrics '
+                 'writes') from None
   return found
 
 
@@ -150,8 +154,7 @@ def _write(folder, title=None) -> tuple[pathlib.Path | None, list[str]]:
     group, _, short = name.rpartition('/')
     groups.setdefault(group, []).append(_card(
         f's{number}', short, song, _files(folder, name),
-        {key: value for key, value in known.get(name, {}).items()
-         if key not in common}, measured.get(name)))
+        known.get(name, {}), common, measured.get(name, '')))
   sections = [
       f'<section id="g{i}" aria-label="{_text(group or "songs")}">' +
       (f'<h2>{_text(group or "songs")} <small>{_count(cards)}</small></h2>'
@@ -167,8 +170,9 @@ def _write(folder, title=None) -> tuple[pathlib.Path | None, list[str]]:
       'title': _text(title or folder.resolve().name),
       'colours': ''.join(f'--v{i}:{colour};'
                          for i, colour in enumerate(plot.COLOURS)),
-      'legend': ''.join(f'<li style="--c:var(--v{i})">{voice.name}</li>'
-                        for i, voice in enumerate(ev.VOICES)),
+      'legend': ''.join(
+          f'<li style="--c:var(--v{i})">{voice.name} {_VOICES[i]}</li>'
+          for i, voice in enumerate(ev.VOICES)),
       'summary': f'{_count(read)}, {_clock(seconds)}',
       'common': _facts(common),
       'tabs': (f'<nav aria-label="Sections">{"".join(tabs)}</nav>'
@@ -198,7 +202,7 @@ def _files(folder: pathlib.Path, name: str) -> dict[str, str]:
 
 
 def _card(key: str, name: str, song: np.ndarray, paths: dict[str, str],
-          about: dict[str, Any], measured) -> str:
+          about: dict[str, Any], common: dict[str, Any], findings: str) -> str:
   """The HTML of one song."""
   score = scores.from_events(song)
   shown = _text(name)
@@ -213,9 +217,10 @@ def _card(key: str, name: str, song: np.ndarray, paths: dict[str, str],
   picture = (f'<noscript><img loading="lazy" alt="Piano roll of {shown}" '
              f'src="{_text(paths[".png"])}"></noscript>' if '.png' in paths
              else '')
-  told = {'events': len(song)} | about
+  told = {'events': len(song)} | {
+      key: value for key, value in about.items() if key not in common}
   return f'''<article id="{key}" aria-labelledby="{key}t" tabindex="-1" \
-data-seconds="{score.seconds:.3f}">
+data-seconds="{score.seconds:.3f}" data-given="{_given(song, about):.3f}">
 <header><button class="play" type="button" {"" if audio else "disabled "}\
 aria-label="Play {shown}"></button>
 <div><h3 id="{key}t">{shown}</h3><p class="facts">{_facts(told)}</p></div>
@@ -227,9 +232,17 @@ aria-label="Position in {shown}"></div>
 {playing}{picture}
 <footer><p class="time"><output>0:00</output> / {_clock(score.seconds)}</p>
 <p class="links">{links}</p></footer>
-{_findings(measured)}
+{findings}
 <script type="application/json">{_json(_notes(score))}</script>
 </article>'''
+
+
+def _given(song: np.ndarray, about: dict[str, Any]) -> float:
+  """Seconds of the song that the model was given to continue."""
+  n = about.get('n_given')
+  if about.get('task') != 'continue' or not isinstance(n, int):
+    return 0.0
+  return int(ev.times_of(song[:n])[-1:].sum()) / ev.SAMPLE_RATE
 
 
 def _notes(score: scores.Score) -> list[list[int]]:
@@ -260,60 +273,60 @@ def _fit(about: dict[str, Any]) -> str:
   return f'<dl class="fit">{"".join(rows)}</dl>' if rows else ''
 
 
-def _findings(measured) -> str:
-  """What `experiments.metrics` found of a song."""
-  if not measured:
-    return ''
-  of_song, whole = measured
-  runs, rows, longest = of_song.get('memorisation', {}), [], []
-  for view, (label, unit) in _VIEWS.items():
-    run = runs.get(view)
-    if not run:
-      continue
-    where = ''
-    if run.get('song'):
-      shift = run.get('shift', 0)
-      where = (f'{_text(run["song"])} at {_clock(run.get("song_at", 0))}' +
-               (f', {shift:+d} semitones' if shift else ''))
-    rank = run.get('held_out_as_long')
-    usual = '' if rank is None else f'{rank:.0%} of real songs'
-    rows.append(
-        f'<tr><th scope="row">{label}</th><td>{run.get("length", 0)} {unit}, '
-        f'{run.get("seconds", 0):.1f} s, {run.get("pitches", 0)} pitches</td>'
-        f'<td>{where}</td><td>{usual}</td>'
-        f'<td>{run.get("share", 0):.0%}</td></tr>')
-    if rank == 0:
-      longest.append((f'{run["length"]} {unit} ({label[0].lower()}{label[1:]})'
-                      f' are also in {_text(run.get("song", "training"))}', run))
+def _findings(of_song: dict[str, Any], table: dict[str, Any]) -> str:
+  """What was found of a song: is it copied, the longest runs, the features."""
+  runs = {view: run for view, run in of_song['memorisation'].items()
+          if view in _VIEWS}
   parts = []
-  if rows:
-    verdict = ('Shares with training songs no more than real songs do.'
-               if not longest else
-               '<strong>Shares more with a training song than any held-out real '
-               f'song does:</strong> {"; ".join(text for text, _ in longest)}.')
-    if not any('held_out_as_long' in run for run in runs.values()):
-      verdict = ''
-    parts.append(
-        f'<p class="verdict{" copied" if longest else ""}">{verdict}</p>'
-        '<details><summary>Longest runs shared with training songs</summary>'
-        '<div class="wide"><table><thead><tr><td></td><th scope="col">longest'
-        '</th><th scope="col">found in</th><th scope="col">as long or longer in'
-        '</th><th scope="col">share of song in long runs</th></tr></thead>'
-        f'<tbody>{"".join(rows)}</tbody></table></div></details>')
-  values = of_song.get('metrics', {})
-  if values:
-    table = whole.get('metrics', {})
-    body = ''.join(
-        f'<tr><th scope="row">{_text(key.replace("_", " "))}</th>'
-        f'<td>{_number(value)}</td>'
-        f'<td>{_number(table.get(key, {}).get("reference_mean"))} ± '
-        f'{_number(table.get(key, {}).get("reference_std"))}</td></tr>'
-        for key, value in values.items())
-    parts.append(
-        '<details><summary>Metrics</summary><div class="wide"><table><thead>'
-        '<tr><td></td><th scope="col">this song</th><th scope="col">real songs'
-        f'</th></tr></thead><tbody>{body}</tbody></table></div></details>')
+  copied = [f'{run["length"]} {_VIEWS[view][1]}, {run["seconds"]:.1f} s, are '
+            f'as in {_text(run["song"])} ({_VIEWS[view][0].lower()}; '
+            f'{run["held_out_as_long"]:.0%} of real songs share as much)'
+            for view, run in runs.items() if run.get('copied')]
+  if copied:
+    parts.append('<p class="verdict copied"><strong>Perhaps copied from a '
+                 f'training song:</strong> {"; ".join(copied)}.</p>')
+  elif any('copied' in run for run in runs.values()):
+    parts.append('<p class="verdict">Shares no more with training songs than '
+                 'real songs do.</p>')
+  if runs:
+    parts.append(_table(
+        'Longest runs shared with training songs',
+        ('length', 'seconds', 'pitches', 'of song', 'real songs', 'found in'),
+        [(_VIEWS[view][0], f'{run["length"]} {_VIEWS[view][1]}',
+          f'{run["seconds"]:.1f}', str(run['pitches']), f'{run["share"]:.0%}',
+          f'{run["held_out_as_long"]:.0%}' if 'held_out_as_long' in run else '',
+          _where(run)) for view, run in runs.items()],
+        'Pitches: different ones. Of song: share of it that lies in long runs. '
+        'Real songs: how many held-out ones share a run as long.'))
+  if of_song['metrics']:
+    rows = [(key, value, table.get(key, {}))
+            for key, value in of_song['metrics'].items()]
+    parts.append(_table(
+        'Metrics', ('this song', 'real songs'),
+        [(key.replace('_', ' '), _number(value),
+          f'{_number(row.get("reference_mean"))} ± '
+          f'{_number(row.get("reference_std"))}') for key, value, row in rows]))
   return ''.join(parts)
+
+
+def _where(run: dict[str, Any]) -> str:
+  if not run['length']:
+    return ''
+  shift = f', {run["shift"]:+d} semitones' if run['shift'] else ''
+  return f'{run["song"]} at {_clock(run["song_at"])}{shift}'
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]],
+           note: str = '') -> str:
+  """A table that opens; the first cell of each row says what is in it."""
+  head = ''.join(f'<th scope="col">{column}</th>' for column in columns)
+  body = ''.join(
+      f'<tr><th scope="row">{_text(row[0])}</th>' +
+      ''.join(f'<td>{_text(cell)}</td>' for cell in row[1:]) + '</tr>'
+      for row in rows)
+  return (f'<details><summary>{title}</summary><div class="wide"><table><thead>'
+          f'<tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+          f'<p>{note}</p></details>')
 
 
 def _facts(values: dict[str, Any]) -> str:
@@ -348,7 +361,7 @@ def _label(ending: str) -> str:
 
 
 def _number(value: Any) -> str:
-  return f'{value:.3f}' if isinstance(value, int | float) else '–'
+  return f'{value:.3f}' if isinstance(value, int | float) else '-'
 
 
 def _count(of) -> str:

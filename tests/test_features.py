@@ -1,0 +1,135 @@
+"""Numbers of songs small enough to measure by hand."""
+
+import numpy as np
+import pytest
+
+from experiments import features
+from lakhnes_jax import events as ev
+
+
+def song(text: str) -> np.ndarray:
+  return ev.from_text(text.replace(' ', '\n'))
+
+
+def test_by_hand():
+  # Seconds 0-1: P1 and TR; 1-2: P1; 2-3: nothing; 3-4: P1 and noise.
+  found = features.features(song(
+      'P1_NOTEON_60 TR_NOTEON_43 WT_44100 TR_NOTEOFF P1_NOTEON_61 WT_44100 '
+      'P1_NOTEOFF WT_44100 P1_NOTEON_72 P1_VELOCITY_3 NO_NOTEON_4 WT_22050 '
+      'P1_VELOCITY_2 WT_22050'))
+  assert found.pop('groove_consistency') <= 1
+  assert np.isnan(found.pop('self_repetition'))
+  assert found == pytest.approx({
+      'note_density': 5 / 4,
+      'polyphony': (2 + 1 + 2) / 3,
+      'silence': 1 / 4,
+      'silence_P1': 1 / 4,
+      'silence_P2': 1,
+      'silence_TR': 3 / 4,
+      'silence_NO': 3 / 4,
+      # C twice, C sharp, G.
+      'pitch_class_entropy': 0.5 * 1 + 2 * 0.25 * 2,
+      'scale_consistency': 1,  # A flat major.
+  })
+
+
+@pytest.mark.parametrize('pitches, share', [
+    ((60, 62, 64, 65, 67, 69, 71), 1),  # C major.
+    ((69, 71, 72, 74, 76, 77, 79), 1),  # A minor: the same notes.
+    ((66, 68, 70, 71, 73, 75, 77), 1),  # F sharp major.
+    (range(60, 72), 7 / 12),
+    ((60, 61, 62), 2 / 3),
+    ((60, 72, 84, 61, 62), 4 / 5),  # Each note counts, not each class.
+])
+def test_scale_consistency(pitches, share):
+  text = ' '.join(f'P2_NOTEON_{p} WT_100' for p in pitches)
+  found = features.features(song(text))
+  assert found['scale_consistency'] == pytest.approx(share)
+  # Noise has no pitch.
+  assert features.features(song(f'NO_NOTEON_1 {text} NO_NOTEON_3 WT_100'))[
+      'scale_consistency'] == pytest.approx(share)
+
+
+def test_entropy_is_between_none_and_log_12():
+  one = features.features(song('P1_NOTEON_60 WT_5 TR_NOTEON_48 WT_5'))
+  assert one['pitch_class_entropy'] == 0
+  all_ = features.features(song(
+      ' '.join(f'P1_NOTEON_{p} WT_5' for p in range(50, 74))))
+  assert all_['pitch_class_entropy'] == pytest.approx(np.log2(12))
+
+
+def test_songs_with_nothing_to_measure():
+  for text in ('', 'P1_NOTEON_60', 'P1_NOTEON_60 P1_NOTEON_61'):
+    found = features.features(song(text) if text else np.zeros(0, np.int32))
+    assert all(np.isnan(value) for value in found.values()), text
+  silent = features.features(song('WT_441000'))
+  assert silent['note_density'] == 0
+  assert silent['silence'] == silent['silence_P1'] == 1
+  for name in ('polyphony', 'pitch_class_entropy', 'scale_consistency',
+               'groove_consistency', 'self_repetition'):
+    assert np.isnan(silent[name])
+  drums = features.features(song('NO_NOTEON_3 WT_44100'))
+  assert np.isnan(drums['scale_consistency'])
+  assert drums['note_density'] == drums['polyphony'] == 1
+
+
+def hamming(onsets: list[float], seconds: float, bar: float) -> float:
+  """One less the mean distance of neighbouring bars, step by step."""
+  on = {round(t * 32) for t in onsets}
+  steps, bar = int(seconds * 32), int(bar * 32)
+  differ = [(t in on) != (t + bar in on) for t in range(steps - bar)]
+  return 1 - sum(differ) / len(differ)
+
+
+def test_groove_finds_the_bar():
+  pattern = (0, 0.25, 0.5, 0.75, 1, 1.25)  # In a bar of 1.5 s.
+  odd = pattern[:1] + pattern[2:4]
+
+  def measure(seconds_list, total):
+    onsets = np.array(seconds_list) * 44100
+    return features.groove_consistency(onsets.astype(int), int(total * 44100))
+
+  steady = [1.5 * bar + t for bar in range(8) for t in odd]
+  assert measure(steady, 12) == 1
+  # The last of eight bars is empty: a bar of 1.5 s differs in three steps once.
+  broken = [t for t in steady if t < 10.5]
+  best = max(hamming(broken, 12, bar / 32) for bar in range(32, 129))
+  assert measure(broken, 12) == pytest.approx(best)
+  assert best == pytest.approx(1 - 3 / (7 * 48))
+  # Nothing that is played by chance is as regular.
+  rng = np.random.default_rng(0)
+  chance = np.sort(rng.integers(0, 12 * 44100, 24 * 4))
+  steady = np.sort(np.concatenate([np.array(steady) + d for d in (
+      0, 1 / 32, 1 / 16, 3 / 32)]))
+  assert measure(chance / 44100, 12) < 0.8 < measure(steady, 12)
+
+
+@pytest.mark.parametrize('seconds, measured', [(1.99, False), (2.01, True)])
+def test_groove_needs_two_bars(seconds, measured):
+  value = features.groove_consistency(np.array([0, 44100]),
+                                      int(seconds * 44100))
+  assert np.isfinite(value) == measured
+  assert np.isnan(features.groove_consistency(np.zeros(0, int), 441000))
+
+
+def test_groove_holds_an_onset_at_the_end():
+  assert features.groove_consistency(np.array([0, 88200 - 1]), 88200) < 1
+
+
+def test_self_repetition():
+  def notes(*pitches, wait=10):
+    return song(' '.join(f'P1_NOTEON_{p} WT_{wait}' for p in pitches))
+
+  assert features.self_repetition(notes(*range(40, 48)), 4) == 0
+  twice = np.concatenate([notes(40, 41, 42, 43, 44),
+                          notes(40, 41, 42, 43, 50, wait=7)])
+  assert features.self_repetition(twice, 4) == 8 / 10
+  assert features.self_repetition(twice, 3) == 8 / 10
+  assert features.self_repetition(twice, 5) == 0
+  # Another voice's note is another note.
+  other = notes(40, 41, 42, 43).tolist() + [
+      ev.event(ev.P2, ev.NOTEON, p) for p in (40, 41, 42, 43)]
+  assert features.self_repetition(np.array(other), 4) == 0
+  assert np.isnan(features.self_repetition(notes(*range(40, 47)), 4))
+  # Runs that overlap repeat as well.
+  assert features.self_repetition(notes(*[40] * 8), 4) == 1
