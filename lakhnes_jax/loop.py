@@ -47,6 +47,7 @@ class Settings:
     max_epochs: end of training, whichever comes first; 0 means no such end.
     max_minutes: likewise, of training time, resumed runs added up.
     clip: norm to which gradients are clipped; 0 means not at all.
+    optimizer: 'adam' or 'muon'.
     accumulation: parts in which a batch is computed, to save memory.
     forget: probability that a step begins with an empty memory.
     seed: of the weights, the dropout masks, the songs and their augmentation.
@@ -63,6 +64,7 @@ class Settings:
   max_epochs: int = 0
   max_minutes: float = 0.
   clip: float = 0.25
+  optimizer: str = 'adam'
   accumulation: int = 1
   forget: float = 0.
   seed: int = 1111
@@ -186,7 +188,7 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
       corpus, vocabulary, settings.batch_size, settings.tgt_len,
       augmentation=augmentation, seed=settings.seed, min_events=min_events,
       lane_slice=lanes)
-  adam = optimizer.make(settings.clip)
+  adam = optimizer.make(settings.clip, settings.optimizer)
   step_fn = train.pmapped_step(
       model=model, config=config, optimizer=adam, seed=settings.seed,
       accumulation=settings.accumulation, forget=settings.forget,

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from optax import contrib
 
 SCHEDULES = ('cosine', 'constant')
 
 
-def make(clip: float) -> optax.GradientTransformation:
+KINDS = ('adam', 'muon')
+
+
+def make(clip: float, kind: str = 'adam') -> optax.GradientTransformation:
   """Builds the transformation from gradients to directions of ascent.
 
   The learning rate is applied by the training step, so that Adam's moments can
@@ -17,13 +22,40 @@ def make(clip: float) -> optax.GradientTransformation:
 
   Args:
     clip: largest global norm of the gradients; 0 for no limit.
+    kind: 'adam', with PyTorch's defaults (eps after bias correction), as the
+      original; or 'muon' (Jordan et al., 2024) for the kernels of the layers
+      of a Transformer-XL, whose steps are orthogonal matrices scaled to a root
+      mean square of 1 (Liu et al., 2025, section 2.2), and Adam with Nesterov's
+      momentum for the rest.
 
-  Returns:
-    Clipping, then Adam with PyTorch's defaults (eps after bias correction).
+  Raises:
+    ValueError: an unknown kind.
   """
-  adam = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
-  return optax.chain(_clip(clip), adam) if clip else optax.chain(
-      optax.identity(), adam)  # The same state with and without clipping.
+  if kind not in KINDS:
+    raise ValueError(f'optimizer {kind!r} is none of {", ".join(KINDS)}')
+  if kind == 'muon':
+    # A rate of -1, because updates are scaled and subtracted elsewhere.
+    step = contrib.muon(-1., consistent_rms=1.,
+                        muon_weight_dimension_numbers=_kernels)
+  else:
+    step = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
+  return optax.chain(_clip(clip), step) if clip else optax.chain(
+      optax.identity(), step)  # The same state with and without clipping.
+
+
+def _kernels(params):
+  """Says which axes of the Transformer's stacked kernels make a matrix."""
+  axes = {
+      'qkv': ((1,), (3, 4)), 'position': ((1,), (2, 3)), 'output': ((1, 2), 3),
+      'kernel': (1, 2),
+  }
+
+  def dimensions(path, leaf):
+    del leaf
+    name = path[-1].key
+    return contrib.MuonDimensionNumbers(*axes[name]) if name in axes else None
+
+  return jax.tree_util.tree_map_with_path(dimensions, params)
 
 
 def _clip(clip: float) -> optax.GradientTransformation:

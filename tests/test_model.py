@@ -96,12 +96,13 @@ def test_stepping(reference, variant):
   assert worst < 1e-5
 
 
-@pytest.mark.parametrize('remat', [False, True])
+@pytest.mark.parametrize('how', [{}, {'remat': True}, {'unroll': True},
+                                 {'unroll': True, 'remat': True}], ids=str)
 @pytest.mark.parametrize('variant', ['base', 'pre_lnorm', 'same_length'])
-def test_gradients(reference, variant, remat):
+def test_gradients(reference, variant, how):
   arrays, expected = reference(variant), reference(f'{variant}_train')
   config, params = _model(reference, arrays)
-  config = dataclasses.replace(config, remat=remat)
+  config = dataclasses.replace(config, **how)
   tokens, targets = _tokens(reference), _tokens(reference, 'target')
 
   @jax.jit
@@ -232,8 +233,9 @@ def test_longer_memory_array_changes_nothing():
       apply(params, SMALL, tokens, filled)[0], rtol=1e-5, atol=1e-6)
 
 
-def test_dropout():
-  config = dataclasses.replace(SMALL, dropout=0.5, dropatt=0.5)
+@pytest.mark.parametrize('unroll', [False, True])
+def test_dropout(unroll):
+  config = dataclasses.replace(SMALL, dropout=0.5, dropatt=0.5, unroll=unroll)
   params = _large_params(config)
   tokens, memory = jnp.arange(6)[None], model.empty_memory(config, 1, 4)
 
@@ -245,7 +247,8 @@ def test_dropout():
   np.testing.assert_array_equal(logits(1), logits(1))
   assert np.abs(logits(1) - logits(2)).max() > 1e-3
   np.testing.assert_array_equal(
-      logits(None), apply(params, SMALL, tokens, memory)[0])
+      logits(None), apply(params, dataclasses.replace(SMALL, unroll=unroll),
+                          tokens, memory)[0])
 
 
 def test_bfloat16_is_close():

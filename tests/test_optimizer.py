@@ -1,10 +1,11 @@
 """Learning rates, clipping and Adam against the original's arrays."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lakhnes_jax import optimizer
+from lakhnes_jax import model, optimizer
 
 
 @pytest.mark.parametrize('case, kind, warmup, max_steps', [
@@ -55,3 +56,50 @@ def test_clipping_scales_by_the_norm_of_all():
   _, state = adam.update(grads, adam.init(params), params)
   np.testing.assert_allclose(state[1].mu['a'], .1 * 3 * .25 / 5, rtol=1e-5)
   np.testing.assert_allclose(state[1].mu['b'], -.1 * 4 * .25 / 5, rtol=1e-5)
+
+
+CONFIG = model.ModelConfig(n_token=11, n_layer=2, n_head=2, d_model=12,
+                           d_head=4, d_inner=20)
+
+
+def random_tree(seed):
+  shapes = jax.eval_shape(lambda: model.init_params(CONFIG, jax.random.key(0)))
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32),
+                      shapes)
+
+
+def matrices(tree):
+  """The layers' kernels of a tree, one by one, as [fan in, fan out]."""
+  attention, dense = tree['layers']['attention'], tree['layers']['feed_forward']
+  for layer in range(CONFIG.n_layer):
+    for part in range(3):
+      yield attention['qkv'][layer, :, part].reshape(12, 8)
+    yield attention['position'][layer].reshape(12, 8)
+    yield attention['output'][layer].reshape(8, 12)
+    yield dense['inner']['kernel'][layer]
+    yield dense['outer']['kernel'][layer]
+
+
+def test_muon_makes_kernels_orthogonal_and_leaves_the_rest_to_adam():
+  params, grads = random_tree(0), random_tree(1)
+  muon = optimizer.make(0., 'muon')
+  updates, _ = muon.update(grads, muon.init(params), params)
+  for update, grad in zip(matrices(updates), matrices(grads), strict=True):
+    u, _, v = np.linalg.svd(grad, full_matrices=False)
+    polar = u @ v * max(grad.shape)**.5
+    # Newton-Schulz only comes near: singular values of 0.7 to 1.2.
+    along = np.sum(update * polar) / np.sum(polar**2)
+    assert .7 < along < 1.2
+    assert np.linalg.norm(update - along * polar) < .3 * np.linalg.norm(update)
+    assert np.sqrt(np.mean(np.square(update))) == pytest.approx(1, abs=.3)
+  # The first step of Adam with Nesterov's momentum.
+  for name in ('embedding', 'output_bias', 'content_bias', 'position_bias'):
+    np.testing.assert_allclose(
+        updates[name], np.sign(grads[name]) * (.9 / (1 - .9**2) * .1 + 1) ,
+        rtol=1e-4)
+
+
+def test_unknown_optimizer():
+  with pytest.raises(ValueError, match=r"'sgd' is none of adam, muon"):
+    optimizer.make(.25, 'sgd')

@@ -1,0 +1,137 @@
+"""Packs a run for others: `python -m experiments.publish RUN --out=FOLDER`.
+
+The folder holds the weights (safetensors), their config, a model card and
+`SHA256SUMS`. Put its files anywhere on the web, and
+`--weights=https://.../FOLDER` takes them; a path works as well. The card's
+numbers are those that the run's evaluations have left in its directory
+(`--mode=eval`), and `metrics.json` of its samples (`experiments.metrics`).
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import sys
+
+from lakhnes_jax import files, model, weights
+
+# Of a run's flags, those that say how it was trained.
+_TOLD = ('tgt_len', 'mem_len', 'batch_size', 'augment', 'min_events', 'forget',
+         'optimizer', 'learning_rate', 'schedule', 'warmup_steps', 'max_steps',
+         'dropout', 'seed', 'init_from')
+
+
+def _json(path: pathlib.Path) -> dict:
+  return json.loads(path.read_text('utf-8')) if path.exists() else {}
+
+
+def _table(rows: list[tuple]) -> str:
+  header, *rest = [[str(cell) for cell in row] for row in rows]
+  lines = [header, ['---'] * len(header), *rest]
+  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def card(name: str, run: pathlib.Path, meta: dict, n_params: int,
+         notes: str = '') -> str:
+  """Writes the model card of a run.
+
+  Args:
+    name: title.
+    run: directory, whose `config.json` and evaluations are told.
+    meta: of the checkpoint.
+    n_params: of the model.
+    notes: Markdown that goes below the numbers.
+
+  Returns:
+    Markdown.
+  """
+  settings = _json(run / 'config.json')
+  flags = settings.get('flags', {})
+  shape = {key: value for key, value in meta['config'].items()
+           if key in ('n_layer', 'n_head', 'd_model', 'd_head', 'd_inner')}
+  evaluations = [
+      (found['split'], found['protocol'], found['tokens'], found['mem_len'],
+       f'{found["ppl"]:.3f}')
+      for found in map(_json, sorted(run.glob('eval-*.json')))]
+  parts = [
+      f'# {name}',
+      f'A {meta["model"]} model of {n_params:,} parameters ('
+      + ', '.join(f'{key} {value}' for key, value in shape.items())
+      + f') that writes NES music as {meta["format"].upper()} events, trained '
+      f'with lakhnes_jax for {meta["step"]:,} steps.',
+      '    python -m experiments.run --flagfile=sample.flags --weights=FOLDER',
+      '## Perplexity on NES-MDB']
+  parts.append(_table([('split', 'protocol', 'events', 'memory', 'perplexity'),
+                       *evaluations]) if evaluations else 'Not evaluated.')
+  if notes:
+    parts.append(notes.strip())
+  told = [(key, f'`{flags[key]}`') for key in _TOLD if flags.get(key)]
+  if told:
+    parts += ['## Training', _table([('flag', 'value'), *told]),
+              f'On {settings.get("n_devices", 1)} {settings.get("device")}, '
+              f'{meta.get("seconds", 0) / 3600:.1f} hours; revision '
+              f'`{settings.get("git_revision")}`; '
+              + ', '.join(f'{key} {value}' for key, value
+                          in settings.get('versions', {}).items()) + '.',
+              'Checksums of the data: ' + ', '.join(
+                  f'{key} `{value}`' for key, value
+                  in settings.get('data', {}).items()) + '.']
+  parts += [
+      '## Data and licence',
+      'The weights may be used under the MIT licence, as the code. They were '
+      'trained on NES-MDB, transcriptions of game music that belongs to its '
+      'composers and publishers; models can repeat what they were trained on, '
+      'so measure it (`python -m experiments.metrics`) before you publish what '
+      'one writes.']
+  return '\n\n'.join(parts) + '\n'
+
+
+def publish(source: str, out: pathlib.Path, *, name: str, dtype: str,
+            notes: str = '') -> int:
+  """Packs a run directory or a weights folder.
+
+  Returns:
+    Bytes of all files.
+
+  Raises:
+    OSError, ValueError: as `weights.read`.
+  """
+  tree, meta = weights.read(source)
+  # Where each lane stood matters to the run only.
+  meta = {key: value for key, value in meta.items()
+          if key not in ('data', 'since_line')}
+  weights.save(out, tree['params'], meta, dtype=dtype)
+  files.write_atomic(out / 'README.md', card(
+      name, pathlib.Path(source), meta, model.n_params(tree['params']),
+      notes).encode())
+  names = ('README.md', 'config.json', 'model.safetensors')
+  files.write_atomic(out / weights.SUMS, ''.join(
+      f'{hashlib.sha256((out / file).read_bytes()).hexdigest()}  {file}\n'
+      for file in names).encode())
+  return sum((out / file).stat().st_size for file in names)
+
+
+def main(argv: list[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(
+      prog='python -m experiments.publish',
+      description=__doc__.split('\n\n')[1])
+  parser.add_argument('run', help='run directory or weights folder')
+  parser.add_argument('--out', required=True, type=pathlib.Path)
+  parser.add_argument('--name', help="the card's title; default: of the run")
+  parser.add_argument('--dtype', choices=('bfloat16', 'float32'),
+                      default='bfloat16', help='default: %(default)s')
+  parser.add_argument('--notes', type=pathlib.Path,
+                      help='Markdown file to put into the card')
+  args = parser.parse_args(argv)
+  try:
+    size = publish(
+        args.run, args.out, dtype=args.dtype,
+        name=args.name or pathlib.Path(args.run).resolve().name,
+        notes=args.notes.read_text('utf-8') if args.notes else '')
+  except (OSError, ValueError) as error:
+    sys.exit(f'experiments.publish: {error}')
+  print(f'{args.out}: {size / 1e6:.1f} MB')
+
+
+if __name__ == '__main__':
+  main()
