@@ -1,17 +1,17 @@
 """The sound chip of the NES (2A03) in jnp: score arrays in, samples out.
 
 Each voice is a periodic step function whose level is known in closed form at
-every instant, so a sample is computed from its own index alone: no state runs
-along the audio, any part of a song can be rendered on its own, and everything
-is vectorised. An output sample is the exact average of the step function over
-the sample.
+every instant, so no state runs along the audio, and any part of a song can be
+rendered on its own. Quarters of a sample are exact averages of the step
+functions; a low-pass filter makes samples of them.
 
-Phases are unsigned integers, 2**32 to the voice's whole period, so they wrap
-as the chip's counters do; `step` has 16 further bits, so that a tone stays on
-its frequency through hours.
+The audio is cut into *pieces*, where a segment begins and at every TILE
+samples. What is computed for each quarter is then arithmetic on numbers that
+hold for its whole piece; nothing but the noise register's bits is looked up.
 
-Letters: B songs, E segments, T samples. Sources: nesmdb (pitches, player's
-mixing levels); https://www.nesdev.org/wiki/APU (waveforms, mixing law).
+Letters: B songs, E segments, N pieces, Q quarters of a tile, T samples.
+Sources: nesmdb (player's mixing levels);
+https://www.nesdev.org/wiki/APU (waveforms, mixing law).
 """
 
 import functools
@@ -22,234 +22,131 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from lakhnes_jax import registers, tracks
-from lakhnes_jax.chip import NOISE_PERIODS
+from lakhnes_jax import tracks
+from lakhnes_jax.events import SAMPLE_RATE
+from lakhnes_jax.oscillators import Segments, advance, segments
 
-SAMPLE_RATE = 44100
-# First sixteenth and number of sixteenths of the high part of each duty.
-_PULSE_HIGH = np.array([[2, 2], [2, 4], [2, 8], [6, 12]])
-OVERSAMPLING = 4  # Pieces of a sample, each averaged exactly.
+OVERSAMPLING = 4  # Parts of a sample, each averaged exactly.
+TILE = 16  # Samples; also how far to either side a sample's filter reaches.
+_QUARTERS = TILE * OVERSAMPLING
+_PIECES = 2048  # Computed at once; more would not fit the processor's cache.
 _BETA = 7.0  # Of the filter's Kaiser window.
-MARGIN = 16  # Samples on either side that a sample's filter reaches.
+# Where the narrow part of each duty begins and how wide it is, in sixteenths,
+# and whether that is the low part.
+_DUTY_FIRST = np.array([2, 2, 2, 2], np.uint32) << 28
+_DUTY_WIDTH = np.array([2, 4, 8, 4], np.uint32) << 28
+_DUTY_LOW = np.array([0, 0, 0, 1], np.float32)
+_ONE = 1 << 22  # A step of the noise, in units of its position.
 
 
-class Segments(NamedTuple):
-  """What the oscillators do in each segment.
+@functools.cache
+def _noise_windows() -> np.ndarray:
+  """[n] int32: the noise register's next 16 outputs, the first in bit 0."""
+  table = tracks.noise_table()
+  windows = np.zeros(len(table.bits), np.int32)
+  for offset, length in table.cycle.items():
+    bits = table.bits[offset:offset + length].astype(np.int32)
+    for ahead in range(16):
+      windows[offset:offset + length] |= np.roll(bits, -ahead) << ahead
+  return windows
+
+
+class _Edges(NamedTuple):
+  """Where one voice is in its period at the edges of quarters.
 
   Attributes:
-    start: [..., E] int32, first sample.
-    phase: [..., E, 4] uint32 at `start`, 2**32 a period.
-    step: [..., E, 4] uint32 per sample.
-    fine: [..., E, 4] uint32, the step's next 16 bits.
-    volume: [..., E, 5] float32, 0 to 15; of the triangle not used; last the
-      sample channel's level, 0 to 127.
-    timbre: [..., E, 2] int32, duty of the pulses.
-    noise_offset: [..., E] int32, where the noise register's cycle lies in
-      `tracks.noise_table`.
-    noise_cycle: [..., E] int32, length of this cycle; 2**32 of noise's phase.
+    phase: [N, 1] uint32, where the piece's tile begins.
+    width: [N, 1] uint32, of a quarter.
+    bend: ([N, Q], [N, Q]) float32 or None: zeros that carry the gradients of
+      the phases where quarters begin and end.
   """
-  start: jax.Array
   phase: jax.Array
-  step: jax.Array
-  fine: jax.Array
-  volume: jax.Array
-  timbre: jax.Array
-  noise_offset: jax.Array
-  noise_cycle: jax.Array
+  width: jax.Array
+  bend: tuple[jax.Array, jax.Array] | None
+
+  @property
+  def begin(self):
+    """[N, Q] uint32."""
+    return self.phase + self.width * jnp.arange(_QUARTERS, dtype=jnp.uint32)
+
+  def bent(self, mean, level):
+    """Gives the mean levels of quarters gradients with respect to phase.
+
+    Args:
+      mean: [N, Q] float32.
+      level: function, phases -> levels there.
+    """
+    if self.bend is None:
+      return mean
+    before, after = self.bend
+    begin = self.begin
+    change = (level(begin + self.width) * after - level(begin) * before -
+              mean * (after - before))
+    return mean + change * 2**32 / jnp.maximum(self.width, 1)
 
 
-@functools.cache
-def _steps() -> np.ndarray:
-  """[3, 128, 2, 2] uint32: step and fine by pulse/triangle/noise, note, mode.
-  """
-  table = np.zeros((3, 128, 2, 2), np.uint32)
-
-  def put(row, note, mode, period, cycle):
-    step = (registers.CLOCK << 48) // (period * cycle * SAMPLE_RATE)
-    table[row, note, mode] = step >> 16, step & 0xffff
-
-  for mode in range(2):
-    for note in range(33, 109):
-      put(0, note, mode, int(registers.timer(note)) + 1, 16)
-    for note in range(21, 109):
-      put(1, note, mode, int(registers.timer(note, 32)) + 1, 32)
-    for note in range(1, 17):
-      put(2, note, mode, NOISE_PERIODS[0][16 - note], int(_cycles()[1][mode]))
-  return table
+def _pulse(edges: _Edges, duty):
+  """[N, Q] shares of quarters that a pulse is high; duty is [N, 1] int32."""
+  first, wide, low = (
+      jnp.asarray(x)[duty] for x in (_DUTY_FIRST, _DUTY_WIDTH, _DUTY_LOW))
+  # A trapezoid, by the distance of the quarter's middle from the part's.
+  half = (wide >> 1) + (edges.width >> 1)
+  off = jnp.abs((edges.begin + (half - first - wide)).astype(jnp.int32))
+  most = jnp.minimum(edges.width, wide).astype(jnp.int32)
+  inside = jnp.clip(half.astype(jnp.int32) - off, 0, most)
+  sign = (1 - 2 * low) / jnp.maximum(edges.width, 1).astype(jnp.float32)
+  return edges.bent(
+      inside.astype(jnp.float32) * sign + low,
+      lambda at: jnp.where(at - first < wide, 1 - low, low))
 
 
-@functools.cache
-def _noise_areas() -> np.ndarray:
-  """[n] int32: the noise register's output, in bit 0, and above that how often
-  it was high before."""
-  bits = np.append(tracks.noise_table().bits, 0).astype(np.int32)
-  return bits + 2 * np.append(0, np.cumsum(bits[:-1], dtype=np.int32))
+def _triangle(edges: _Edges):
+  """[N, Q] mean levels of quarters, 0 to 15; a period goes up and down."""
 
+  def area(at):  # Of the levels from 0, in 2**-23 steps; odd in signed phase.
+    way = jnp.abs(at)
+    index = way >> 27
+    half = index * ((way >> 4) - ((index + 1) << 22))
+    return jnp.where(at < 0, -half, half)
 
-@functools.cache
-def _cycles() -> tuple[np.ndarray, np.ndarray]:
-  """[2] int32 each: offset and length of a cycle of the noise by mode."""
-  table = tracks.noise_table()
-  offsets = [int(table.offset[mode, 1]) for mode in range(2)]
-  return (np.array(offsets, np.int32),
-          np.array([table.cycle[o] for o in offsets], np.int32))
-
-
-def _advance(step, fine, n):
-  """Phase after n samples (n < 2**28), short by at most 2**-20 of a period."""
-  n = n.astype(jnp.uint32)
-  return n * step + ((n >> 12) * fine >> 4)
-
-
-def segments(start, state) -> Segments:
-  """Works out the oscillators of a score.
-
-  As on the chip, a pulse starts anew at phase 0 when it comes out of silence
-  or the upper bits of its timer change; the triangle freezes in silence.
-
-  Args:
-    start: [..., E] int32, samples, ascending; padded beyond the song's end.
-    state: [..., E, 4, 3] uint8: note, velocity, timbre (see `score`).
-  """
-  note, timbre = (state[..., i].astype(jnp.int32) for i in (0, 2))
-  velocity = state[..., 1].astype(jnp.float32)
-  row = np.array([0, 0, 1, 2])
-  mode = jnp.where(row == 2, timbre & 1, 0)
-  steps = jnp.asarray(_steps())[row, note, mode]
-  step, fine = steps[..., 0], steps[..., 1]
-  # Noise keeps its last period in silence; any will do.
-  length = jnp.diff(start, axis=-1, append=start[..., -1:])
-  moved = jnp.cumsum(_advance(step, fine, length[..., None]), axis=-2,
-                     dtype=jnp.uint32)
-  phase = jnp.concatenate(
-      [jnp.zeros_like(moved[..., :1, :]), moved[..., :-1, :]], axis=-2)
-  index = jnp.arange(note.shape[-2])[:, None]
-  before = jnp.concatenate(
-      [jnp.zeros_like(note[..., :1, :]), note[..., :-1, :]], axis=-2)
-  high = jnp.asarray((registers.timer(np.arange(128)) >> 8).astype(np.int32))
-  reset = ((row == 0) & (note > 0) &
-           ((before == 0) | (high[note] != high[before])))
-  origin = jax.lax.cummax(jnp.where(reset, index, 0), axis=note.ndim - 2)
-  phase -= jnp.take_along_axis(phase, origin, axis=-2)
-  offset, cycle = (jnp.asarray(x)[timbre[..., 3] & 1] for x in _cycles())
-  volume = jnp.concatenate([velocity, jnp.zeros_like(velocity[..., :1])], -1)
-  return Segments(start, phase, step, fine, volume,
-                  timbre[..., :2], offset, cycle)
-
-
-def from_tracks(clock: tracks.Clock, parts: list[tracks.Track],
-                rate: int = SAMPLE_RATE) -> Segments:
-  """Takes over the oscillators of a register log; on the host, in numpy.
-
-  What the log changes within a sample begins at the sample's nearer end.
-
-  Args:
-    clock, parts: see `tracks.play`.
-    rate: Hz of the samples to render.
-  """
-  hertz = clock.ratio * clock.rate / 2**24
-  begins = [np.rint(part.step * (rate / clock.rate)).astype(np.int64)
-            for part in parts]
-  start = np.unique(np.concatenate(begins))
-  clocks = start * (hertz / rate)
-  phase, step, fine = (np.zeros((len(start), 4), np.uint32) for _ in range(3))
-  volume = np.zeros((len(start), 5), np.float32)
-  timbre = np.zeros((len(start), 2), np.int32)
-  lengths = tracks.noise_table().cycle
-  for voice, (part, begin) in enumerate(zip(parts, begins, strict=True)):
-    row = tracks.Track(*(
-        x[np.searchsorted(begin, start, 'right') - 1] for x in part))
-    volume[:, voice] = row.level
-    if voice == 4:
-      break
-    cycle = (tracks.PULSE_CYCLE, tracks.PULSE_CYCLE, tracks.TRIANGLE_CYCLE,
-             0)[voice]
-    if voice == 3:
-      table = tracks.noise_table()
-      lead = np.isin(row.timbre, table.lead)
-      offset = np.where(lead, table.offset[0, 1], row.timbre)
-      cycle = np.array([lengths[o] for o in offset.tolist()])
-    elif voice < 2:
-      timbre[:, voice] = row.timbre
-    still = row.period == 0
-    period = np.maximum(row.period, 1)
-    turns = (row.phase + np.where(
-        still, 0, (row.count + clocks - row.at) / period)) / cycle
-    phase[:, voice] = (turns % 1 * 2.0**32).astype(np.uint64) & 0xffffffff
-    turns = np.where(still, 0, hertz / rate / (period * cycle))
-    turns = np.where(turns < 1, turns * 2.0**48, 0).astype(np.uint64)  # Else
-    step[:, voice], fine[:, voice] = turns >> 16, turns & 0xffff  # inaudible.
-  return Segments(start.astype(np.int32), phase, step, fine, volume, timbre,
-                  offset.astype(np.int32), cycle.astype(np.int32))
-
-
-def _pulse(edges, duty):
-  """Shares of each piece, between consecutive phases, that a pulse is high."""
-  first, width = (jnp.asarray(_PULSE_HIGH[:, i].astype(np.uint32) << 28)[duty]
-                  for i in range(2))
-  edges = [edge - first for edge in edges]
-  areas = [jnp.minimum(edge, width) for edge in edges]
-  out = []
-  for j in range(len(edges) - 1):
-    whole = jnp.where(edges[j + 1] < edges[j], width, jnp.uint32(0))
-    high = areas[j + 1] - areas[j] + whole
-    still = (edges[j] < width).astype(jnp.float32)
-    out.append(_ratio(high, edges[j + 1] - edges[j], still))
-  return out
-
-
-def _ratio(area, width, still):
-  """area / width, both uint32; `still` where width is 0."""
-  divisor = jnp.maximum(width, 1).astype(jnp.float32)
-  return jnp.where(width > 0, area.astype(jnp.float32) / divisor, still)
-
-
-def _triangle(edges):
-  """Mean levels of each piece, 0 to 15; a period goes up and down again."""
-
-  def area(at):  # Of the levels from 0, in units of 2**-24 steps.
+  def level(at):
     index = (at >> 27).astype(jnp.int32)
-    down = 32 - index
-    before = jnp.where(index < 17, index * (index - 1) // 2,
-                       240 - down * (down - 1) // 2)
-    level = jnp.minimum(index, 31 - index)
-    return ((before.astype(jnp.uint32) << 24) +
-            level.astype(jnp.uint32) * ((at & (2**27 - 1)) >> 3)), level
+    return jnp.minimum(index, 31 - index).astype(jnp.float32)
 
-  areas = [area(edge) for edge in edges]
-  out = []
-  for j in range(len(edges) - 1):
-    whole = jnp.where(edges[j + 1] < edges[j], jnp.uint32(240 << 24),
-                      jnp.uint32(0))
-    total = areas[j + 1][0] - areas[j][0] + whole
-    # Areas are in eighths of the width's unit.
-    out.append(_ratio(total, edges[j + 1] - edges[j],
-                      areas[j][1].astype(jnp.float32) / 8) * 8)
-  return out
+  begin = edges.begin.astype(jnp.int32)
+  end = begin + edges.width.astype(jnp.int32)
+  total = area(end) - area(begin) + jnp.where(end < begin, 240 << 23, 0)
+  per = 16 / jnp.maximum(edges.width, 1).astype(jnp.float32)
+  still = jnp.where(edges.width == 0, level(edges.phase), 0)
+  return edges.bent(total.astype(jnp.float32) * per + still, level)
 
 
-def _noise(edges, offset, cycle, turn):
-  """Shares of each piece that the noise register's output is high."""
-  table = jnp.asarray(_noise_areas())
+def _noise(edges: _Edges, step, offset, cycle):
+  """[N, Q] shares of quarters that the noise register's output is high.
 
-  def area(at):  # Of the output from step 0, in units of 2**-16 steps.
-    steps = (at >> 16) * cycle + ((at & 0xffff) * cycle >> 16)
-    index = offset + (steps >> 16).astype(jnp.int32)
-    entry = table[index]
-    bit = entry & 1
-    return entry >> 1, bit * (steps & 0xffff).astype(jnp.int32), bit, steps
-
-  areas = [area(edge) for edge in edges]
-  out = []
-  for j in range(len(edges) - 1):
-    ones, part, bit, steps = areas[j]
-    ones_end, part_end, _, steps_end = areas[j + 1]
-    wraps = edges[j + 1] < edges[j]
-    ones = ones_end - ones + jnp.where(wraps, turn, 0)
-    width = steps_end - steps + jnp.where(wraps, cycle << 16, jnp.uint32(0))
-    out.append(_ratio(((ones << 16) + part_end - part).astype(jnp.uint32),
-                      width, bit.astype(jnp.float32)))
-  return out
+  Args:
+    step: [N, 1] uint32 per sample, 2**32 to a cycle.
+    offset, cycle: [N, 1] int32, see `Segments`.
+  """
+  length = cycle.astype(jnp.uint32)
+  upper, lower = (edges.phase >> 16) * length, (edges.phase & 0xffff) * length
+  # At most 15 steps a quarter, so that a window holds what is passed.
+  width = jnp.round(step.astype(jnp.float32) * cycle.astype(jnp.float32) *
+                    (_ONE / 2**32 / OVERSAMPLING)).astype(jnp.uint32)
+  width = jnp.minimum(width, 15 * _ONE)
+  begin = (((upper & 0xffff) << 6) + (lower >> 10) +
+           width * jnp.arange(_QUARTERS, dtype=jnp.uint32))
+  index = ((upper >> 16) + begin // _ONE).astype(jnp.int32)
+  laps = (index.astype(jnp.float32) + 0.5) / cycle.astype(jnp.float32)
+  index -= laps.astype(jnp.int32) * cycle
+  window = jnp.asarray(_noise_windows())[offset + index]
+  begin = (begin % _ONE).astype(jnp.int32)
+  end = begin + width.astype(jnp.int32)
+  passed = end // _ONE
+  ones = jax.lax.population_count(window & ((1 << passed) - 1))
+  total = (ones * _ONE + (window >> passed & 1) * (end % _ONE) -
+           (window & 1) * begin)
+  return total.astype(jnp.float32) / jnp.maximum(width, 1).astype(jnp.float32)
 
 
 def pulse_law(volume):
@@ -271,6 +168,92 @@ def mute(voices) -> np.ndarray:
 _ALL = mute(tracks.VOICES)
 
 
+class _Pieces(NamedTuple):
+  """Pieces of all songs, one after the other; each attribute is [N] int32.
+
+  Attributes:
+    row: of the piece's segment, counted through all songs.
+    slot: of its tile, counted through all songs.
+    since: where the tile begins, in samples from the segment's start.
+    begin, end: of the piece, in quarters from where the tile begins.
+  """
+  row: jax.Array
+  slot: jax.Array
+  since: jax.Array
+  begin: jax.Array
+  end: jax.Array
+
+
+def _pieces(start, first, tiles: int) -> _Pieces:
+  """Cuts `tiles` tiles from `first` [B] on where segments start."""
+  batch, size = start.shape
+  song = jnp.arange(batch)[:, None]
+  # Padding lies far beyond and must not overflow.
+  began = jnp.minimum(start, first[:, None] + tiles * TILE) - first[:, None]
+  began = jnp.maximum(began, 0).at[:, 0].set(0)
+  # A segment's pieces come after those of the segments and tiles before.
+  place = began // TILE + jnp.arange(size)
+  marks = jnp.zeros((batch, tiles + size), jnp.int32)
+  marks = marks.at[song, place].add(1, mode='drop')
+  row = jnp.cumsum(marks, axis=1) - 1
+  tile = jnp.arange(tiles + size) - row
+  row += size * song
+  ends = jnp.append(began[:, 1:], jnp.full((batch, 1), tiles * TILE), 1)
+  begin, end = (OVERSAMPLING * (x.reshape(-1)[row] - TILE * tile)
+                for x in (began, ends))
+  since = first[:, None] + TILE * tile - start.reshape(-1)[row]
+  slot = jnp.minimum(tile, tiles - 1) + tiles * song
+  return _Pieces(*(x.reshape(-1) for x in (row, slot, since, begin, end)))
+
+
+def _levels(seg: Segments, pieces: _Pieces, heard):
+  """[N, Q] output of the chip in each quarter of the pieces' tiles."""
+  # Gathers from flat tables are several times as fast as batched ones.
+  at = lambda table: table.reshape(-1)[pieces.row][:, None]  # noqa: E731
+  since = pieces.since[:, None]
+  edges = []
+  for v in range(4):
+    step = at(seg.step[..., v])
+    # What lies before the segment's start is not heard.
+    phase = (at(seg.phase[..., v]) + since.astype(jnp.uint32) * step +
+             advance(0, at(seg.fine[..., v]), jnp.maximum(since, 0)))
+    bend = None
+    if seg.bend is not None and v < 3:
+      drift, slope = (at(seg.bend[..., v, i]) for i in range(2))
+      now = since + jnp.arange(_QUARTERS) / OVERSAMPLING
+      bend = tuple(drift + slope * (now + i / OVERSAMPLING) for i in range(2))
+    edges.append(_Edges(phase, step // OVERSAMPLING, bend))
+  volume = [at(seg.volume[..., v] * heard[v]) for v in range(5)]
+  pulse1, pulse2 = (_pulse(edges[v], at(seg.timbre[..., v])) for v in range(2))
+  triangle = _triangle(edges[2]) * heard[2]
+  noise = _noise(edges[3], at(seg.step[..., 3]), at(seg.noise_offset),
+                 at(seg.noise_cycle))
+  # Each pulse is on or off, so their joint law is bilinear in the shares.
+  law1, law2 = pulse_law(volume[0]), pulse_law(volume[1])
+  both = pulse_law(volume[0] + volume[1]) - law1 - law2
+  quiet = tnd_law(triangle, 0.0, volume[4])
+  loud = tnd_law(triangle, volume[3], volume[4])
+  return (pulse1 * law1 + pulse2 * (law2 + pulse1 * both) +
+          quiet + noise * (loud - quiet))
+
+
+@functools.cache
+def _filter_matrix() -> np.ndarray:
+  """[Q, 3 * TILE]: a tile's share in the samples of the one before, of its
+  own, and of the one after."""
+  # Keeps what is below 20 kHz from what is above 24 kHz. The middle is that of
+  # the sample TILE samples in.
+  n = np.arange(2 * _QUARTERS) + 0.5 - (TILE + 0.5) * OVERSAMPLING
+  reach = (TILE - 0.5) * OVERSAMPLING
+  window = np.i0(_BETA * np.sqrt(np.maximum(1 - (n / reach)**2, 0)))
+  taps = np.sinc(n / OVERSAMPLING) * np.where(np.abs(n) < reach, window, 0)
+  taps = (taps / taps.sum()).astype(np.float32)
+  matrix = np.zeros((3 * _QUARTERS, TILE), np.float32)
+  for i in range(TILE):
+    matrix[OVERSAMPLING * i:OVERSAMPLING * i + len(taps), i] = taps
+  return np.concatenate(np.split(matrix, 3)[::-1], 1)
+
+
 def samples(seg: Segments, first, count: int, heard=_ALL):
   """Renders samples `first` to `first + count` of each song.
 
@@ -284,105 +267,59 @@ def samples(seg: Segments, first, count: int, heard=_ALL):
     [B, T] float32, full scale 1.0, all voices together at most 1; unipolar,
     as on the chip: silence is 0 but for a triangle that holds its level.
   """
-  whole = -(-count // (2 * MARGIN)) * 2 * MARGIN
-  first = first[:, None] - MARGIN
-  row = _rows_at(seg.start, first, whole + 2 * MARGIN)
-  now = first + jnp.arange(row.shape[1])
-  # Gathers from flat tables are several times as fast as batched ones.
-  row += jnp.arange(len(row))[:, None] * seg.start.shape[1]
-  at = lambda table: table.reshape(-1)[row]  # noqa: E731
-  since = now - at(seg.start)
-  edges = []
-  for v in range(4):
-    step = at(seg.step[..., v])
-    phase = at(seg.phase[..., v]) + _advance(step, at(seg.fine[..., v]), since)
-    edges.append([phase + step // OVERSAMPLING * j +
-                  (step % OVERSAMPLING * j // OVERSAMPLING)
-                  for j in range(OVERSAMPLING + 1)])
-  volume = [at(seg.volume[..., v] * heard[v]) for v in range(5)]
-  pulse1, pulse2 = (_pulse(edges[v], at(seg.timbre[..., v])) for v in range(2))
-  triangle = _triangle(edges[2])
-  ones = jnp.asarray(_noise_areas() >> 1)
-  turn = ones[seg.noise_offset + seg.noise_cycle] - ones[seg.noise_offset]
-  noise = _noise(edges[3], at(seg.noise_offset),
-                 at(seg.noise_cycle).astype(jnp.uint32), at(turn))
-  # Each pulse is on or off, so their joint law is bilinear in the shares.
-  law1, law2 = pulse_law(volume[0]), pulse_law(volume[1])
-  both = pulse_law(volume[0] + volume[1]) - law1 - law2
-  out = []
-  for p1, p2, t, n in zip(pulse1, pulse2, triangle, noise, strict=True):
-    t = t * heard[2]
-    quiet = tnd_law(t, 0.0, volume[4])
-    out.append(p1 * law1 + p2 * law2 + p1 * p2 * both + quiet +
-               n * (tnd_law(t, volume[3], volume[4]) - quiet))
-  return _decimate(out)[:, :count]
+  batch, tiles = len(seg.start), -(-count // TILE) + 2
+  pieces = _pieces(seg.start, first - TILE, tiles)
+  total = len(pieces.row)
+  size = min(total, _PIECES)
+  extra = -total % size
+  if extra:  # Empty pieces of the last tile fill the last chunk.
+    pieces = _Pieces(*(jnp.pad(x, (0, extra), 'edge') for x in pieces))
+    pieces = pieces._replace(
+        end=jnp.where(jnp.arange(total + extra) < total, pieces.end, 0))
+  quarter = jnp.arange(_QUARTERS)
+
+  def add(out, chunk):
+    """Adds what a chunk's pieces sound like; its slots follow each other."""
+    begin, end = chunk.begin[:, None], chunk.end[:, None]
+    level = jnp.where((quarter >= begin) & (quarter < end),
+                      _levels(seg, chunk, heard), 0)
+    tile = jnp.zeros((size, _QUARTERS)).at[chunk.slot - chunk.slot[0]].add(
+        level, indices_are_sorted=True, mode='promise_in_bounds')
+    shares = jnp.matmul(tile, jnp.asarray(_filter_matrix()),
+                        precision='highest').reshape(size, 3, TILE)
+    place = chunk.slot[0], 0
+    new = jax.lax.dynamic_slice(out, place, (size + 2, TILE))
+    for i in range(3):
+      new = new.at[i:size + i].add(shares[:, i])
+    return jax.lax.dynamic_update_slice(out, new, place), None
+
+  out = jnp.zeros((batch * tiles + size + 2, TILE))
+  out, _ = jax.lax.scan(add, out, jax.tree.map(
+      lambda x: x.reshape(-1, size), pieces))
+  out = out[1:batch * tiles + 1].reshape(batch, -1)
+  return out[:, TILE:TILE + count]
 
 
-def _rows_at(start, first, count: int):
-  """[B, T] row that holds each of `count` samples from `first` [B, 1] on."""
-  end = first + count  # Padding lies far beyond and must not overflow.
-  began = jnp.maximum(jnp.minimum(start, end) - first, 0)
-  marks = jnp.zeros((len(start), count + 1), jnp.int32)
-  marks = marks.at[jnp.arange(len(start))[:, None], began].add(1)
-  return jnp.maximum(jnp.cumsum(marks[:, :count], axis=1) - 1, 0)
-
-
-def _low_pass() -> np.ndarray:
-  """[n] taps that keep what is below 20 kHz from what is above 24 kHz."""
-  # The middle is that of the sample MARGIN pieces in.
-  n = np.arange(2 * MARGIN * OVERSAMPLING) + 0.5
-  n -= (MARGIN + 0.5) * OVERSAMPLING
-  reach = (MARGIN - 0.5) * OVERSAMPLING
-  window = np.i0(_BETA * np.sqrt(np.maximum(1 - (n / reach)**2, 0)))
-  taps = np.sinc(n / OVERSAMPLING) * np.where(np.abs(n) < reach, window, 0)
-  return (taps / taps.sum()).astype(np.float32)
-
-
-@functools.cache
-def _filter_matrix() -> np.ndarray:
-  """[OVERSAMPLING, 4 * MARGIN, 2 * MARGIN]: a block of pieces -> samples."""
-  taps = _low_pass().reshape(2 * MARGIN, OVERSAMPLING).T
-  matrix = np.zeros((OVERSAMPLING, 4 * MARGIN, 2 * MARGIN), np.float32)
-  for i in range(2 * MARGIN):
-    matrix[:, i:i + 2 * MARGIN, i] = taps
-  return matrix
-
-
-def _decimate(pieces):
-  """OVERSAMPLING pieces, each [B, T + 2 * MARGIN] -> [B, T] filtered samples.
-
-  T is a multiple of 2 * MARGIN. Products of blocks with a matrix are ten times
-  as fast on a CPU as a convolution.
-  """
-  # Unless the pieces are made first, XLA makes each many times over.
-  pieces = jax.lax.optimization_barrier(tuple(pieces))
-  size = 2 * MARGIN
-  total = 0
-  for piece, matrix in zip(pieces, _filter_matrix(), strict=True):
-    blocks = piece.reshape(len(piece), -1, size)
-    for part, rows in ((blocks[:, :-1], matrix[:size]),
-                       (blocks[:, 1:], matrix[size:])):
-      total += jnp.matmul(part.reshape(-1, size), jnp.asarray(rows),
-                          precision='highest')
-  return total.reshape(len(pieces[0]), -1)
-
-
-@partial(jax.jit, static_argnames='count')
-def render(start, state, first=0, *, count: int, heard=_ALL):
-  """Renders a batch of scores.
+@partial(jax.jit, static_argnames=('count', 'rate'))
+def render(start, state, first=0, tune=None, *, count: int,
+           rate: int = SAMPLE_RATE, heard=_ALL):
+  """Renders a batch of scores; `jit`, `vmap`, `pmap` and `grad` go through.
 
   Args:
     start: [B, E] int32, first sample of each segment, padded (`score.pad`).
     state: [B, E, 4, 3] uint8: note, velocity, timbre. Velocities may be
       fractions, and gradients flow to them, if it is float32.
     first: int or [B] int32, where to begin.
+    tune: [B, E, 3] float32 or None: what to multiply the frequencies of
+      pulse 1, pulse 2 and triangle with. Gradients flow to it.
     count: T, samples to render (static).
+    rate: Hz of the samples, in which `start` and `first` count (static).
     heard: [5] float32, which voices are (see `mute`).
 
   Returns:
-    [B, T] float32.
+    [B, T] float32, see `samples`.
   """
-  seg = segments(start, state)
+  seg = segments(start, state, tune, rate)
   return samples(seg, jnp.broadcast_to(first, len(start)), count, heard)
 
 
@@ -404,22 +341,20 @@ def windows(seg: Segments, length: int, size: int = 1 << 14, batch: int = 4,
     [t] float32, t at most `batch` * `size`.
   """
   firsts = np.arange(0, length, size)
-  low = np.searchsorted(seg.start, firsts - MARGIN, 'right') - 1
+  low = np.searchsorted(seg.start, firsts - TILE, 'right') - 1
   low = np.maximum(low, 0)
-  high = np.searchsorted(seg.start, firsts + size + MARGIN)
+  high = np.searchsorted(seg.start, firsts + size + TILE)
 
   def dispatch(i):
     which = np.minimum(np.arange(i, i + batch), len(firsts) - 1)
     rows = tracks.bucket(int((high - low)[which].max()))
     take = np.minimum(low[which, None] + np.arange(rows), len(seg.start) - 1)
-    part = Segments(*(x[take] for x in seg))
+    part = jax.tree.map(lambda x: x[take], seg)
     inside = take < high[which, None]
     part = part._replace(
         start=np.where(inside, part.start, np.iinfo(np.int32).max))
-    return render_windows(part, firsts[which].astype(np.int32), count=size,
-                          heard=mute(voices))
+    audio = np.asarray(render_windows(part, firsts[which].astype(np.int32),
+                                      count=size, heard=mute(voices)))
+    return audio[:len(firsts) - i].reshape(-1)[:length - i * size]
 
-  starts = range(0, len(firsts), batch)
-  pieces = tracks.ahead((i, dispatch(i)) for i in starts)
-  for i, audio in pieces:
-    yield np.asarray(audio)[:len(firsts) - i].reshape(-1)[:length - i * size]
+  yield from tracks.ahead(dispatch, range(0, len(firsts), batch))

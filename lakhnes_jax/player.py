@@ -230,10 +230,8 @@ def render(clock: tr.Clock, tracks: list[tr.Track], length: int,
     start = np.where(inside, part.start - windows[which, None], _STEPS)
     begin = (clock.position(firsts[which, None] + np.arange(WINDOW)) -
              windows[which, None] * tr.FIXED)
-    return _windows(part._replace(start=start.astype(np.int32)),
-                    begin.astype(np.int32), width)
+    audio = np.asarray(_windows(part._replace(start=start.astype(np.int32)),
+                                begin.astype(np.int32), width))
+    return audio[:len(firsts) - i].reshape(-1)[:length - i * WINDOW]
 
-  starts = range(0, len(firsts), batch)
-  pieces = tr.ahead((i, dispatch(i)) for i in starts)
-  for i, audio in pieces:
-    yield np.asarray(audio)[:len(firsts) - i].reshape(-1)[:length - i * WINDOW]
+  yield from tr.ahead(dispatch, range(0, len(firsts), batch))

@@ -85,7 +85,7 @@ def windows(log, engine: str = 'clean', voices=None,
   Yields:
     [t] float32, full scale 1.0, all but the last of one length.
   """
-  from lakhnes_jax import apu, player, tracks
+  from lakhnes_jax import apu, oscillators, player, tracks
   voices = tracks.VOICES if voices is None else tuple(voices)
   length = _length(log, engine, rate)
   clock, parts = tracks.play(log)
@@ -96,7 +96,7 @@ def windows(log, engine: str = 'clean', voices=None,
     for piece in player.render(clock, parts, length, voices):
       yield piece.astype(np.float32) / _FULL_SCALE
   else:
-    yield from apu.windows(apu.from_tracks(clock, parts, rate), length,
+    yield from apu.windows(oscillators.from_tracks(clock, parts, rate), length,
                            voices=voices)
 
 

@@ -7,7 +7,9 @@ oscillators do between them is left to the vectorised engines.
 """
 
 import collections
+import concurrent.futures
 import functools
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -380,11 +382,15 @@ def bucket(n: int) -> int:
   return size
 
 
-def ahead(items, depth: int = 2):
-  """Yields items late, so that the device works on `depth` at a time."""
-  waiting = collections.deque()
-  for item in items:
-    waiting.append(item)
-    if len(waiting) > depth:
-      yield waiting.popleft()
-  yield from waiting
+def ahead(work, items):
+  """Yields `work(item)` of each item in order; threads, one a processor core,
+  do what comes next."""
+  threads = os.cpu_count() or 1
+  with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    waiting = collections.deque()
+    for item in items:
+      waiting.append(pool.submit(work, item))
+      if len(waiting) > threads:
+        yield waiting.popleft().result()
+    while waiting:
+      yield waiting.popleft().result()

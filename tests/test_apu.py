@@ -4,7 +4,7 @@ import pytest
 import soundfile
 from jax import numpy as jnp
 
-from lakhnes_jax import apu, tracks, vgm
+from lakhnes_jax import apu, oscillators, tracks, vgm
 from lakhnes_jax import events as ev
 from lakhnes_jax import score as scores
 
@@ -160,7 +160,7 @@ def test_gradients_of_volumes():
 def test_clean_engine_beside_the_reference(oracles, name):
   log = vgm.read(oracles / 'audio' / f'{name}.vgm')
   expected, _ = soundfile.read(oracles / 'audio' / f'{name}.flac')
-  seg = apu.from_tracks(*tracks.play(log))
+  seg = oscillators.from_tracks(*tracks.play(log))
   audio = np.concatenate(list(apu.windows(seg, log.length)))[:len(expected)]
   assert np.corrcoef(audio, expected)[0, 1] > 0.999
   assert abs(20 * np.log10(audio.std() / expected.std())) < 0.05

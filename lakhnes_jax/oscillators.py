@@ -1,0 +1,184 @@
+"""What each oscillator of the chip does when, for the clean engine.
+
+Phases are unsigned integers, 2**32 to the voice's whole period, so they wrap
+as the chip's counters do; `step` has 16 further bits, so that a tone stays on
+its frequency through hours.
+
+Letters: B songs, E segments. Sources: nesmdb (pitches); the rest
+https://www.nesdev.org/wiki/APU.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from lakhnes_jax import registers, tracks
+from lakhnes_jax.chip import NOISE_PERIODS
+from lakhnes_jax.events import SAMPLE_RATE
+
+_ROW = np.array([0, 0, 1, 2])  # Of each voice in `_steps`.
+
+
+class Segments(NamedTuple):
+  """What the oscillators do in each segment.
+
+  Attributes:
+    start: [..., E] int32, first sample.
+    phase: [..., E, 4] uint32 at `start`, 2**32 a period.
+    step: [..., E, 4] uint32 per sample.
+    fine: [..., E, 4] uint32, the step's next 16 bits.
+    volume: [..., E, 5] float32, 0 to 15; of the triangle not used; last the
+      sample channel's level, 0 to 127.
+    timbre: [..., E, 2] int32, duty of the pulses.
+    noise_offset: [..., E] int32, where the noise register's cycle lies in
+      `tracks.noise_table`.
+    noise_cycle: [..., E] int32, length of this cycle; 2**32 of noise's phase.
+    bend: [..., E, 3, 2] float32 or None: zeros that carry the gradients of
+      phase at `start` and of step, in periods, of the voices with a pitch.
+  """
+  start: jax.Array
+  phase: jax.Array
+  step: jax.Array
+  fine: jax.Array
+  volume: jax.Array
+  timbre: jax.Array
+  noise_offset: jax.Array
+  noise_cycle: jax.Array
+  bend: jax.Array | None = None
+
+
+@functools.cache
+def _steps(rate: int) -> np.ndarray:
+  """[3, 128, 2, 2] uint32: step and fine by pulse/triangle/noise, note, mode.
+  """
+  table = np.zeros((3, 128, 2, 2), np.uint32)
+
+  def put(row, note, mode, period, cycle):
+    step = (registers.CLOCK << 48) // (period * cycle * rate)
+    if step < 1 << 48:  # Else it is far above what can be heard.
+      table[row, note, mode] = step >> 16, step & 0xffff
+
+  for mode in range(2):
+    for note in range(33, 109):
+      put(0, note, mode, int(registers.timer(note)) + 1, tracks.PULSE_CYCLE)
+    for note in range(21, 109):
+      put(1, note, mode, int(registers.timer(note, 32)) + 1,
+          tracks.TRIANGLE_CYCLE)
+    for note in range(1, 17):
+      put(2, note, mode, NOISE_PERIODS[0][16 - note], int(_cycles()[1][mode]))
+  return table
+
+
+@functools.cache
+def _cycles() -> tuple[np.ndarray, np.ndarray]:
+  """[2] int32 each: offset and length of a cycle of the noise by mode."""
+  table = tracks.noise_table()
+  offsets = [int(table.offset[mode, 1]) for mode in range(2)]
+  return (np.array(offsets, np.int32),
+          np.array([table.cycle[o] for o in offsets], np.int32))
+
+
+def advance(step, fine, n):
+  """Phase after n samples (0 <= n < 2**28), short by at most 2**-20 of a
+  period."""
+  n = n.astype(jnp.uint32)
+  return n * step + ((n >> 12) * fine >> 4)
+
+
+def _since_reset(moved, origin):
+  """Sums what each segment moves, from the last reset to its start."""
+  total = jnp.cumsum(moved, axis=-2, dtype=moved.dtype)
+  before = jnp.concatenate(
+      [jnp.zeros_like(total[..., :1, :]), total[..., :-1, :]], axis=-2)
+  return before - jnp.take_along_axis(before, origin, axis=-2)
+
+
+def segments(start, state, tune=None, rate: int = SAMPLE_RATE) -> Segments:
+  """Works out the oscillators of a score.
+
+  As on the chip, a pulse starts anew at phase 0 when it comes out of silence
+  or the upper bits of its timer change; the triangle freezes in silence.
+
+  Args:
+    start: [..., E] int32, samples, ascending; padded beyond the song's end.
+    state: [..., E, 4, 3] uint8: note, velocity, timbre (see `score`).
+    tune: [..., E, 3] float32 or None: what to multiply the frequencies of
+      pulse 1, pulse 2 and triangle with. Gradients flow to it.
+    rate: Hz of the samples.
+  """
+  note, timbre = (state[..., i].astype(jnp.int32) for i in (0, 2))
+  velocity = state[..., 1].astype(jnp.float32)
+  mode = jnp.where(_ROW == 2, timbre & 1, 0)
+  steps = jnp.asarray(_steps(rate))[_ROW, note, mode]
+  step, fine = steps[..., 0], steps[..., 1]
+  if tune is not None:
+    change = step[..., :3].astype(jnp.float32) * (tune - 1)
+    step = step.at[..., :3].add(
+        jax.lax.stop_gradient(change).astype(jnp.int32).astype(jnp.uint32))
+    bend = (change - jax.lax.stop_gradient(change)) / 2**32
+  # Noise keeps its last period in silence; any will do.
+  length = jnp.diff(start, axis=-1, append=start[..., -1:])[..., None]
+  index = jnp.arange(note.shape[-2])[:, None]
+  before = jnp.concatenate(
+      [jnp.zeros_like(note[..., :1, :]), note[..., :-1, :]], axis=-2)
+  high = jnp.asarray((registers.timer(np.arange(128)) >> 8).astype(np.int32))
+  reset = ((_ROW == 0) & (note > 0) &
+           ((before == 0) | (high[note] != high[before])))
+  origin = jax.lax.cummax(jnp.where(reset, index, 0), axis=note.ndim - 2)
+  phase = _since_reset(advance(step, fine, length), origin)
+  if tune is not None:
+    drift = _since_reset(bend * length, origin[..., :3])
+    bend = jnp.stack([drift, bend], -1)
+  offset, cycle = (jnp.asarray(x)[timbre[..., 3] & 1] for x in _cycles())
+  volume = jnp.concatenate([velocity, jnp.zeros_like(velocity[..., :1])], -1)
+  return Segments(start, phase, step, fine, volume, timbre[..., :2], offset,
+                  cycle, None if tune is None else bend)
+
+
+def from_tracks(clock: tracks.Clock, parts: list[tracks.Track],
+                rate: int = SAMPLE_RATE) -> Segments:
+  """Takes over the oscillators of a register log; on the host, in numpy.
+
+  What the log changes within a sample begins at the sample's nearer end.
+
+  Args:
+    clock, parts: see `tracks.play`.
+    rate: Hz of the samples to render.
+  """
+  hertz = clock.ratio * clock.rate / 2**24
+  begins = [np.rint(part.step * (rate / clock.rate)).astype(np.int64)
+            for part in parts]
+  start = np.unique(np.concatenate(begins))
+  clocks = start * (hertz / rate)
+  phase, step, fine = (np.zeros((len(start), 4), np.uint32) for _ in range(3))
+  volume = np.zeros((len(start), 5), np.float32)
+  timbre = np.zeros((len(start), 2), np.int32)
+  lengths = tracks.noise_table().cycle
+  for voice, (part, begin) in enumerate(zip(parts, begins, strict=True)):
+    row = tracks.Track(*(
+        x[np.searchsorted(begin, start, 'right') - 1] for x in part))
+    volume[:, voice] = row.level
+    if voice == 4:
+      break
+    cycle = (tracks.PULSE_CYCLE, tracks.PULSE_CYCLE, tracks.TRIANGLE_CYCLE,
+             0)[voice]
+    if voice == 3:
+      table = tracks.noise_table()
+      lead = np.isin(row.timbre, table.lead)
+      offset = np.where(lead, table.offset[0, 1], row.timbre)
+      cycle = np.array([lengths[o] for o in offset.tolist()])
+    elif voice < 2:
+      timbre[:, voice] = row.timbre
+    still = row.period == 0
+    period = np.maximum(row.period, 1)
+    turns = (row.phase + np.where(
+        still, 0, (row.count + clocks - row.at) / period)) / cycle
+    phase[:, voice] = (turns % 1 * 2.0**32).astype(np.uint64) & 0xffffffff
+    turns = np.where(still, 0, hertz / rate / (period * cycle))
+    turns = np.where(turns < 1, turns * 2.0**48, 0).astype(np.uint64)  # Else
+    step[:, voice], fine[:, voice] = turns >> 16, turns & 0xffff  # inaudible.
+  return Segments(start.astype(np.int32), phase, step, fine, volume, timbre,
+                  offset.astype(np.int32), cycle.astype(np.int32))
