@@ -1,12 +1,12 @@
-"""Cached decoding: one token at a time, nothing of the past computed twice.
+"""Cached decoding: nothing of the past is computed twice.
 
 Each layer keeps the keys and values of the last R = M + 1 tokens in a ring, a
 slot of which is overwritten by each new token; it thus sees itself and the M
 tokens before, as the model does that is given one token at a time. What
-distances contribute to attention is computed once.
+distances contribute to attention is computed once. Tokens that are known
+beforehand are read in blocks of T, to the same effect.
 
-Letters as in `lakhnes_jax.model`, and R as above. The caches are stored so that
-attention runs along them in order: keys [B, H, C, R], values [B, H, R, C].
+Letters as in `lakhnes_jax.model`, and R and T as above; G = B H.
 """
 
 import dataclasses
@@ -20,20 +20,23 @@ import numpy as np
 
 from lakhnes_jax import events, model, sampling
 
+_BLOCK = 1024  # Tokens of all songs that are read at once, about.
+
 
 class Cache(NamedTuple):
   """What decoding carries from token to token; the tuples have N entries.
 
   Attributes:
-    keys: [B, H, C, R] each; token t is in slot t % R.
-    values: [B, H, R, C] each.
-    distances: [H, C, R] each; projected embeddings of distance M .. 0.
-    count: int32 scalar, tokens read.
+    keys, values: [G, R, C] each, by slot.
+    distances: [H, R, C] each; projected embeddings of distance M .. 0.
+    slot: int32 scalar, the slot to be written next; it holds the oldest token.
+    count_B: int32, tokens read of each song.
   """
   keys: tuple[Any, ...]
   values: tuple[Any, ...]
   distances: tuple[Any, ...]
-  count: Any
+  slot: Any
+  count_B: Any
 
 
 def init_cache(config: model.ModelConfig, params, batch: int,
@@ -54,16 +57,21 @@ def init_cache(config: model.ModelConfig, params, batch: int,
   size = mem_len + 1
   position_RxD = model.embed_distances(
       config, np.arange(mem_len, -1, -1)).astype(config.dtype)
-  distances = tuple(
-      jnp.einsum('rd,dhc->hcr', position_RxD, layer['position'])
-      for layer in params['layers'])
+  distances = tuple(_distances(position_RxD, layer['position'])
+                    for layer in params['layers'])
 
-  def empty(*shape):
-    return tuple(jnp.zeros((batch, config.n_head, *shape), config.dtype)
-                 for _ in range(config.n_layer))
+  def empty():
+    return tuple(
+        jnp.zeros((batch * config.n_head, size, config.d_head), config.dtype)
+        for _ in range(config.n_layer))
 
-  return Cache(empty(config.d_head, size), empty(size, config.d_head),
-               distances, jnp.int32(0))
+  return Cache(empty(), empty(), distances, jnp.int32(0),
+               jnp.zeros(batch, jnp.int32))
+
+
+@jax.jit
+def _distances(position_RxD, kernel_DxHxC):
+  return jnp.einsum('rd,dhc->hrc', position_RxD, kernel_DxHxC)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -88,6 +96,8 @@ def prepare(params, config: model.ModelConfig):
         'output': attention['output'].reshape(
             -1, config.d_model).astype(dtype),
         'position': attention['position'].astype(dtype),
+        'content_bias': params['content_bias'].astype(dtype),
+        'position_bias': params['position_bias'].astype(dtype),
         'norm': attention['norm'],
         'feed_forward': {'norm': dense['norm'], **jax.tree.map(
             lambda x: x.astype(dtype),
@@ -95,8 +105,7 @@ def prepare(params, config: model.ModelConfig):
     }
 
   return {
-      **{name: params[name].astype(dtype) for name in (
-          'embedding', 'content_bias', 'position_bias')},
+      'embedding': params['embedding'].astype(dtype),
       'scaled_embedding': params['embedding'] * config.d_model**0.5,
       'output_bias': params['output_bias'],
       'layers': [
@@ -111,95 +120,204 @@ def _step(params, config, cache: Cache, tokens_B):
   Returns:
     (logits [B, V] float32 of the next token, cache)
   """
-  size = cache.values[0].shape[2]
-  slot = cache.count % size
+  size = cache.values[0].shape[1]
   # Slot s was written (slot - s) % R tokens ago.
-  distance_R = (slot - jnp.arange(size)) % size
-  reach = size - 1 if config.same_length else size
-  visible_R = (distance_R <= cache.count) & (distance_R < reach)
+  distance_R = (cache.slot - jnp.arange(size)) % size
+  visible_BxR = _visible(config, size, distance_R, cache.count_B[:, None] + 1)
   x_BxD = params['scaled_embedding'][tokens_B].astype(config.dtype)
   keys, values = [], []
   for i, layer in enumerate(params['layers']):
     x_BxD, key, value = _attend(
-        layer, params, config, x_BxD, cache.keys[i],
-        cache.values[i], cache.distances[i], slot, visible_R)
+        layer, config, x_BxD, cache.keys[i], cache.values[i],
+        cache.distances[i], cache.slot, visible_BxR)
     x_BxD = _feed_forward(layer['feed_forward'], config, x_BxD)
     keys.append(key)
     values.append(value)
-  logits_BxV = jnp.einsum(
-      'bd,vd->bv', x_BxD, params['embedding'],
-      preferred_element_type=jnp.float32) + params['output_bias']
-  return logits_BxV, Cache(tuple(keys), tuple(values), cache.distances,
-                           cache.count + 1)
+  return _logits(params, x_BxD), Cache(
+      tuple(keys), tuple(values), cache.distances, (cache.slot + 1) % size,
+      cache.count_B + 1)
 
 
-def _attend(p, params, config, x_BxD, keys_BxHxCxR, values_BxHxRxC,
-            distances_HxCxR, slot, visible_R):
+def _visible(config, size, distance, count):
+  """Says which keys a query sees that is the last of `count` tokens."""
+  reach = size - 1 if config.same_length else size
+  # A query before the beginning sees itself: nothing at all would be NaN.
+  return (distance >= 0) & (distance < reach) & (
+      (distance < count) | (distance == 0))
+
+
+def _attend(p, config, x_BxD, keys_GxRxC, values_GxRxC, distances_HxRxC, slot,
+            visible_BxR):
   """One attention block; returns its output and the two rings."""
-  heads = (x_BxD.shape[0], config.n_head, config.d_head)
-  source_BxD = _norm(p['norm'], x_BxD) if config.pre_lnorm else x_BxD
-  q_BxHxC, k_BxHxC, v_BxHxC = (
-      part.reshape(heads) for part in jnp.split(source_BxD @ p['qkv'], 3, -1))
-  keys_BxHxCxR = jax.lax.dynamic_update_slice(
-      keys_BxHxCxR, k_BxHxC[..., None], (0, 0, 0, slot))
-  values_BxHxRxC = jax.lax.dynamic_update_slice(
-      values_BxHxRxC, v_BxHxC[:, :, None], (0, 0, slot, 0))
-  scale = config.d_head**-0.5
+  (q_BxHxC, k_BxHxC, v_BxHxC), scale = _project(p, config, x_BxD)
+  flat = (-1, config.d_head)
+  keys_GxRxC = jax.lax.dynamic_update_slice(
+      keys_GxRxC, k_BxHxC.reshape(flat)[:, None], (0, slot, 0))
+  values_GxRxC = jax.lax.dynamic_update_slice(
+      values_GxRxC, v_BxHxC.reshape(flat)[:, None], (0, slot, 0))
   by_distance = jnp.einsum(
-      'bhc,hcr->bhr',
-      (q_BxHxC + params['position_bias']) * scale,
-      distances_HxCxR, preferred_element_type=jnp.float32)
+      'bhc,hrc->bhr', (q_BxHxC + p['position_bias']) * scale,
+      distances_HxRxC, preferred_element_type=jnp.float32)
   scores = jnp.einsum(
-      'bhc,bhcr->bhr',
-      (q_BxHxC + params['content_bias']) * scale,
-      keys_BxHxCxR, preferred_element_type=jnp.float32)
+      'gc,grc->gr', ((q_BxHxC + p['content_bias']) * scale).reshape(flat),
+      keys_GxRxC, preferred_element_type=jnp.float32)
   # The distances end with 0, which belongs at `slot`.
-  scores += jnp.roll(by_distance, slot + 1, -1)
-  weights_BxHxR = jax.nn.softmax(
-      jnp.where(visible_R, scores, -jnp.inf)).astype(config.dtype)
-  mixed_BxHxC = jnp.einsum('bhr,bhrc->bhc', weights_BxHxR, values_BxHxRxC)
-  out_BxD = x_BxD + mixed_BxHxC.reshape(heads[0], -1) @ p['output']
-  if not config.pre_lnorm:
-    out_BxD = _norm(p['norm'], out_BxD)
-  return out_BxD, keys_BxHxCxR, values_BxHxRxC
+  scores = scores.reshape(by_distance.shape) + jnp.roll(
+      by_distance, slot + 1, -1)
+  weights_BxHxR = jax.nn.softmax(jnp.where(
+      visible_BxR[:, None], scores, -jnp.inf)).astype(config.dtype)
+  mixed_GxC = jnp.einsum('gr,grc->gc', weights_BxHxR.reshape(
+      -1, weights_BxHxR.shape[-1]), values_GxRxC)
+  out_BxD = _output(p, config, x_BxD, mixed_GxC.reshape(x_BxD.shape[0], -1))
+  return out_BxD, keys_GxRxC, values_GxRxC
 
 
-def _feed_forward(p, config, x_BxD):
+def _project(p, config, x):
+  """Returns queries, keys and values [.., H, C] of x [.., D], and the scale."""
+  source = _norm(p['norm'], x) if config.pre_lnorm else x
+  shape = (*x.shape[:-1], 3, config.n_head, config.d_head)
+  return (jnp.moveaxis((source @ p['qkv']).reshape(shape), -3, 0),
+          config.d_head**-0.5)
+
+
+def _output(p, config, x, mixed):
+  out = x + mixed @ p['output']
+  return out if config.pre_lnorm else _norm(p['norm'], out)
+
+
+def _feed_forward(p, config, x):
   def dense(q, x):
     return x @ q['kernel'] + q['bias']
 
-  h_BxD = _norm(p['norm'], x_BxD) if config.pre_lnorm else x_BxD
-  out_BxD = x_BxD + dense(p['outer'], jax.nn.relu(dense(p['inner'], h_BxD)))
-  return out_BxD if config.pre_lnorm else _norm(p['norm'], out_BxD)
+  h = _norm(p['norm'], x) if config.pre_lnorm else x
+  out = x + dense(p['outer'], jax.nn.relu(dense(p['inner'], h)))
+  return out if config.pre_lnorm else _norm(p['norm'], out)
 
 
-def _norm(p, x_BxD):
-  """Layer norm, computed in float32."""
-  x = x_BxD.astype(jnp.float32)
-  x -= x.mean(-1, keepdims=True)
-  x *= jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-5)
-  return (x * p['scale'] + p['bias']).astype(x_BxD.dtype)
+def _norm(p, x):
+  """Layer norm over the last axis, computed in float32."""
+  y = x.astype(jnp.float32)
+  y -= y.mean(-1, keepdims=True)
+  y *= jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + 1e-5)
+  return (y * p['scale'] + p['bias']).astype(x.dtype)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL):
-  """Reads L tokens of each song.
+def _logits(params, x):
+  return jnp.einsum(
+      '...d,vd->...v', x, params['embedding'],
+      preferred_element_type=jnp.float32) + params['output_bias']
+
+
+def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
+            logits_BxV=None, lengths_B=None):
+  """Reads known tokens, in blocks; as if one by one.
+
+  Compiled anew for another config, B or M, and for a few lengths of blocks.
 
   Args:
     params: as `prepare` returns them.
     config: of the model.
-    cache: of the tokens before.
-    tokens_BxL: int32.
+    cache: of the tokens before; given up to this function.
+    tokens_BxL: int32, L of 1 or more.
+    logits_BxV: of the first token, where an earlier call is gone on with.
+    lengths_B: where the songs begin: of row b the last lengths_B[b] tokens are
+      read, 1 or more; only with a new cache.
 
   Returns:
-    (logits [B, L, V] float32 after each token, cache)
+    (negative log likelihoods [B, L] in nats, numpy, 0 where a token is not
+    read, and at first tokens without `logits_BxV`; logits [B, V] float32 of
+    the next token; cache)
   """
-  def body(cache, tokens_B):
-    logits_BxV, cache = _step(params, config, cache, tokens_B)
-    return cache, logits_BxV
+  tokens_BxL = np.asarray(tokens_BxL, np.int32)
+  batch, length = tokens_BxL.shape
+  known_BxL = np.ones((batch, length), bool)
+  if lengths_B is not None:
+    skipped_B = length - np.asarray(lengths_B)
+    known_BxL = np.arange(length) > skipped_B[:, None]
+    cache = cache._replace(count_B=cache.count_B - skipped_B)
+  if logits_BxV is None:
+    known_BxL[:, 0] = False
+    logits_BxV = jnp.zeros((batch, config.n_token), jnp.float32)
+  most = max(16, min(512, _BLOCK // batch))
+  nlls = []
+  for start in range(0, length, most):
+    part_BxT = tokens_BxL[:, start:start + most]
+    n_read = part_BxT.shape[1]
+    part_BxT = np.pad(part_BxT, ((0, 0), (0, min(
+        most, 1 << (n_read - 1).bit_length()) - n_read)))
+    x_BxTxD = params['scaled_embedding'][part_BxT].astype(config.dtype)
+    keys, values = [], []
+    for i, layer in enumerate(params['layers']):
+      x_BxTxD, key, value = _read(
+          layer, config, x_BxTxD, cache.keys[i], cache.values[i],
+          cache.distances[i], cache.slot, cache.count_B, np.int32(n_read))
+      keys.append(key)
+      values.append(value)
+    nll_BxT, logits_BxV = _judge(params, x_BxTxD, logits_BxV, part_BxT,
+                                 np.int32(n_read))
+    nlls.append(nll_BxT[:, :n_read])
+    cache = Cache(tuple(keys), tuple(values), cache.distances, jnp.int32(0),
+                  cache.count_B + n_read)
+  return np.concatenate(nlls, 1) * known_BxL, logits_BxV, cache
 
-  cache, logits_LxBxV = jax.lax.scan(body, cache, tokens_BxL.T)
-  return jnp.swapaxes(logits_LxBxV, 0, 1), cache
+
+@functools.partial(jax.jit, static_argnames='config',
+                   donate_argnames=('keys_GxRxC', 'values_GxRxC'))
+def _read(p, config, x_BxTxD, keys_GxRxC, values_GxRxC, distances_HxRxC, slot,
+          count_B, n_read):
+  """One layer on a block, of which the first `n_read` tokens are to be read.
+
+  The rings come back with their oldest token in slot 0.
+  """
+  batch, length, _ = x_BxTxD.shape
+  size = distances_HxRxC.shape[1]
+  (q_BxTxHxC, k_BxTxHxC, v_BxTxHxC), scale = _project(p, config, x_BxTxD)
+
+  def by_age(ring_GxRxC, new_BxTxHxC):
+    """[G, R + T, C]: what is remembered, oldest first, then the block."""
+    return jnp.concatenate([
+        jnp.roll(ring_GxRxC, -slot, 1),
+        new_BxTxHxC.swapaxes(1, 2).reshape(-1, length, config.d_head)], 1)
+
+  def queries(bias_HxC):
+    return ((q_BxTxHxC + bias_HxC) * scale).swapaxes(1, 2)
+
+  keys, values = by_age(keys_GxRxC, k_BxTxHxC), by_age(values_GxRxC, v_BxTxHxC)
+  content = jnp.einsum(
+      'gtc,gkc->gtk', queries(p['content_bias']).reshape(
+          -1, length, config.d_head),
+      keys, preferred_element_type=jnp.float32)
+  position = jnp.einsum(
+      'bhtc,hrc->bhtr', queries(p['position_bias']), distances_HxRxC,
+      preferred_element_type=jnp.float32)
+  # No key farther than M is seen, but `shift` expects distances from R + T.
+  position = model.shift(jnp.pad(
+      position, ((0, 0), (0, 0), (0, 0), (length + 1, 0))))
+  distance_TxK = (size + np.arange(length)[:, None] -
+                  np.arange(size + length))
+  visible_BxTxK = _visible(
+      config, size, distance_TxK,
+      count_B[:, None, None] + np.arange(1, length + 1)[:, None])
+  weights = jax.nn.softmax(jnp.where(
+      visible_BxTxK[:, None], content.reshape(position.shape) + position,
+      -jnp.inf)).astype(config.dtype)
+  mixed_GxTxC = jnp.einsum('gtk,gkc->gtc', weights.reshape(content.shape),
+                           values)
+  mixed_BxTxHxC = mixed_GxTxC.reshape(
+      batch, config.n_head, length, config.d_head).swapaxes(1, 2)
+  out_BxTxD = _feed_forward(p['feed_forward'], config, _output(
+      p, config, x_BxTxD, mixed_BxTxHxC.reshape(batch, length, -1)))
+  return out_BxTxD, *(
+      jax.lax.dynamic_slice_in_dim(x, n_read, size, 1) for x in (keys, values))
+
+
+@jax.jit
+def _judge(params, x_BxTxD, logits_BxV, tokens_BxT, n_read):
+  """Returns the likelihood of each token and the logits after the last."""
+  logits_BxTxV = _logits(params, x_BxTxD)
+  before_BxTxV = jnp.concatenate([logits_BxV[:, None], logits_BxTxV[:, :-1]], 1)
+  return model.nll(before_BxTxV, tokens_BxT), jax.lax.dynamic_index_in_dim(
+      logits_BxTxV, n_read - 1, 1, keepdims=False)
 
 
 class Guide(Protocol):

@@ -17,8 +17,6 @@ from lakhnes_jax import decode, events, files, guide, metrics, plot, render
 from lakhnes_jax import model as txl
 from lakhnes_jax import plans as plans_lib
 
-_SEGMENT = 512  # Tokens of a prime whose logits are held at once.
-
 
 class Model(NamedTuple):
   """A model to sample from.
@@ -163,7 +161,9 @@ def _play(model: Model, plans: Sequence[plans_lib.Plan],
   prefix_BxL = np.stack([plan.prefix[:n_read] for plan in plans]).astype(
       np.int32)
   cache = decode.init_cache(config, params, len(plans), mem_len)
-  read_nll_BxL, logits_BxV, cache = _read(config, params, cache, prefix_BxL)
+  read_nll_BxL, logits_BxV, cache = decode.prefill(
+      params, config, cache, np.pad(prefix_BxL, ((0, 0), (1, 0)),
+                                    constant_values=events.START))
   steering = plans[0].guide
   state = guide.skip(steering, guide.stack([plan.state for plan in plans]),
                      n_read)
@@ -177,24 +177,12 @@ def _play(model: Model, plans: Sequence[plans_lib.Plan],
       first=n_read,
       progress=lambda tokens: progress(n_read + tokens, max_tokens))
   played = []
-  for row in zip(np.concatenate([prefix_BxL, ids_BxL], 1),
-                 np.concatenate([read_nll_BxL, nll_BxL], 1), strict=True):
+  for row in zip(
+      np.concatenate([prefix_BxL, ids_BxL], 1),
+      np.concatenate([read_nll_BxL[:, 1:], nll_BxL], 1), strict=True):
     length = int(np.argmax(np.append(row[0], events.START) == events.START))
     played.append(tuple(part[:length] for part in row))
   return played
-
-
-def _read(config, params, cache: decode.Cache, tokens_BxL: np.ndarray):
-  """Reads <S> and tokens: (nats [B, L], logits [B, V] of the next, cache)."""
-  read_BxL = np.pad(tokens_BxL, ((0, 0), (1, 0)),
-                    constant_values=events.START)
-  nlls = []
-  for start in range(0, read_BxL.shape[1], _SEGMENT):
-    logits_BxLxV, cache = decode.prefill(
-        params, config, cache, read_BxL[:, start:start + _SEGMENT])
-    targets_BxL = tokens_BxL[:, start:start + _SEGMENT]
-    nlls.append(txl.nll(logits_BxLxV[:, :targets_BxL.shape[1]], targets_BxL))
-  return np.concatenate(nlls, 1), logits_BxLxV[:, -1], cache
 
 
 def write(samples: Iterable[Sample], out_dir: str | os.PathLike,

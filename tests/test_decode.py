@@ -30,7 +30,7 @@ def _prepared():
 @pytest.mark.parametrize('variant', [
     'base', 'same_length', 'clamp', 'clamp_same', 'pre_lnorm',
     'pre_lnorm_same_clamp', 'longmem', 'shortmem', 'shortmem_same', 'nomem'])
-def test_steps_of_the_original(oracles, variant):
+def test_steps_of_the_original(oracles, monkeypatch, variant):
   """44 tokens; the ring wraps at 5, 17 or 29, or at each."""
   def load(name):
     return np.load(oracles / 'model' / f'tinyA_{name}.npz')
@@ -41,29 +41,94 @@ def test_steps_of_the_original(oracles, variant):
       clamp_len=int(arrays['clamp_len']))
   params = decode.prepare(params, config)
   expected = arrays['step_logits'].swapaxes(0, 1)
-  tokens = jnp.asarray(load('data')['data'].T[:, :expected.shape[1]], jnp.int32)
-  logits, cache = decode.prefill(
-      params, config,
-      decode.init_cache(config, params, 3, int(arrays['mem_len'])), tokens)
-  assert cache.count == expected.shape[1]
-  deviation = np.abs(logits - expected).max() / np.abs(expected).max()
-  print(f'{variant}: {deviation:.1e}')
-  assert deviation < 1e-5
+  tokens = load('data')['data'].T[:, :expected.shape[1]].astype(np.int32)
+  cache = decode.init_cache(config, params, 3, int(arrays['mem_len']))
+  step = jax.jit(decode._step, static_argnums=1)
+  deviations = []
+  for number in range(expected.shape[1]):
+    logits, cache = step(params, config, cache, tokens[:, number])
+    deviations.append(np.abs(logits - expected[:, number]).max())
+  stepped = cache
+  print(f'{variant}: {max(deviations) / np.abs(expected).max():.1e}')
+  assert max(deviations) < 1e-5 * np.abs(expected).max()
+  # In blocks of at most 16, with memories longer and shorter than that.
+  monkeypatch.setattr(decode, '_BLOCK', 1)
+  for parts in [44], [16, 28], [1, 3, 40], [7, 16, 21]:
+    cache, logits = decode.init_cache(
+        config, params, 3, int(arrays['mem_len'])), None
+    nlls = []
+    for end, length in zip(np.cumsum(parts), parts, strict=True):
+      nll, logits, cache = decode.prefill(
+          params, config, cache, tokens[:, end - length:end],
+          logits_BxV=logits)
+      nlls.append(nll)
+      np.testing.assert_allclose(
+          logits, expected[:, end - 1], rtol=0,
+          atol=1e-5 * np.abs(expected).max())
+    nlls = np.concatenate(nlls, 1)
+    assert not nlls[:, 0].any()
+    np.testing.assert_allclose(
+        nlls[:, 1:], model.nll(expected[:, :-1], tokens[:, 1:]), rtol=1e-5,
+        atol=1e-5)
+    logits, _ = step(params, config, cache, tokens[:, 0])
+    other, _ = step(params, config, stepped, tokens[:, 0])
+    np.testing.assert_allclose(logits, other, rtol=0,
+                               atol=1e-5 * np.abs(expected).max())
+
+
+def _read(tokens, lengths=None, mem_len=4):
+  tokens = np.asarray(tokens)
+  return decode.prefill(
+      _prepared(), SMALL,
+      decode.init_cache(SMALL, _prepared(), len(tokens), mem_len), tokens,
+      lengths_B=lengths)
 
 
 def test_rows_are_independent():
   """A row is the same whatever the others read, alone too."""
-  params = _prepared()
-  tokens = jnp.arange(24).reshape(3, 8) % 11
-  cache = decode.init_cache(SMALL, params, 3, 4)
-  together, _ = decode.prefill(params, SMALL, cache, tokens)
-  changed, _ = decode.prefill(params, SMALL, cache,
-                              tokens.at[1:].set((tokens[1:] + 3) % 11))
-  alone, _ = decode.prefill(params, SMALL,
-                            decode.init_cache(SMALL, params, 1, 4), tokens[:1])
+  tokens = np.arange(24).reshape(3, 8) % 11
+  nll, together, _ = _read(tokens)
+  other = tokens.copy()
+  other[1:] = (other[1:] + 3) % 11
+  changed_nll, changed, _ = _read(other)
+  alone_nll, alone, _ = _read(tokens[:1])
   np.testing.assert_array_equal(together[0], changed[0])
+  np.testing.assert_array_equal(nll[0], changed_nll[0])
   np.testing.assert_allclose(together[0], alone[0], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(nll[0], alone_nll[0], rtol=1e-4, atol=1e-5)
   assert np.abs(together[1] - changed[1]).max() > 0.1
+
+
+@pytest.mark.parametrize('mem_len', [4, 30])
+def test_rows_of_several_lengths(monkeypatch, mem_len):
+  """Each is as if read alone, and goes on as if alone."""
+  monkeypatch.setattr(decode, '_BLOCK', 1)
+  tokens = np.arange(3 * 37).reshape(3, 37)**2 % 11
+  lengths = [37, 12, 1]
+  nll, logits, cache = _read(tokens, lengths, mem_len)
+  drawn, *_ = decode.generate(
+      _prepared(), SMALL, cache, logits, _keys([0, 1, 2]), 9, temperature=30.)
+  for row, length in enumerate(lengths):
+    alone_nll, alone, cache = _read(tokens[row:row + 1, -length:], None,
+                                    mem_len)
+    assert not nll[row, :-length].any()
+    np.testing.assert_allclose(nll[row, -length:], alone_nll[0], rtol=1e-4,
+                               atol=1e-4)
+    np.testing.assert_allclose(logits[row], alone[0], rtol=1e-4, atol=1e-4)
+    again, *_ = decode.generate(_prepared(), SMALL, cache, alone, _keys([row]),
+                                9, temperature=30.)
+    np.testing.assert_array_equal(drawn[row], again[0])
+
+
+def test_few_compilations_serve_all_lengths():
+  sizes = [decode._read._cache_size()]
+  for length in 1, 2, 3, 4, 1030, 1031, 2000:
+    decode.prefill(_prepared(), SMALL,
+                   decode.init_cache(SMALL, _prepared(), 1, 6),
+                   np.ones((1, length), np.int32))
+    sizes.append(decode._read._cache_size())
+  # 1, 2, 4, 512 with what is left over: 8 and 512.
+  assert np.diff(sizes).tolist() == [1, 1, 1, 0, 2, 0, 0]
 
 
 class Odd(NamedTuple):
@@ -78,14 +143,15 @@ class Odd(NamedTuple):
             (name_B, number_B + 1))
 
 
-def _start(rows, seed=7, mem_len=4):
-  """Returns what `generate` starts from: songs of the given numbers."""
-  n = len(rows)
-  logits, cache = decode.prefill(
-      _prepared(), SMALL, decode.init_cache(SMALL, _prepared(), n, mem_len),
-      jnp.zeros((n, 1), jnp.int32))
-  return cache, logits[:, -1], jax.vmap(functools.partial(
+def _keys(rows, seed=7):
+  return jax.vmap(functools.partial(
       jax.random.fold_in, jax.random.key(seed)))(jnp.array(rows))
+
+
+def _start(rows):
+  """Returns what `generate` starts from: songs of the given numbers."""
+  _, logits, cache = _read(np.zeros((len(rows), 1)))
+  return cache, logits, _keys(rows)
 
 
 def _songs(rows, length, **settings):
@@ -156,7 +222,7 @@ def test_songs_end_at_start():
   for row, row_nll, end in zip(tokens, nll, ends, strict=True):
     assert not row[end:].any() and not row_nll[end + 1:].any()
     assert row_nll[end] > 0
-  assert cache.count == 1 + ends.max() + 1
+  assert (cache.count_B == 1 + ends.max() + 1).all()
   assert done[-1] < 200
   assert _songs([0], 200)[0].all()
 

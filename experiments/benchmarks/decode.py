@@ -43,7 +43,7 @@ def run(batch: int = 1, length: int = 64, mem_len: int = 512,
       config, jax.random.key(0)), config)
   keys = jax.random.split(jax.random.key(1), batch)
   cache = decode.init_cache(config, params, batch, mem_len)
-  cache = cache._replace(count=jnp.int32(mem_len + 1))
+  cache = cache._replace(count_B=jnp.full(batch, mem_len + 1))
   logits = jnp.zeros((batch, config.n_token))
 
   def chunk():
