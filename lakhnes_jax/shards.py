@@ -13,11 +13,13 @@ The index is written last, so a split is there whole or not at all.
 """
 
 import hashlib
+import io
+import itertools
 import json
 import os
 import pathlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -55,30 +57,22 @@ def write_split(folder: str | os.PathLike, split: str,
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   index_path = folder / f'{split}.json'
-  names, lengths, shards, pending = [], [], [], []
-  dynamics, held = True, 0  # Held: events in `pending`.
+  shards, pending, held = [], [], 0  # Held: events in `pending`.
 
   def close_shard():
-    data = np.concatenate(pending)
-    path = folder / f'{split}-{len(shards):05d}.npy.tmp'
-    with open(path, 'wb') as file:
-      np.save(file, data)
-    shards.append({'songs': len(pending), 'events': len(data),
-                   'sha256': _sha256(path)})
+    with open(folder / f'{split}-{len(shards):05d}.npy.tmp', 'wb') as file:
+      shards.append(write_shard(file, pending))
     pending.clear()
 
   try:
     for name, song in songs:
       song = np.asarray(song, np.int32)
-      dynamics &= _has_dynamics(name, song)
       if pending and held + len(song) > max_events:
         close_shard()
         held = 0
       held += len(song)
-      names.append(name)
-      lengths.append(len(song))
-      pending.append(song)
-    if not names:
+      pending.append((name, song))
+    if not pending:
       raise ValueError(f'{folder}: no songs for split {split}')
     close_shard()
     stale = set(folder.glob(f'{split}-?????-of-?????.npy'))
@@ -86,20 +80,67 @@ def write_split(folder: str | os.PathLike, split: str,
     # files of another run.
     index_path.unlink(missing_ok=True)
     for i, shard in enumerate(shards):
-      shard['file'] = f'{split}-{i:05d}-of-{len(shards):05d}.npy'
+      shard['file'] = file_name(split, i, len(shards))
       os.replace(folder / f'{split}-{i:05d}.npy.tmp', folder / shard['file'])
       stale.discard(folder / shard['file'])
   finally:
     for path in folder.glob(f'{split}-?????.npy.tmp'):
       path.unlink()
-  index = {'version': FORMAT_VERSION, 'split': split, 'dynamics': dynamics,
-           'ensembles': ensembles, 'metadata': metadata or {},
-           'shards': shards, 'names': names, 'lengths': lengths}
-  files.write_atomic(index_path,
-                     json.dumps(index, indent=1).encode())
+  files.write_atomic(index_path, make_index(split, shards, ensembles, metadata))
   for path in stale:
     path.unlink()
   return Corpus(folder, split)
+
+
+def file_name(split: str, number: int, n_shards: int) -> str:
+  """Returns the name of a shard."""
+  return f'{split}-{number:05d}-of-{n_shards:05d}.npy'
+
+
+def write_shard(file: BinaryIO, songs: list[tuple[str, np.ndarray]]
+               ) -> dict[str, Any]:
+  """Writes named int32 songs as one shard to an open file.
+
+  Returns:
+    JSON values for `make_index`, which also wants to know its `file`.
+
+  Raises:
+    ValueError: a song holds what is no event.
+  """
+  dynamics = [_has_dynamics(name, song) for name, song in songs]
+  lengths = [len(song) for _, song in songs]
+  header, digest = io.BytesIO(), hashlib.sha256()
+  np.lib.format.write_array_header_1_0(header, {
+      'descr': '<i4', 'fortran_order': False, 'shape': (sum(lengths),)})
+  for data in itertools.chain(
+      [header.getvalue()], (song.astype('<i4').tobytes() for _, song in songs)):
+    file.write(data)
+    digest.update(data)
+  return {'songs': len(songs), 'events': sum(lengths),
+          'sha256': digest.hexdigest(), 'dynamics': all(dynamics),
+          'names': [name for name, _ in songs], 'lengths': lengths}
+
+
+def make_index(split: str, shards: list[dict[str, Any]],
+               ensembles: bool = False,
+               metadata: dict[str, Any] | None = None) -> bytes:
+  """Returns the contents of the index of shards that are there.
+
+  Args:
+    split: its name.
+    shards: in order, what `write_shard` returned, and `file`, their names.
+    ensembles: see `write_split`.
+    metadata: see `write_split`.
+  """
+  index = {'version': FORMAT_VERSION, 'split': split,
+           'dynamics': all(shard['dynamics'] for shard in shards),
+           'ensembles': ensembles, 'metadata': metadata or {},
+           'shards': [{key: shard[key] for key in
+                       ('songs', 'events', 'sha256', 'file')}
+                      for shard in shards],
+           'names': [name for shard in shards for name in shard['names']],
+           'lengths': [n for shard in shards for n in shard['lengths']]}
+  return json.dumps(index, indent=1).encode()
 
 
 def _has_dynamics(name: str, song: np.ndarray) -> bool:
