@@ -270,7 +270,7 @@ def samples(seg: Segments, first, count: int, heard=_ALL):
   batch, tiles = len(seg.start), -(-count // TILE) + 2
   pieces = _pieces(seg.start, first - TILE, tiles)
   total = len(pieces.row)
-  size = min(total, _PIECES)
+  size = -(-total // -(-total // _PIECES))
   extra = -total % size
   if extra:  # Empty pieces of the last tile fill the last chunk.
     pieces = _Pieces(*(jnp.pad(x, (0, extra), 'edge') for x in pieces))
@@ -326,7 +326,7 @@ def render(start, state, first=0, tune=None, *, count: int,
 render_windows = jax.jit(samples, static_argnames='count')
 
 
-def windows(seg: Segments, length: int, size: int = 1 << 14, batch: int = 4,
+def windows(seg: Segments, length: int, size: int = 1 << 16,
             voices=tracks.VOICES):
   """Renders one song window by window, so that memory stays bounded.
 
@@ -334,27 +334,22 @@ def windows(seg: Segments, length: int, size: int = 1 << 14, batch: int = 4,
     seg: numpy arrays without batch axes.
     length: samples.
     size: samples a window.
-    batch: windows to render at once.
     voices: those heard.
 
   Yields:
-    [t] float32, t at most `batch` * `size`.
+    [t] float32, t at most `size`.
   """
-  firsts = np.arange(0, length, size)
-  low = np.searchsorted(seg.start, firsts - TILE, 'right') - 1
-  low = np.maximum(low, 0)
-  high = np.searchsorted(seg.start, firsts + size + TILE)
+  def render(first):
+    low, high = np.searchsorted(seg.start, [first - TILE, first + size + TILE],
+                                'right')
+    low = max(low - 1, 0)
+    rows = tracks.bucket(high - low)
+    # What lies behind the window's segments starts too late to be heard.
+    take = np.minimum(low + np.arange(rows), len(seg.start) - 1)
+    part = jax.tree.map(lambda x: x[None, take], seg)
+    part.start[0, high - low:] = np.iinfo(np.int32).max
+    audio = render_windows(part, np.full(1, first, np.int32), count=size,
+                           heard=mute(voices))
+    return np.asarray(audio)[0, :length - first]
 
-  def dispatch(i):
-    which = np.minimum(np.arange(i, i + batch), len(firsts) - 1)
-    rows = tracks.bucket(int((high - low)[which].max()))
-    take = np.minimum(low[which, None] + np.arange(rows), len(seg.start) - 1)
-    part = jax.tree.map(lambda x: x[take], seg)
-    inside = take < high[which, None]
-    part = part._replace(
-        start=np.where(inside, part.start, np.iinfo(np.int32).max))
-    audio = np.asarray(render_windows(part, firsts[which].astype(np.int32),
-                                      count=size, heard=mute(voices)))
-    return audio[:len(firsts) - i].reshape(-1)[:length - i * size]
-
-  yield from tracks.ahead(dispatch, range(0, len(firsts), batch))
+  yield from tracks.ahead(render, range(0, length, size))

@@ -16,8 +16,10 @@ import numpy as np
 from jax import numpy as jnp
 
 from lakhnes_jax import registers, tracks
+from lakhnes_jax import score as scores
 from lakhnes_jax.chip import NOISE_PERIODS
 from lakhnes_jax.events import SAMPLE_RATE
+from lakhnes_jax.score import Score
 
 _ROW = np.array([0, 0, 1, 2])  # Of each voice in `_steps`.
 
@@ -136,6 +138,22 @@ def segments(start, state, tune=None, rate: int = SAMPLE_RATE) -> Segments:
   volume = jnp.concatenate([velocity, jnp.zeros_like(velocity[..., :1])], -1)
   return Segments(start, phase, step, fine, volume, timbre[..., :2], offset,
                   cycle, None if tune is None else bend)
+
+
+work_out = jax.jit(segments, static_argnames='rate')
+
+
+def from_score(score: Score, rate: int = SAMPLE_RATE) -> Segments:
+  """Works out the oscillators of one score; numpy arrays without batch axes.
+
+  Changes begin at the sample nearest to where the score has them.
+  """
+  size = tracks.bucket(len(score.start) + 1)
+  start, state = (x[0] for x in scores.pad([score], size))
+  count = len(score.start) + 1
+  start[:count] = np.rint(start[:count] * (rate / SAMPLE_RATE))
+  return jax.tree.map(lambda x: np.asarray(x)[:count],
+                      work_out(start, state, rate=rate))
 
 
 def from_tracks(clock: tracks.Clock, parts: list[tracks.Track],

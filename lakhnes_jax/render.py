@@ -43,14 +43,18 @@ def render_events(songs, engine: str = 'clean', expression: str = 'flat',
   Raises:
     ValueError: a song is empty.
   """
-  return [np.concatenate(list(windows(to_log(song, engine, expression), engine,
-                                      voices)))
+  return [np.concatenate(list(windows(to_source(song, engine, expression),
+                                      engine, voices)))
           for song in songs]
 
 
-def to_log(events: np.ndarray, engine: str = 'clean',
-           expression: str = 'flat'):
-  """Turns a song into the register log that the engines play.
+def to_source(events: np.ndarray, engine: str = 'clean',
+              expression: str = 'flat'):
+  """Turns a song into what an engine plays.
+
+  Returns:
+    For the clean engine a `score.Score`; for the reference engine the
+    `vgm.RegisterLog` that nesmdb makes of the song.
 
   Raises:
     ValueError: the song is empty.
@@ -63,22 +67,22 @@ def to_log(events: np.ndarray, engine: str = 'clean',
     raise ValueError('the song is empty: it has no wait, so no length')
   if expression == 'decay' and not (ev.kind_of(events) == ev.VELOCITY).any():
     score = scores.with_decay(score)
-  return registers.from_score(score, low_notes=engine == 'clean')
+  return registers.from_score(score) if engine == 'reference' else score
 
 
-def _length(log, engine: str, rate: int) -> int:
+def _length(source, engine: str, rate: int) -> int:
   """Samples of the result; the player is one short of the log."""
   if engine == 'reference':
-    return log.length - 1
-  return -(-log.length * rate // SAMPLE_RATE)
+    return source.length - 1
+  return -(-source.length * rate // SAMPLE_RATE)
 
 
-def windows(log, engine: str = 'clean', voices=None,
+def windows(source, engine: str = 'clean', voices=None,
             rate: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
-  """Renders a register log piece by piece.
+  """Renders a song piece by piece.
 
   Args:
-    log: see `vgm.RegisterLog`.
+    source: a `vgm.RegisterLog`; for the clean engine also a `score.Score`.
     engine, voices: see `render_events`.
     rate: Hz; the reference engine has 44100 only.
 
@@ -86,18 +90,21 @@ def windows(log, engine: str = 'clean', voices=None,
     [t] float32, full scale 1.0, all but the last of one length.
   """
   from lakhnes_jax import apu, oscillators, player, tracks
+  from lakhnes_jax.score import Score
   voices = tracks.VOICES if voices is None else tuple(voices)
-  length = _length(log, engine, rate)
-  clock, parts = tracks.play(log)
+  length = _length(source, engine, rate)
   if engine == 'reference':
     if rate != SAMPLE_RATE:
       raise ValueError(f'the reference engine renders at {SAMPLE_RATE} Hz, not '
                        f'{rate}')
-    for piece in player.render(clock, parts, length, voices):
+    for piece in player.render(*tracks.play(source), length, voices):
       yield piece.astype(np.float32) / _FULL_SCALE
+    return
+  if isinstance(source, Score):
+    seg = oscillators.from_score(source, rate)
   else:
-    yield from apu.windows(oscillators.from_tracks(clock, parts, rate), length,
-                           voices=voices)
+    seg = oscillators.from_tracks(*tracks.play(source), rate)
+  yield from apu.windows(seg, length, voices=voices)
 
 
 def write_audio(path: str | os.PathLike, samples: np.ndarray,
@@ -189,8 +196,8 @@ class _Job:
   def __init__(self, args):
     self.args = args
 
-  def audio(self, log, voices=None):
-    pieces = windows(log, self.args.engine, voices, self.args.rate)
+  def audio(self, song, voices=None):
+    pieces = windows(song, self.args.engine, voices, self.args.rate)
     if self.args.console:
       from lakhnes_jax import console
       pieces = console.apply(pieces, self.args.rate)
@@ -202,22 +209,22 @@ class _Job:
     events = None
     if source.suffix.lower() in LOG_ENDINGS:
       from lakhnes_jax import vgm
-      log = vgm.read(source, args.loops)
-      if log.length < 2:
+      song = vgm.read(source, args.loops)
+      if song.length < 2:
         raise ValueError('the song is empty: it has no wait, so no length')
-      if log.skipped:
-        print(f'note: {source}: left out {log.skipped} writes to expansion '
+      if song.skipped:
+        print(f'note: {source}: left out {song.skipped} writes to expansion '
               'sound or other chips', file=sys.stderr)
     else:
       events = files.read_song(source)
-      log = to_log(events, args.engine, args.expression)
-    length = _length(log, args.engine, args.rate)
+      song = to_source(events, args.engine, args.expression)
+    length = _length(song, args.engine, args.rate)
     fade = int(args.fade * args.rate)
-    gain = _gain(args.normalize, _shape(self.audio(log), 1.0, fade, length))
+    gain = _gain(args.normalize, _shape(self.audio(song), 1.0, fade, length))
     meter = _Meter()
 
     def shaped(voices=None):
-      return _shape(self.audio(log, voices), gain, fade, length)
+      return _shape(self.audio(song, voices), gain, fade, length)
 
     write_windows(target, meter.through(shaped()), args.rate)
     made = {'input': str(source), 'output': str(target),

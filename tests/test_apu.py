@@ -165,5 +165,5 @@ def test_clean_engine_beside_the_reference(oracles, name):
   assert np.corrcoef(audio, expected)[0, 1] > 0.999
   assert abs(20 * np.log10(audio.std() / expected.std())) < 0.05
   # Windows of another size give the same.
-  other = np.concatenate(list(apu.windows(seg, 30000, size=4096, batch=3)))
+  other = np.concatenate(list(apu.windows(seg, 30000, size=4096)))
   np.testing.assert_allclose(other, audio[:30000], atol=1e-6)

@@ -57,39 +57,38 @@ def _to_int16(pieces) -> list[np.ndarray]:
 
 def measure(stages: list[str], seconds: int = 60,
             repeats: int = 5) -> dict[str, object]:
-  """Runs stages: single, batch, arrays, reference, command, hour, shapes."""
+  """Runs stages: single, batch, log, reference, command, hour, shapes."""
   import jax
+  from jax import numpy as jnp
 
-  from lakhnes_jax import apu, files, registers, render, tracks
+  from lakhnes_jax import apu, files, oscillators, registers, render, tracks
   from lakhnes_jax import score as scores
   result = {'load': os.getloadavg()[0], 'cores': os.cpu_count(),
             'jax': jax.__version__, 'device': str(jax.devices()[0])}
   songs = [song(seed, seconds) for seed in range(8)]
   played = [scores.from_events(s) for s in songs]
-
-  def clean(score):
-    log = registers.from_score(score, low_notes=True)
-    seg = apu.from_tracks(*tracks.play(log))
-    return _to_int16(apu.windows(seg, score.length))
+  log = registers.from_score(played[0])
 
   if 'single' in stages:
-    result['single'] = _rate(seconds, lambda: clean(played[0]), repeats)
-  if 'batch' in stages:
-    result['batch'] = _rate(8 * seconds, lambda: [clean(s) for s in played],
-                            repeats)
-  if 'arrays' in stages:  # The documented function, jitted, on arrays.
+    result['single'] = _rate(
+        seconds, lambda: _to_int16(render.windows(played[0])), repeats)
+  if 'batch' in stages:  # A thread a core, each with its share of the songs.
     size = tracks.bucket(max(len(s.start) for s in played) + 1)
     start, state = scores.pad(played, size)
-    count = 1 << 16
+    shares = np.array_split(np.arange(len(played)), os.cpu_count() or 1)
 
-    def arrays():
-      for first in range(0, played[0].length, count):
-        np.rint(np.asarray(apu.render(start, state, first, count=count)) *
-                32768).astype(np.int16)
+    @jax.jit
+    def batch(start, state):
+      audio = apu.render(start, state, count=seconds * render.SAMPLE_RATE)
+      return jnp.round(audio * 32768).astype(jnp.int16)
 
-    result['arrays'] = _rate(8 * seconds, arrays, repeats)
+    result['batch'] = _rate(8 * seconds, lambda: list(tracks.ahead(
+        lambda share: np.asarray(batch(start[share], state[share])), shares)),
+        repeats)
+  if 'log' in stages:  # Control units and all.
+    result['log'] = _rate(seconds, lambda: _to_int16(render.windows(log)),
+                          repeats)
   if 'reference' in stages:
-    log = registers.from_score(played[0])
     result['reference'] = _rate(
         seconds, lambda: list(render.windows(log, 'reference')), repeats)
   if 'command' in stages:
@@ -103,11 +102,10 @@ def measure(stages: list[str], seconds: int = 60,
 
       result['command'] = _rate(seconds, command, repeats)
   if 'hour' in stages:
-    long = registers.from_score(scores.from_events(
-        np.tile(songs[0], 3600 // seconds)))
+    long = np.tile(songs[0], 3600 // seconds)
     began = time.perf_counter()
     for engine in render.ENGINES:
-      for _ in render.windows(long, engine):
+      for _ in render.windows(render.to_source(long, engine), engine):
         pass
     unit = 1024 if sys.platform == 'darwin' else 1
     result['hour'] = {
@@ -116,15 +114,17 @@ def measure(stages: list[str], seconds: int = 60,
             resource.RUSAGE_SELF).ru_maxrss // 1024 // unit}
   if 'shapes' in stages:
     rng = np.random.default_rng(0)
-    apu.render_windows.clear_cache()
+    programs = apu.render_windows, oscillators.work_out
+    for program in programs:
+      program.clear_cache()
     for seed, length in enumerate(rng.integers(1, 30, 200).tolist()):
-      clean(scores.from_events(song(seed, length)))
-    result['shapes'] = apu.render_windows._cache_size()
+      _to_int16(render.windows(scores.from_events(song(seed, length))))
+    result['shapes'] = sum(program._cache_size() for program in programs)
   result['load_after'] = os.getloadavg()[0]
   return result
 
 
-STAGES = ('single', 'batch', 'arrays', 'reference', 'command', 'hour', 'shapes')
+STAGES = ('single', 'batch', 'log', 'reference', 'command', 'hour', 'shapes')
 
 
 def main(argv: list[str] | None = None):
