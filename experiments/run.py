@@ -66,8 +66,9 @@ _UNROLL = flags.DEFINE_bool(
     'unroll', False, 'Compile each layer by itself: faster for small models '
     'on CPUs.')
 
-_SMEAR = flags.DEFINE_bool(
-    'smear_keys', False, 'Keys are mixed with those one token before.')
+_SMEAR_KEYS = flags.DEFINE_bool(
+    'smear_keys', False, 'Mix each key with the one before it: copying is then '
+    'learnt from far fewer songs.')
 
 _CACHE = flags.DEFINE_string(
     'compilation_cache', '~/.cache/lakhnes_jax', 'Folder of compiled programs, '

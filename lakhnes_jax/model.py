@@ -38,6 +38,10 @@ class ModelConfig:
     dtype: what to compute in. Parameters, softmax, layer-norm statistics,
       logits and loss are float32 whatever it is.
     remat: recompute each layer in the backward pass: less memory, more time.
+    smear_keys: each key is mixed with the one before it, in proportions that
+      each head learns (Olsson et al., "In-context Learning and Induction
+      Heads", 2022): what came after like tokens is then found, and copied, by
+      one layer alone.
     unroll: compile each layer by itself instead of a loop over them: a fifth
       faster for small models on CPUs, whose loops copy what the backward pass
       needs; takes N times as long to compile, and more memory.
@@ -55,8 +59,8 @@ class ModelConfig:
   clamp_len: int = -1
   dtype: str = 'float32'
   remat: bool = False
-  unroll: bool = False
   smear_keys: bool = False
+  unroll: bool = False
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -143,14 +147,23 @@ def visible(config: ModelConfig, length: int, mem_len: int, valid):
 
   Returns:
     [L, K] bool: keys that exist, that are not in the future and, with
-    `same_length`, less than M away.
+    `same_length`, less than M away. With `smear_keys` the oldest of a full
+    memory is not seen: what it is to be mixed with has gone.
   """
   query = mem_len + np.arange(length)[:, None]
   key = np.arange(mem_len + length)
   causal = key <= query
   if config.same_length:
     causal = causal & (query - key < mem_len)
+  if config.smear_keys:
+    valid = jnp.minimum(valid, max(mem_len - 1, 0))
   return causal & (key >= mem_len - valid)
+
+
+def smear(weight_H, keys_BxKxHxC, before_BxKxHxC):
+  """Mixes keys with those before them; sigmoid(weight) is their own share."""
+  own_Hx1 = jax.nn.sigmoid(weight_H)[:, None].astype(keys_BxKxHxC.dtype)
+  return own_Hx1 * keys_BxKxHxC + (1 - own_Hx1) * before_BxKxHxC
 
 
 def shift(scores_BHLP):
@@ -173,8 +186,8 @@ class _Attention(nn.Module):
   deterministic: bool
 
   @nn.compact
-  def __call__(self, x_BxLxD, memory_BxMxD, position_PxD, visible_LxK,
-               content_bias_HxC, position_bias_HxC):
+  def __call__(self, x_BxLxD, memory_BxMxD, position_PxD, exists_K,
+               visible_LxK, content_bias_HxC, position_bias_HxC):
     c = self.config
     heads = (c.n_head, c.d_head)
 
@@ -197,10 +210,12 @@ class _Attention(nn.Module):
                               qkv_Dx3xHxC[:, 1:])
     k_BxKxHxC = kv_BxKx2xHxC[:, :, 0]
     if c.smear_keys:
-      mix = self.param('smear', lambda rng, shape: jnp.linspace(-2.,2.,shape[0])[:,None], (c.n_head,1))
-      w=jax.nn.sigmoid(mix).astype(c.dtype)
-      prev=jnp.pad(k_BxKxHxC[:,:-1], ((0,0),(1,0),(0,0),(0,0)))
-      k_BxKxHxC = w*k_BxKxHxC + (1-w)*prev
+      # From a head that mostly looks one back to one that hardly does.
+      weight_H = self.param(
+          'smear', lambda _, n: jnp.linspace(-2., 2., n), c.n_head)
+      existing = jnp.where(exists_K[:, None, None], k_BxKxHxC, 0)
+      k_BxKxHxC = smear(weight_H, k_BxKxHxC, jnp.pad(
+          existing[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0))))
     r_PxHxC = jnp.einsum('pd,dhc->phc', position_PxD, position_DxHxC)
 
     # The scale is put on the queries, the smaller factor of either product.
@@ -300,6 +315,7 @@ class TransformerXL(nn.Module):
 
     x_BxLxD, hidden_NxBxMxD = self._layers(
         x_BxLxD, memory.hidden, position_PxD,
+        jnp.arange(mem_len + length) >= mem_len - memory.length,
         visible(c, length, mem_len, memory.length),
         content_bias_HxC, position_bias_HxC)
     logits_BxLxV = jnp.einsum(
@@ -316,7 +332,7 @@ class TransformerXL(nn.Module):
       return nn.scan(
           layer, variable_axes={'params': 0}, length=c.n_layer,
           split_rngs={'params': True, 'dropout': True},
-          in_axes=(0, *4 * (nn.broadcast,)))(
+          in_axes=(0, *5 * (nn.broadcast,)))(
               c, self.deterministic, name='layers')(
                   x_BxLxD, memory_NxBxMxD, *shared)
     # Split, not indexed: the gradient is then one concatenation.
