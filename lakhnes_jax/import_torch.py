@@ -34,13 +34,26 @@ class Imported(NamedTuple):
   names: list[str]
 
 
-def _named(module: torch_pickle.Module, kind: str, prefix: str = ''):
-  """Yields (name, array or None) as named_parameters and named_buffers do."""
-  for name, value in getattr(module, kind, {}).items():
-    yield prefix + name, value
-  for name, child in getattr(module, '_modules', {}).items():
-    if isinstance(child, torch_pickle.Module):
-      yield from _named(child, kind, f'{prefix}{name}.')
+def _arrays(model: torch_pickle.Module) -> dict[str, np.ndarray]:
+  """Collects parameters by name, as torch's `named_parameters` orders them.
+
+  Each module and each array counts once, under its first name.
+  """
+  arrays, seen = {}, set()
+  waiting = [('', model)]
+  while waiting:
+    prefix, module = waiting.pop()
+    if id(module) in seen:
+      continue
+    seen.add(id(module))
+    for name, value in module._parameters.items():
+      if isinstance(value, np.ndarray) and id(value) not in seen:
+        seen.add(id(value))
+        arrays[prefix + name] = value
+    waiting += [(f'{prefix}{name}.', child)
+                for name, child in reversed(module._modules.items())
+                if isinstance(child, torch_pickle.Module)]
+  return arrays
 
 
 def read_model(path: str | os.PathLike) -> Imported:
@@ -57,7 +70,7 @@ def read_model(path: str | os.PathLike) -> Imported:
                      f'{type(found).__name__} (is it optimizer.pt?)')
   try:
     if found.attn_type != 0:
-      raise ValueError(f'attn_type {found.attn_type}, not 0')
+      raise ValueError(f'attn_type {int(found.attn_type)}, not 0')
     layer = found._modules['layers']._modules['0']
     attention = layer._modules['dec_attn']
     settings = {
@@ -67,8 +80,7 @@ def read_model(path: str | os.PathLike) -> Imported:
         'same_length': bool(found.same_length),
         'clamp_len': int(found.clamp_len) if found.clamp_len > 0 else -1,
     }
-    arrays = {name: value for name, value in _named(found, '_parameters')
-              if value is not None}
+    arrays = _arrays(found)
     config, params = torch_names.from_torch_state_dict(arrays, **settings)
   except (KeyError, AttributeError, TypeError) as error:
     raise ValueError(f'{path}: holds another model than LakhNES\'s '
@@ -95,7 +107,13 @@ def read_optimizer(path: str | os.PathLike, imported: Imported):
   try:
     group, = found['param_groups']
     keys = list(group['params'])
+    # From a stranger's file even the hash of a key could take for ever.
+    if not all(isinstance(key, int) for key in keys):
+      raise ValueError('parameters without a number')
     states = [found['state'][key] for key in keys]
+    if not all(isinstance(state[kind], np.ndarray) for state in states
+               for kind in ('exp_avg', 'exp_avg_sq')):
+      raise ValueError('moments that are no tensors')
     moments = [
         torch_names.to_tree({
             name: state[kind] for name, state in

@@ -45,8 +45,8 @@ def to_tree(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     ValueError: names a parameter that is missing, unknown or of a shape that
       does not go with the others.
   """
-  arrays = {name: np.asarray(array, np.float32)
-            for name, array in arrays.items() if name not in (TIED, _COMPUTED)}
+  arrays = {name: array for name, array in arrays.items()
+            if name not in (TIED, _COMPUTED)}
   n_layer = 0
   while f'layers.{n_layer}.dec_attn.qkv_net.weight' in arrays:
     n_layer += 1
@@ -59,6 +59,8 @@ def to_tree(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     what += [f'{name} is unknown' for name in unknown[:2]]
     raise ValueError(f'not a Transformer-XL of attn_type 0 with tied '
                      f'embeddings: {"; ".join(what)}')
+  arrays = {name: np.asarray(array, np.float32)
+            for name, array in arrays.items()}
   tree = {ours: arrays[name] for name, ours in _TOP.items()}
   shapes = _shapes(tree, arrays['layers.0.pos_ff.CoreNet.0.bias'])
   for name, array in arrays.items():
