@@ -295,3 +295,60 @@ def _large_params(config):
   """Parameters large enough that each term of the attention matters."""
   return jax.tree.map(lambda x: 20 * x,
                       model.init_params(config, jax.random.key(0)))
+
+
+class TestSmearedKeys:
+  """With `same_length` it is plain which keys a token sees: M, itself too."""
+
+  @staticmethod
+  def _params(config):
+    params = jax.tree.map(lambda x: 10 * x,
+                          model.init_params(config, jax.random.key(0)))
+    if config.smear_keys:
+      params['layers']['attention']['smear'] /= 10
+    return params
+
+  tokens = jnp.asarray(np.random.default_rng(0).integers(11, size=(2, 12)))
+
+  def _read(self, length, mem_len, **settings):
+    """Logits of the tokens, read in segments."""
+    config = dataclasses.replace(SMALL, **{'smear_keys': True, **settings})
+    params = self._params(config)
+    memory, found = model.empty_memory(config, 2, mem_len), []
+    for start in range(0, 12, length):
+      logits, memory = apply(params, config,
+                             self.tokens[:, start:start + length], memory)
+      found.append(logits)
+    return np.concatenate(found, 1)
+
+  def test_mixes_by_hand(self):
+    keys, before = np.float32([[[[2.], [4.]]]]), np.float32([[[[8.], [16.]]]])
+    np.testing.assert_allclose(
+        model.smear(np.log(np.float32([1., 3.])), keys, before),
+        [[[[.5 * 2 + .5 * 8], [.75 * 4 + .25 * 16]]]], rtol=1e-6)
+
+  @pytest.mark.parametrize('length', [1, 3, 4])
+  @pytest.mark.parametrize('same_length', [False, True])
+  def test_segments_equal_the_whole(self, length, same_length):
+    """Nothing is lost where segments meet; other memories would fall short."""
+    whole = self._read(12, 13, same_length=same_length)
+    np.testing.assert_allclose(
+        self._read(length, 13, same_length=same_length), whole, rtol=1e-5,
+        atol=1e-5)
+    assert np.abs(whole - self._read(12, 13, smear_keys=False)).max() > .01
+
+  @pytest.mark.parametrize('same_length', [False, True])
+  def test_the_oldest_key_of_a_full_memory_is_not_seen(self, same_length):
+    np.testing.assert_allclose(
+        self._read(1, 4, same_length=same_length),
+        self._read(12, 4, same_length=True), rtol=1e-5, atol=1e-5)
+
+  def test_is_learnt_by_head(self):
+    config = dataclasses.replace(SMALL, smear_keys=True)
+    params = self._params(config)
+    grads = jax.grad(lambda params: model.apply(
+        params, config, self.tokens, model.empty_memory(config, 2, 3))[0].sum()
+    )(params)
+    gradient_NxH = np.abs(grads['layers']['attention']['smear'])
+    assert gradient_NxH.shape == (2, 2)
+    assert gradient_NxH.min() > 1e-3
