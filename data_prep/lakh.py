@@ -14,6 +14,14 @@ For training each file is stored once, all its players together; who plays
 what is drawn anew each time that the song is read. --examples_per_file=16
 writes 16 such draws of each file in its place, as the paper did. The valid
 split always holds 16.
+
+With --runner the same is done by an Apache Beam pipeline on as many machines
+as you have, and the same bytes come out; --input and --output may be on any
+file system that Beam knows. Other flags are handed on to the pipeline:
+
+  python -m data_prep.lakh --runner=DataflowRunner --project=P --region=R \
+      --temp_location=gs://B/tmp --extra_package=dist/lakhnes_jax-0.1.0.tar.gz \
+      --input=gs://B/lmd_full --output=gs://B/lakh
 """
 
 import argparse
@@ -24,7 +32,7 @@ import time
 def main(argv: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(
       prog='python -m data_prep.lakh', description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
   parser.add_argument('--input', required=True,
                       help='folder of MIDI files, or a .tar.gz of one')
   parser.add_argument('--output', required=True, help='folder for the shards')
@@ -38,21 +46,33 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--examples_per_file', type=int, default=0, metavar='N',
                       help='for training, write up to N examples of each file '
                       '(the paper: 16) in place of its ensemble')
-  args = parser.parse_args(argv)
+  parser.add_argument('--runner', metavar='NAME',
+                      help='run as an Apache Beam pipeline: DirectRunner, '
+                      'DataflowRunner, FlinkRunner, SparkRunner')
+  args, options = parser.parse_known_args(argv)
+  if options and not args.runner:
+    parser.error(f'unknown arguments: {" ".join(options)}')
+  if args.workers and args.runner:
+    parser.error('--workers is of the local runner; Beam has flags of its own')
   if not 0 <= args.valid_percent < 100:
     parser.error('--valid_percent is at least 0 and under 100')
   if min(args.seed, args.workers, args.examples_per_file) < 0:
     parser.error('--seed, --workers and --examples_per_file are not negative')
 
-  from data_prep import lakh_parts, lakh_shards
+  from data_prep import lakh_shards
   started = time.monotonic()
   settings = lakh_shards.Settings(args.seed, args.valid_percent,
                                   args.examples_per_file)
   try:
-    parts = lakh_parts.make(args.input, args.output, args.workers, args.limit)
-    summary = lakh_shards.write(parts, args.output, settings)
-    lakh_parts.remove(args.output)
-  except (OSError, ValueError) as error:
+    if args.runner:
+      from data_prep import lakh_beam
+      summary = lakh_beam.run(args.input, args.output, settings, args.limit,
+                              [f'--runner={args.runner}', *options])
+    else:
+      from data_prep import lakh_local
+      summary = lakh_local.run(args.input, args.output, settings, args.workers,
+                               args.limit)
+  except (OSError, ValueError, ImportError) as error:
     print(f'data_prep.lakh: {error}', file=sys.stderr)
     return 1
   print(lakh_shards.describe(summary))

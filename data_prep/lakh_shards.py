@@ -1,22 +1,30 @@
-"""The second half of `data_prep.lakh`: parts -> shards, ledger, summary."""
+"""Which song of `data_prep.lakh` lies where, and what the files hold.
+
+All of this is a function of the songs and the settings, wherever and in what
+order the songs come up, so that every runner writes the same bytes. Songs lie
+in the order of the hashes of their notes. The low digits of its hash decide
+whether a song is held out, the high ones in which shard it lies.
+"""
 
 import collections
 import json
-import pathlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
-from data_prep import adapt, lakh_parts
-from lakhnes_jax import ensemble, files, shards
+from data_prep import adapt, lakh_files
+from lakhnes_jax import ensemble, shards
 from lakhnes_jax import events as ev
 
 EXAMPLES_PER_FILE = 16  # The paper's.
+_SHARD_SIZE = 2**23  # Numbers in a shard of 32 MiB; about.
+S = TypeVar('S')
+_COLUMNS = ('file', 'result', 'seconds', 'notes', 'examples')
 
 
 class Settings(NamedTuple):
-  """How shards are made of parts.
+  """How shards are made.
 
   Attributes:
     seed: of what is drawn for examples.
@@ -28,73 +36,228 @@ class Settings(NamedTuple):
   valid_percent: float = 5
   train_examples: int = 0
 
+  def examples(self, split: str) -> int:
+    """Examples of each song of a split; 0 if it holds ensembles.
 
-class _Song(NamedTuple):
-  """A file that is kept: where its ensemble lies."""
-  entry: dict[str, Any]
-  stem: str  # Of its part.
-  start: int
-
-  def packed(self) -> np.ndarray:
-    # A copy, so that no map of the part stays open.
-    end = self.start + self.entry['length']
-    return np.array(lakh_parts.read_packed(self.stem)[self.start:end])
+    The valid split always holds examples, so that losses on it can be compared.
+    """
+    return self.train_examples if split == 'train' else EXAMPLES_PER_FILE
 
 
-def write(stems: list[str], output: str, settings: Settings) -> dict[str, Any]:
-  """Writes shards of train and valid, `ledger.tsv` and `summary.json`.
+class Song(NamedTuple):
+  """A file that is kept.
 
-  Songs lie in the order of the hashes of their notes; of files with the same
-  notes the one whose name sorts first is kept. The valid split always holds
-  examples, so that losses on it can be compared.
+  Attributes:
+    digest: hash of its notes, 64 hexadecimal digits.
+    name: of the file.
+    seconds: its length.
+    packed: its ensemble (see `lakhnes_jax.ensemble`).
+  """
+  digest: str
+  name: str
+  seconds: float
+  packed: np.ndarray
+
+
+class Row(NamedTuple):
+  """A line of the ledger: what became of a file."""
+  name: str
+  result: str  # Its split, or why it is in none.
+  seconds: float | None = None
+  digest: str = ''
+  examples: int = 0
+
+
+class Totals(NamedTuple):
+  """What must be known of all songs together before any is written.
+
+  Attributes:
+    songs: their number.
+    size: numbers that they will take in train.
+    valid_songs: those to be held out.
+    valid_size: numbers that those will take in train.
+    lowest: (share, digest, size in train) of the one nearest to being held
+      out.
+  """
+  songs: int = 0
+  size: int = 0
+  valid_songs: int = 0
+  valid_size: int = 0
+  lowest: tuple[int, str, int] | None = None
+
+  def plus(self, other: 'Totals') -> 'Totals':
+    both = [t.lowest for t in (self, other) if t.lowest]
+    return Totals(*(a + b for a, b in zip(self[:4], other[:4], strict=True)),
+                  min(both, default=None))
+
+
+class Plan(NamedTuple):
+  """Where songs go.
+
+  Attributes:
+    n_shards: shards of each split that has any.
+    held_out: the only song in valid, '' for none; if None, shares decide.
+  """
+  n_shards: dict[str, int]
+  held_out: str | None
+
+
+def totals_of(digest: str, length: int, settings: Settings) -> Totals:
+  """Returns the totals of one song, of packed size `length`."""
+  size = length * max(1, settings.train_examples)
+  valid = _is_valid(digest, settings)
+  return Totals(1, size, int(valid), valid * size,
+                (_share(digest), digest, size))
+
+
+def plan(totals: Totals, settings: Settings) -> Plan:
+  """Decides how many shards there are; some song must be there."""
+  n_valid, valid_size, held_out = totals.valid_songs, totals.valid_size, None
+  if totals.songs == 1:
+    n_valid, valid_size, held_out = 0, 0, ''
+  elif settings.valid_percent and not 0 < n_valid < totals.songs:
+    n_valid, (_, held_out, valid_size) = 1, totals.lowest
+  sizes = {'train': totals.size - valid_size}
+  if n_valid:
+    sizes['valid'] = (valid_size // max(1, settings.train_examples) *
+                      EXAMPLES_PER_FILE)
+  return Plan({split: 1 + size // _SHARD_SIZE for split, size in sizes.items()},
+              held_out)
+
+
+def place(digest: str, plan: Plan, settings: Settings) -> tuple[str, int]:
+  """Returns split and number of the shard of a song."""
+  valid = (_is_valid(digest, settings) if plan.held_out is None else
+           digest == plan.held_out)
+  split = 'valid' if valid else 'train'
+  return split, int(digest[:8], 16) * plan.n_shards[split] >> 32
+
+
+def _share(digest: str) -> int:
+  return int(digest[-8:], 16)
+
+
+def _is_valid(digest: str, settings: Settings) -> bool:
+  return _share(digest) / 2**32 * 100 < settings.valid_percent
+
+
+def choose(same: Iterable[S]) -> tuple[S, list[Row]]:
+  """Chooses one of files with the same notes.
 
   Args:
-    stems: parts, as `lakh_parts.make` returns them.
-    output: folder to write to.
+    same: `Song`s, or anything else with name, seconds and digest.
+
+  Returns:
+    the one whose name sorts first, and the ledger of the others.
+  """
+  chosen, *others = sorted(same, key=lambda song: (song.name, song.seconds))
+  return chosen, [Row(song.name, f'same notes as {chosen.name}', song.seconds,
+                      song.digest) for song in others]
+
+
+def write_shard(file: BinaryIO, songs: Iterable[Song], split: str,
+                settings: Settings) -> dict[str, Any]:
+  """Writes the songs of one shard, in whatever order they come.
+
+  Returns:
+    JSON values for `finish`, which also wants its `split` and `number`.
+  """
+  songs = sorted(songs, key=lambda song: song.digest)
+  limit, stored, rows = settings.examples(split), [], []
+  counts = collections.Counter()
+  for song in songs:
+    made = list(_examples(song, limit, settings.seed) if limit else
+                _whole(song))
+    rows.append(Row(song.name, split, song.seconds, song.digest, len(made)))
+    for name, kept, played in made:
+      stored.append((name, kept))
+      counts['events'] += len(played)
+      counts['samples'] += int(np.maximum(played, 0).sum(dtype=np.int64))
+  return {**shards.write_shard(file, stored), 'counts': dict(counts),
+          'rows': rows}
+
+
+def _whole(song: Song) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+  """Yields name, what to store, and one of its arrangements."""
+  rng = np.random.default_rng(int(song.digest, 16))
+  yield (song.name, song.packed,
+         ensemble.arrange(ensemble.unpack(song.packed), rng))
+
+
+def _examples(song: Song, limit: int, seed: int
+             ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+  """Yields name, what to store, and the same again, of each example."""
+  rng = np.random.default_rng((seed, int(song.digest, 16)))
+  for number, example in enumerate(
+      adapt.examples(ensemble.unpack(song.packed), rng, limit)):
+    yield f'{song.name}#{number}', example, example
+
+
+def finish(made: Iterable[dict[str, Any]], rows: Iterable[Row],
+           plan: Plan, settings: Settings) -> dict[str, bytes]:
+  """Makes what is written when all shards are there.
+
+  Args:
+    made: of each shard what `write_shard` returned, its `split` and `number`.
+    rows: of the ledger, except those of the songs in the shards.
+    plan: of the shards.
     settings: see there.
 
   Returns:
-    the summary.
-
-  Raises:
-    ValueError: no file was kept.
+    contents of files by their names: an index a split, which must come last,
+    ledger.tsv and summary.json.
   """
-  entries, songs = _read_entries(stems)
-  splits = _split(sorted(songs), settings.valid_percent)
-  summary = {'files': len(entries), 'results': {}, 'splits': {}}
-  for split, digests in splits.items():
-    chosen = [songs[digest] for digest in digests]
-    limit = settings.train_examples if split == 'train' else EXAMPLES_PER_FILE
-    counts = collections.Counter(songs=len(chosen))
-    made = _examples(chosen, limit, settings.seed) if limit else _packed(chosen)
-    shards.write_split(
-        output, split, _count(made, counts), ensembles=not limit,
-        metadata={'command': 'data_prep.lakh', **settings._asdict()})
-    summary['splits'][split] = dict(counts)
-  split_of = {digest: split for split, digests in splits.items()
-              for digest in digests}
-  results = collections.Counter()
-  lines = ['file\tresult\tseconds\tnotes\n']
-  for entry in sorted(entries, key=lambda entry: entry['name']):
-    digest = entry.get('hash')
-    if digest is None:
-      result, facts = entry['error'], '\t'
-      results[result.split(':')[0]] += 1
-    else:
-      facts = f'{entry["seconds"]:.3f}\t{digest}'
-      kept = songs[digest].entry['name']
-      same = kept == entry['name']
-      result = split_of[digest] if same else f'same notes as {kept}'
-      results['kept' if same else 'same notes as another'] += 1
-    name, result = (' '.join(text.split()) for text in (entry['name'], result))
-    lines.append(f'{name}\t{result}\t{facts}\n')
-  summary['results'] = dict(results.most_common())
-  folder = pathlib.Path(output)
-  files.write_atomic(folder / 'ledger.tsv',
-                     ''.join(lines).encode('utf-8', 'backslashreplace'))
-  files.write_atomic(folder / 'summary.json',
-                     json.dumps(summary, indent=1).encode())
-  return summary
+  splits = {split: [] for split in plan.n_shards}
+  for shard in sorted(made, key=lambda shard: shard['number']):
+    splits[shard['split']].append(shard)
+  rows = list(rows)
+  summary = {'files': 0, 'results': {}, 'splits': {}}
+  indices = {}
+  for split, of_split in splits.items():
+    kept = [Row(*row) for shard in of_split for row in shard['rows']]
+    rows.extend(kept)
+    counts = collections.Counter()
+    for shard in of_split:
+      counts.update(shard['counts'])
+      shard['file'] = file_of(shard, plan)
+    summary['splits'][split] = {
+        'songs': len(kept), 'examples': sum(row.examples for row in kept),
+        'events': counts['events'],
+        'hours': counts['samples'] / (3600 * ev.SAMPLE_RATE)}
+    indices[f'{split}.json'] = shards.make_index(
+        split, of_split, not settings.examples(split),
+        {'command': 'data_prep.lakh', **settings._asdict()})
+  rows.sort(key=lambda row: (row.name, row.result, row.digest))
+  summary['files'] = len(rows)
+  summary['results'] = dict(collections.Counter(
+      'kept' if row.result in splits else
+      'same notes as another' if row.digest else
+      row.result.split(':')[0] for row in rows).most_common())
+  lines = ['\t'.join(_COLUMNS), *map(_line, rows), '']
+  return {'ledger.tsv': '\n'.join(lines).encode('utf-8', 'backslashreplace'),
+          'summary.json': json.dumps(summary, indent=1).encode(), **indices}
+
+
+def file_of(shard: dict[str, Any], plan: Plan) -> str:
+  """Returns the name of the file of a shard with `split` and `number`."""
+  return shards.file_name(shard['split'], shard['number'],
+                          plan.n_shards[shard['split']])
+
+
+def _line(row: Row) -> str:
+  cells = (row.name, row.result,
+           '' if row.seconds is None else f'{row.seconds:.3f}', row.digest,
+           str(row.examples))
+  return '\t'.join(' '.join(cell.split()) for cell in cells)
+
+
+def why_nothing(rows: list[Row]) -> str:
+  """Says why no file was kept."""
+  if not rows:
+    return f'no {", ".join(lakh_files.SUFFIXES)} file there'
+  reasons = collections.Counter(row.result.split(':')[0] for row in rows)
+  return f'none of {reasons.total()} files can be adapted: ' + ', '.join(
+      f'{n} {reason}' for reason, n in reasons.most_common(5))
 
 
 def describe(summary: dict[str, Any]) -> str:
@@ -107,69 +270,3 @@ def describe(summary: dict[str, Any]) -> str:
       f'{counts["events"]} events'
       for split, counts in summary['splits'].items())
   return f'{summary["files"]} files{results}{splits}'
-
-
-def _read_entries(stems) -> tuple[list[dict[str, Any]], dict[str, _Song]]:
-  """Reads what became of all files, and finds the song of each hash."""
-  entries, songs = [], {}
-  for stem in stems:
-    start = 0
-    for entry in lakh_parts.read_entries(stem):
-      entries.append(entry)
-      if 'hash' in entry:
-        song = _Song(entry, stem, start)
-        start += entry['length']
-        other = songs.setdefault(entry['hash'], song)
-        if entry['name'] < other.entry['name']:
-          songs[entry['hash']] = song
-  if not songs:
-    reasons = collections.Counter(
-        entry['error'].split(':')[0] for entry in entries)
-    raise ValueError(f'none of {len(entries)} files can be adapted: ' +
-                     ', '.join(f'{n} {reason}' for reason, n in
-                               reasons.most_common(5)))
-  return entries, songs
-
-
-def _split(digests: list[str], valid_percent: float) -> dict[str, list[str]]:
-  """Deals sorted hashes out to the splits, by their low digits."""
-  def share(digest):
-    return int(digest[-8:], 16) / 2**32 * 100
-
-  valid = {digest for digest in digests if share(digest) < valid_percent}
-  if valid_percent and len(digests) > 1 and not 0 < len(valid) < len(digests):
-    valid = {min(digests, key=share)}
-  splits = {'train': [digest for digest in digests if digest not in valid],
-            'valid': [digest for digest in digests if digest in valid]}
-  return {split: chosen for split, chosen in splits.items() if chosen}
-
-
-def _packed(songs: list[_Song]) -> Iterator[
-    tuple[str, np.ndarray, np.ndarray]]:
-  """Yields name, what to store, and an arrangement, of each song."""
-  for song in songs:
-    packed = song.packed()
-    rng = np.random.default_rng(int(song.entry['hash'], 16))
-    yield (song.entry['name'], packed,
-           ensemble.arrange(ensemble.unpack(packed), rng))
-
-
-def _examples(songs: list[_Song], limit: int, seed: int) -> Iterator[
-    tuple[str, np.ndarray, np.ndarray]]:
-  """Yields name, what to store, and the same again, of each example."""
-  for song in songs:
-    rng = np.random.default_rng((seed, int(song.entry['hash'], 16)))
-    for number, example in enumerate(
-        adapt.examples(ensemble.unpack(song.packed()), rng, limit)):
-      yield f'{song.entry["name"]}#{number}', example, example
-
-
-def _count(made, counts) -> Iterator[tuple[str, np.ndarray]]:
-  """Passes songs on, and counts what an epoch of them has."""
-  for name, stored, played in made:
-    counts['examples'] += 1
-    counts['events'] += len(played)
-    if len(played):
-      counts['hours'] += int(ev.times_of(played)[-1]) / (
-          3600 * ev.SAMPLE_RATE)
-    yield name, stored

@@ -13,7 +13,14 @@ import mido
 import numpy as np
 import pytest
 
-from data_prep import adapt, compose_web, lakh, lakh_parts
+from data_prep import (
+  adapt,
+  compose_web,
+  lakh,
+  lakh_files,
+  lakh_local,
+  lakh_shards,
+)
 from lakhnes_jax import data, ensemble, shards
 from lakhnes_jax import events as ev
 
@@ -130,23 +137,26 @@ class TestResult:
 
   def test_ledger_says_what_became_of_each_file(self, collection, made):
     lines = (made / 'ledger.tsv').read_text('utf-8').splitlines()
-    assert lines[0].split('\t') == ['file', 'result', 'seconds', 'notes']
+    assert lines[0].split('\t') == ['file', 'result', 'seconds', 'notes',
+                                    'examples']
     rows = {name: rest for name, *rest in (x.split('\t') for x in lines[1:])}
     assert list(rows) == [n for n in names_in(collection)
                           if not n.endswith('.txt')]
     assert rows['z/again.midi'] == ['same notes as a/trio.kar',
-                                    *rows['a/trio.kar'][1:]]
+                                    *rows['a/trio.kar'][1:3], '0']
     assert rows['a/trio.kar'][1] == '9.000'
     assert len(rows['a/trio.kar'][2]) == 64
-    assert rows['b/short.mid'] == ['shorter than 5 s', '', '']
+    assert rows['b/short.mid'] == ['shorter than 5 s', '', '', '0']
     assert rows['b/long.mid'][0] == 'longer than 600 s'
     assert rows['b/chord.mid'][0] == 'no monophonic instrument'
     assert rows['b/huge.mid'][0] == 'over 512 KiB'
     for name in ('b/empty.mid', 'b/cut.mid', 'b/noise.mid', 'b/largest.mid'):
       assert rows[name][0].startswith('not a readable MIDI file'), name
     for split in ('train', 'valid'):
-      assert {n.split('#')[0] for n in shards.Corpus(made, split).names} == {
-          name for name, (result, *_) in rows.items() if result == split}
+      examples = collections.Counter(
+          n.split('#')[0] for n in shards.Corpus(made, split).names)
+      assert examples == {name: int(row[-1]) for name, row in rows.items()
+                          if row[0] == split}
 
   def test_summary_counts(self, made):
     summary = json.loads((made / 'summary.json').read_text())
@@ -186,6 +196,47 @@ class TestResult:
     assert summary['splits']['train']['examples'] == 12
 
 
+class TestBeam:
+  """The pipeline, by Beam's direct runner."""
+
+  @pytest.fixture(autouse=True)
+  def need_beam(self):
+    pytest.importorskip('apache_beam', reason='apache-beam is not installed; '
+                        'it is the extra `beam`')
+
+  def test_same_bytes_as_the_local_runner(self, collection, made, tmp_path):
+    # What an earlier run left is replaced.
+    for name in ('train.json', 'train-00000-of-00007.npy'):
+      (tmp_path / name).write_bytes(b'old')
+    assert run(collection, tmp_path, '--runner=DirectRunner', workers=0) == 0
+    assert contents(tmp_path) == contents(made)
+
+  def test_same_bytes_in_many_shards(self, collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(lakh_shards, '_SHARD_SIZE', 3000)
+    flags = ('--examples_per_file=16', '--valid_percent=20', '--seed=3',
+             '--limit=50')
+    assert run(collection, tmp_path / 'local', *flags) == 0
+    archive = pack(collection, names_in(collection), tmp_path / 'c.tar.gz')
+    assert run(archive, tmp_path / 'beam', *flags, '--runner=DirectRunner',
+               workers=0) == 0
+    assert contents(tmp_path / 'beam') == contents(tmp_path / 'local')
+    assert len(contents(tmp_path / 'local')) > 10
+
+  @pytest.mark.parametrize(('source', 'reason'), [
+      ('missing', 'missing: no such folder'), ('plain.tar.gz', 'damaged'),
+      ('b', r'none of 1 files .*: 1 shorter than 5 s$')])
+  def test_one_clear_line(self, tmp_path, capsys, source, reason):
+    (tmp_path / 'plain.tar.gz').write_bytes(b'no archive' * 100)
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b' / 'x.mid').write_bytes(tune(60, 1))
+    assert run(tmp_path / source, tmp_path / 'out', '--runner=DirectRunner',
+               workers=0) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('data_prep.lakh: ')
+    assert re.search(reason, error)
+    assert not (tmp_path / 'out' / 'train.json').exists()
+
+
 class TestTraining:
 
   def test_each_epoch_draws_other_arrangements(self, made):
@@ -222,21 +273,21 @@ class TestResume:
   def test_finished_parts_stay(self, collection, tmp_path):
     folder = tmp_path / 'in'
     shutil.copytree(collection, folder)
-    first = lakh_parts.make(str(folder), str(tmp_path), 1)
+    first = lakh_local.make_parts(str(folder), str(tmp_path), 1)
     assert len(first) == 2
     stamps = {p.name: p.stat().st_mtime_ns
               for p in (tmp_path / 'parts').iterdir()}
     # As a kill would leave it: events without the list, and half a file.
     os.remove(f'{first[1]}.json')
     (tmp_path / 'parts' / '00001.json.77.tmp').write_text('{"ke')
-    assert lakh_parts.make(str(folder), str(tmp_path), 1) == first
+    assert lakh_local.make_parts(str(folder), str(tmp_path), 1) == first
     again = {p.name: p.stat().st_mtime_ns
              for p in (tmp_path / 'parts').iterdir()}
     assert {n for n in stamps if stamps[n] == again[n]} == {
         '00000.json', '00000.npy'}
 
   def test_goes_on_to_the_same_result(self, collection, made, tmp_path):
-    stems = lakh_parts.make(str(collection), str(tmp_path), 1)
+    stems = lakh_local.make_parts(str(collection), str(tmp_path), 1)
     os.remove(f'{stems[0]}.json')
     assert run(collection, tmp_path) == 0
     assert contents(made) == contents(tmp_path)
@@ -244,11 +295,11 @@ class TestResume:
   def test_other_files_make_other_parts(self, collection, tmp_path):
     folder = tmp_path / 'in'
     shutil.copytree(collection / '1', folder)
-    (stem,) = lakh_parts.make(str(folder), str(tmp_path), 1)
-    before = lakh_parts.read_packed(stem).copy()
+    lakh_local.make_parts(str(folder), str(tmp_path), 1)
+    before = (tmp_path / 'parts' / '00000.npy').read_bytes()
     (folder / 'tune1.mid').write_bytes(tune(90, 20))
-    lakh_parts.make(str(folder), str(tmp_path), 1)
-    assert len(lakh_parts.read_packed(stem)) > len(before)
+    lakh_local.make_parts(str(folder), str(tmp_path), 1)
+    assert (tmp_path / 'parts' / '00000.npy').read_bytes() != before
 
 
 class TestErrors:
@@ -298,8 +349,8 @@ def mutate(data, rng):
 
 
 def adapt_bytes(data):
-  return lakh_parts.adapt_file(
-      lakh_parts.Source('f.mid', len(data), 0, data=data))
+  return lakh_files.adapt_file(
+      lakh_files.Source('f.mid', len(data), 0, data=data))
 
 
 class TestFuzz:
@@ -327,7 +378,7 @@ class TestFuzz:
     track = b'\x00\x90' + notes + b'\x83\x00\x80\x3c\x40\x00\xff\x2f\x00'
     data = (b'MThd' + (6).to_bytes(4, 'big') + b'\x00\x00\x00\x01\x01\xe0' +
             b'MTrk' + len(track).to_bytes(4, 'big') + track)
-    assert len(data) < lakh_parts.MAX_BYTES
+    assert len(data) < lakh_files.MAX_BYTES
     with pytest.raises(ValueError, match='shorter than 5 s'):
       adapt_bytes(data)
 
