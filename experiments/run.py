@@ -25,16 +25,19 @@ _DATA_DIR = flags.DEFINE_string(
     'data_dir', None, 'Folder of shards that a data_prep command wrote.')
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Run directory: checkpoints, metrics; resumed if it has '
-    'any. For eval and sample: the run to take the best weights from.')
+    'any. For eval and sample: the run to take the best weights from, '
+    'unless --weights says otherwise; without either, those that come with the '
+    'package.')
 _OUT_DIR = flags.DEFINE_string(
-    'out_dir', None, 'Where samples go; default: WORKDIR/samples.')
+    'out_dir', None, 'Where samples go; default: WORKDIR/samples, or samples.')
 _SPLIT = flags.DEFINE_enum('split', 'valid', ['train', 'valid', 'test'],
                            'What to evaluate on.')
 _FORMAT = flags.DEFINE_enum(
     'format', 'tx1', ['tx1', 'tx2'], 'tx1: notes; tx2: with dynamics.')
 _INIT_FROM = flags.DEFINE_string(
-    'init_from', '', 'Run directory or weights folder that gives the weights; '
-    'steps start at 0.')
+    'init_from', '', 'Run directory, weights folder or its URL that gives the '
+    'weights; in training, steps start at 0.')
+flags.DEFINE_alias('weights', 'init_from')
 _INIT_OPTIMIZER = flags.DEFINE_bool(
     'init_optimizer', False, "Take Adam's moments along with --init_from, as "
     'the paper did for fine-tuning.')
@@ -303,10 +306,13 @@ def _train_one() -> dict:
 
 
 def _weights():
-  """Returns (config, params, meta) of --init_from, or of --workdir's best."""
+  """Returns (config, params, meta) of --weights, or of --workdir's best.
+
+  Without either it is the model that comes with the package.
+  """
   from lakhnes_jax import weights
-  return weights.load(_INIT_FROM.value or _required(
-      _WORKDIR, 'a run directory (or --init_from=WEIGHTS)'), _kind())
+  return weights.load(
+      _INIT_FROM.value or _WORKDIR.value or weights.SHIPPED, _kind())
 
 
 def _evaluate() -> dict:
@@ -341,10 +347,7 @@ def _sample() -> pathlib.Path:
   from lakhnes_jax import sample
   _check_can_sample('mode=sample')
   config, params, meta = _weights()
-  out = _OUT_DIR.value or (
-      _WORKDIR.value and pathlib.Path(_WORKDIR.value, 'samples'))
-  if not out:
-    raise ValueError('--out_dir is needed: the folder for the samples')
+  out = _OUT_DIR.value or pathlib.Path(_WORKDIR.value or '', 'samples')
   mem_len = _MEM_LEN.value
   if not flags.FLAGS['mem_len'].present:
     mem_len = meta.get('mem_len', mem_len)

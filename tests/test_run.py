@@ -92,7 +92,7 @@ def test_eval_prints_json_last(weights_dir, tmp_path):
 
 
 def test_sample_writes_each_song_in_every_form(weights_dir, tmp_path):
-  done = _run('--flagfile=sample.flags', f'--init_from={weights_dir}',
+  done = _run('--flagfile=sample.flags', f'--weights={weights_dir}',
               f'--out_dir={tmp_path / "tunes"}', '--n_samples=2',
               '--length=40', '--mem_len=16', '--seed=4')
   assert done.returncode == 0, done.stderr
@@ -111,7 +111,7 @@ def test_sample_writes_each_song_in_every_form(weights_dir, tmp_path):
 
 
 @pytest.mark.parametrize('given, words', [
-    (['--mode=eval'], ['--workdir']),
+    (['--mode=eval'], ['--data_dir']),
     (['--mode=eval', '--init_from=/nowhere'], ['/nowhere']),
     (['--mode=sample', '--workdir=/nowhere'], ['/nowhere', 'no checkpoint']),
     (['stray'], ['stray']),

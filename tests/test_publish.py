@@ -1,0 +1,75 @@
+"""Packed runs: what is in the folder, and that it is used as any weights."""
+
+import hashlib
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import publish
+from lakhnes_jax import model, weights
+
+CONFIG = model.ModelConfig(n_token=631, n_layer=1, n_head=2, d_model=8,
+                           d_head=4, d_inner=12)
+
+
+@pytest.fixture
+def run(tmp_path):
+  """A weights folder with what a run directory says about itself."""
+  folder = tmp_path / 'my run'
+  params = jax.device_get(model.init_params(CONFIG, jax.random.key(0)))
+  weights.save(folder, params, {
+      'model': 'txl', 'config': CONFIG.to_dict(), 'format': 'tx1',
+      'mem_len': 16, 'step': 1234, 'seconds': 5400., 'best': 1.5,
+      'data': {'songs': [1, 2]}, 'since_line': [3.]})
+  meta = json.loads((folder / 'config.json').read_text())
+  (folder / 'config.json').write_text(json.dumps({
+      **meta, 'flags': {'learning_rate': .002, 'augment': ['trim'],
+                        'data_dir': '/home/me'},
+      'versions': {'jax': '0.0.1'}, 'git_revision': 'abc', 'device': 'abacus',
+      'n_devices': 3, 'data': {'train': 'feed'}}))
+  for protocol, ppl in (('paper', 3.25), ('full', 3.3)):
+    (folder / f'eval-valid-{protocol}.json').write_text(json.dumps({
+        'split': 'valid', 'protocol': protocol, 'tokens': 99, 'mem_len': 16,
+        'ppl': ppl}))
+  return folder
+
+
+@pytest.mark.parametrize('dtype, tolerance', [('bfloat16', 2**-8),
+                                              ('float32', 0)])
+def test_weights_are_those_of_the_run(run, tmp_path, dtype, tolerance):
+  publish.main([str(run), f'--out={tmp_path / "out"}', f'--dtype={dtype}'])
+  config, params, meta = weights.load(tmp_path / 'out')
+  _, expected, _ = weights.load(run)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance),
+               params, expected)
+  assert config == CONFIG
+  assert meta['mem_len'] == 16
+  assert 'since_line' not in meta
+
+
+def test_card_tells_the_numbers_and_not_the_paths(run, tmp_path):
+  (tmp_path / 'notes.md').write_text('## Listening\n\nIt hums.')
+  publish.main([str(run), f'--out={tmp_path / "out"}', '--name=Hummer',
+                f'--notes={tmp_path / "notes.md"}'])
+  card = (tmp_path / 'out/README.md').read_text()
+  for words in ('# Hummer\n', '1,234 steps', '| valid | full | 99 | 16 | 3.300',
+                '| learning_rate | `0.002` |', '3 abacus, 1.5 hours', '`feed`',
+                'It hums.', f'{publish.model.n_params(weights.load(run)[1]):,}'):
+    assert words in card, words
+  assert '/home/me' not in card
+
+
+def test_sums_are_of_all_files(run, tmp_path):
+  publish.main([str(run), f'--out={tmp_path / "out"}'])
+  lines = (tmp_path / 'out/SHA256SUMS').read_text().splitlines()
+  assert {tuple(line.split('  ')) for line in lines} == {
+      (hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
+      for path in (tmp_path / 'out').iterdir() if path.name != 'SHA256SUMS'}
+
+
+def test_nothing_to_publish(tmp_path):
+  with pytest.raises(SystemExit, match=r'experiments.publish: .*nowhere'):
+    publish.main([str(tmp_path / 'nowhere'), f'--out={tmp_path / "out"}'])
+  assert not (tmp_path / 'out').exists()
