@@ -21,7 +21,10 @@ from lakhnes_jax.chip import NOISE_PERIODS
 from lakhnes_jax.events import SAMPLE_RATE
 from lakhnes_jax.score import Score
 
-_ROW = np.array([0, 0, 1, 2])  # Of each voice in `_steps`.
+_ROW = np.array([0, 0, 1, 2])  # Of each voice in `_steps` and `_timers`.
+# Where in a phase the step of the waveform is, voice by voice; noise has none.
+_SHIFT = np.array([28, 28, 27, 0], np.uint32)
+_MASK = (np.uint32(1) << _SHIFT) - np.uint32(1)
 
 
 class Segments(NamedTuple):
@@ -75,6 +78,14 @@ def _steps(rate: int) -> np.ndarray:
 
 
 @functools.cache
+def _timers() -> np.ndarray:
+  """[3, 128] int32: timer by pulse/triangle/noise and note; 0 in silence."""
+  timers = [np.append(0, registers.timer(np.arange(1, 128), steps))
+            for steps in (tracks.PULSE_CYCLE, tracks.TRIANGLE_CYCLE)]
+  return np.stack([*timers, np.zeros(128)]).astype(np.int32)
+
+
+@functools.cache
 def _cycles() -> tuple[np.ndarray, np.ndarray]:
   """[2] int32 each: offset and length of a cycle of the noise by mode."""
   table = tracks.noise_table()
@@ -90,19 +101,57 @@ def advance(step, fine, n):
   return n * step + ((n >> 12) * fine >> 4)
 
 
-def _since_reset(moved, origin):
-  """Sums what each segment moves, from the last reset to its start."""
-  total = jnp.cumsum(moved, axis=-2, dtype=moved.dtype)
-  before = jnp.concatenate(
-      [jnp.zeros_like(total[..., :1, :]), total[..., :-1, :]], axis=-2)
-  return before - jnp.take_along_axis(before, origin, axis=-2)
+class _Moves(NamedTuple):
+  """How phases go on, segment by segment; each attribute is [..., E, 4].
+
+  Attributes:
+    advance: uint32, over the segment.
+    retuned: bool, whether the timer changes at the segment's start. The step
+      of the waveform that is under way then keeps its count of clocks.
+    scale: float32, from a share of this step to one of the new step.
+    most: float32, the share that is left at most.
+    reset: bool, whether the waveform's steps begin anew.
+    drift: float32 or None, like `advance`, of `Segments.bend`.
+  """
+  advance: jax.Array
+  retuned: jax.Array
+  scale: jax.Array
+  most: jax.Array
+  reset: jax.Array
+  drift: jax.Array | None
+
+
+def _phases(moves: _Moves):
+  """Phase (uint32) and drift (float32 or None) at each segment's start."""
+
+  def go_on(carry, move):
+    phase, drift = carry
+    index, share = phase >> _SHIFT, phase & _MASK
+    rest = share.astype(jnp.float32) * move.scale
+    most = move.most * _MASK
+    share = jnp.where(move.retuned, jnp.minimum(rest, most).astype(jnp.uint32),
+                      share)
+    phase = jnp.where(move.reset, 0, index) << _SHIFT | share
+    if drift is not None:
+      kept = jnp.where(rest < most, move.scale, 0)
+      drift = drift * jnp.where(move.retuned, kept, 1)
+      return (phase + move.advance, drift + move.drift), (phase, drift)
+    return (phase + move.advance, None), (phase, None)
+
+  moves = jax.tree.map(lambda x: jnp.moveaxis(x, -2, 0), moves)
+  begin = jax.tree.map(lambda x: jnp.zeros_like(x[0]),
+                       (moves.advance, moves.drift))
+  _, phases = jax.lax.scan(go_on, begin, moves)
+  return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2), phases)
 
 
 def segments(start, state, tune=None, rate: int = SAMPLE_RATE) -> Segments:
   """Works out the oscillators of a score.
 
-  As on the chip, a pulse starts anew at phase 0 when it comes out of silence
-  or the upper bits of its timer change; the triangle freezes in silence.
+  They do what the register writes of the score (see `registers`) make the
+  player's do: a pulse starts anew when it comes out of silence or the upper
+  bits of its timer change, the triangle freezes in silence, and a step of the
+  waveform that is under way keeps its count of clocks.
 
   Args:
     start: [..., E] int32, samples, ascending; padded beyond the song's end.
@@ -116,28 +165,34 @@ def segments(start, state, tune=None, rate: int = SAMPLE_RATE) -> Segments:
   mode = jnp.where(_ROW == 2, timbre & 1, 0)
   steps = jnp.asarray(_steps(rate))[_ROW, note, mode]
   step, fine = steps[..., 0], steps[..., 1]
-  if tune is not None:
-    change = step[..., :3].astype(jnp.float32) * (tune - 1)
-    step = step.at[..., :3].add(
-        jax.lax.stop_gradient(change).astype(jnp.int32).astype(jnp.uint32))
-    bend = (change - jax.lax.stop_gradient(change)) / 2**32
-  # Noise keeps its last period in silence; any will do.
   length = jnp.diff(start, axis=-1, append=start[..., -1:])[..., None]
-  index = jnp.arange(note.shape[-2])[:, None]
-  before = jnp.concatenate(
-      [jnp.zeros_like(note[..., :1, :]), note[..., :-1, :]], axis=-2)
-  high = jnp.asarray((registers.timer(np.arange(128)) >> 8).astype(np.int32))
-  reset = ((_ROW == 0) & (note > 0) &
-           ((before == 0) | (high[note] != high[before])))
-  origin = jax.lax.cummax(jnp.where(reset, index, 0), axis=note.ndim - 2)
-  phase = _since_reset(advance(step, fine, length), origin)
+  bend = None
   if tune is not None:
-    drift = _since_reset(bend * length, origin[..., :3])
-    bend = jnp.stack([drift, bend], -1)
+    tune = jnp.append(tune, jnp.ones_like(tune[..., :1]), -1)
+    change = step.astype(jnp.float32) * (tune - 1)
+    step += jax.lax.stop_gradient(change).astype(jnp.int32).astype(jnp.uint32)
+    bend = (change - jax.lax.stop_gradient(change)) / 2**32
+  before, step_before = (
+      jnp.concatenate([jnp.zeros_like(x[..., :1, :]), x[..., :-1, :]], -2)
+      for x in (note, step))
+  timers = jnp.asarray(_timers())
+  timer, timer_before = timers[_ROW, note], timers[_ROW, before]
+  # The lower bits are written first.
+  least = jnp.minimum(timer, timer_before & 0x700 | timer & 0xff)
+  tonal = _ROW < 2
+  phase, drift = _phases(_Moves(
+      advance(step, fine, length), tonal & (timer != timer_before),
+      step.astype(jnp.float32) / jnp.maximum(step_before, 1),
+      least / (timer + 1),
+      (_ROW == 0) & (note > 0) & ((before == 0) |
+                                  (timer >> 8 != timer_before >> 8)),
+      None if bend is None else bend * length))
+  if bend is not None:
+    bend = jnp.stack([drift, bend], -1)[..., :3, :]
   offset, cycle = (jnp.asarray(x)[timbre[..., 3] & 1] for x in _cycles())
   volume = jnp.concatenate([velocity, jnp.zeros_like(velocity[..., :1])], -1)
   return Segments(start, phase, step, fine, volume, timbre[..., :2], offset,
-                  cycle, None if tune is None else bend)
+                  cycle, bend)
 
 
 work_out = jax.jit(segments, static_argnames='rate')

@@ -28,16 +28,15 @@ def _mix(pulses, triangle: int, noise: int, sample: int) -> int:
   return level
 
 
-def render(log: RegisterLog, samples: int) -> np.ndarray:
-  """Renders the first samples of a log.
+def steps(log: RegisterLog, samples: int) -> np.ndarray:
+  """Computes what the chip puts out every four clocks.
 
   Returns:
-    [5, samples] int64: all voices, then pulse 1, pulse 2, triangle, noise
-    alone.
+    [5, K] int64 that `samples` output samples take: all voices, then pulse 1,
+    pulse 2, triangle, noise alone.
   """
   rate = log.clock // 4
   ratio = (log.clock << 24) // rate
-  position = [n * 2048 * rate // 44100 for n in range(samples + 1)]
   writes = {}
   for time, register, value in zip(*(x.tolist() for x in log[:3]),
                                    strict=True):
@@ -58,7 +57,7 @@ def render(log: RegisterLog, samples: int) -> np.ndarray:
     count[2] = min(count[2], chip.triangle_timer)
     count[3] = min(count[3], noise_period)
 
-  for step in range(position[-1] // 2048 + 14):
+  for step in range(samples * rate // 44100 + 14):
     for register, value in writes.get(step, ()):
       chip.write(register, value)
       if register in (3, 7):
@@ -114,11 +113,41 @@ def render(log: RegisterLog, samples: int) -> np.ndarray:
     out.append((_mix(pulses, triangle, noise, sample_level),
                 _mix((pulses[0], 0), 0, 0, 0), _mix((0, pulses[1]), 0, 0, 0),
                 _mix((0, 0), triangle, 0, 0), _mix((0, 0), 0, noise, 0)))
-  out, width = np.array(out).T, 2048 * rate // 44100
-  fine = np.pad(np.cumsum(out, 1, dtype=np.int64) * 2048, ((0, 0), (1, 0)))
+  return np.array(out).T
+
+
+def average(levels: np.ndarray, clock: int, samples: int) -> np.ndarray:
+  """[5, K] steps -> [5, samples] int64, as the player does it."""
+  rate = clock // 4
+  width = 2048 * rate // 44100
+  fine = np.pad(np.cumsum(levels, 1) * 2048, ((0, 0), (1, 0)))
 
   def area(at):
-    return fine[:, at // 2048] + at % 2048 * out[:, at // 2048]
+    return fine[:, at // 2048] + at % 2048 * levels[:, at // 2048]
 
-  at = np.array(position[:samples])
+  at = np.arange(samples) * 2048 * rate // 44100
   return (area(at + width) - area(at)) // width
+
+
+def ideal(levels: np.ndarray, clock: int, samples: int) -> np.ndarray:
+  """[5, K] steps -> [5, samples] float64, what lies above 22 kHz taken off.
+
+  A windowed sinc over 64 samples on either side.
+  """
+  per = clock // 4 / 44100  # Steps a sample.
+  reach = int(64 * per)
+  padded = np.pad(levels, ((0, 0), (reach, 2 * reach)), 'edge')
+  out = np.empty((len(levels), samples))
+  for n in range(samples):
+    middle = (n + 0.5) * per
+    first = int(middle) - reach
+    off = (first + 0.5 + np.arange(2 * reach) - middle) / per
+    taps = np.sinc(off) * np.cos(np.pi * np.clip(off / 64, -1, 1) / 2)**2
+    out[:, n] = padded[:, first + reach:first + 3 * reach] @ (
+        taps / taps.sum())
+  return out
+
+
+def render(log: RegisterLog, samples: int) -> np.ndarray:
+  """Renders the first samples of a log, [5, samples]; see `steps`."""
+  return average(steps(log, samples), log.clock, samples)
