@@ -1,5 +1,6 @@
 """Song files of any kind on disk, told apart by their ending."""
 
+import functools
 import glob
 import importlib
 import os
@@ -10,19 +11,33 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax.vgm import RegisterLog
 
 
 class Format(NamedTuple):
-  """How one kind of file becomes a song, and a song that kind of file."""
+  """How one kind of file becomes a song, and a song that kind of file.
+
+  Attributes:
+    read: from the content of a file to a song.
+    write: back; takes a keyword `rate` as well if `sampled`.
+    read_log, write_log: of formats that hold register logs, these; `read_log`
+      takes a keyword `loops` too if `looped`.
+    sampled: whether songs are cut into steps.
+    looped: whether a part can be marked to play again.
+  """
   read: Callable[[bytes], np.ndarray]
-  write: Callable[[np.ndarray], bytes]
+  write: Callable[..., bytes]
+  read_log: Callable | None = None
+  write_log: Callable | None = None
+  sampled: bool = False
+  looped: bool = False
 
 
 def _lazy(module: str, function: str) -> Callable:
   """Returns a function of this package whose module is imported when used."""
-  def call(value):
+  def call(*args, **options):
     return getattr(importlib.import_module(f'lakhnes_jax.{module}'),
-                   function)(value)
+                   function)(*args, **options)
   return call
 
 
@@ -39,7 +54,17 @@ _MIDI = Format(_lazy('nesmidi', 'read'), _lazy('nesmidi', 'write'))
 
 def _score(form: str) -> Format:
   return Format(_lazy('scorefiles', f'read_{form}'),
-                _lazy('scorefiles', f'write_{form}'))
+                _lazy('scorefiles', f'write_{form}'), sampled=True)
+
+
+def _log(module: str, read: str, write: str, looped: bool = False) -> Format:
+  """Returns the format of a register log, transcribed where songs are asked."""
+  read_log, write_log = _lazy(module, read), _lazy(module, write)
+  to_song, to_log = (_lazy('transcribe', f'{way}_events')
+                     for way in ('to', 'from'))
+  return Format(lambda data: to_song(read_log(data)),
+                lambda events: write_log(to_log(events)),
+                read_log, write_log, looped=looped)
 
 
 # By ending, in lower case. A new format is a line here.
@@ -48,13 +73,14 @@ FORMATS = {
     '.midi': _MIDI,
     '.tx1.txt': Format(_read_text, _write_text(ev.TX1)),
     '.tx2.txt': Format(_read_text, _write_text(ev.TX2)),
-    '.vgm': Format(_lazy('transcribe', 'read_vgm'),
-                   _lazy('transcribe', 'write_vgm')),
-    '.vgz': Format(_lazy('transcribe', 'read_vgm'),
-                   _lazy('transcribe', 'write_vgz')),
     '.exprsco.pkl': _score('expressive'),
     '.seprsco.pkl': _score('separated'),
     '.blndsco.pkl': _score('blended'),
+    '.nlm.pkl': _log('nlm', 'read', 'write'),
+    '.ndf.txt': _log('vgmtext', 'read_ndf', 'write_ndf'),
+    '.ndr.txt': _log('vgmtext', 'read_ndr', 'write_ndr'),
+    '.vgm': _log('vgm', 'parse', 'build', looped=True),
+    '.vgz': _log('vgm', 'parse', 'build_packed', looped=True),
 }
 
 
@@ -78,8 +104,18 @@ def song_name(path: str | os.PathLike) -> str:
   return name[:len(name) - len(_ending(name))]
 
 
-def read_song(path: str | os.PathLike) -> np.ndarray:
+def holds_log(path: str | os.PathLike) -> bool:
+  """Returns whether files of this ending hold register logs."""
+  ending = _ending(path)
+  return bool(ending and FORMATS[ending].read_log)
+
+
+def read_song(path: str | os.PathLike, loops: int = 1) -> np.ndarray:
   """Reads a song file of any known kind.
+
+  Args:
+    path: its ending says what it is.
+    loops: how often the looped part plays, where there is one.
 
   Returns:
     int32 song (see `events`).
@@ -88,23 +124,63 @@ def read_song(path: str | os.PathLike) -> np.ndarray:
     ValueError: unknown ending or bad content; names the file and the reason.
     OSError: it cannot be read.
   """
-  read = _format(path).read
+  if holds_log(path) and loops > 1:
+    return _lazy('transcribe', 'to_events')(read_log(path, loops))
+  return _read(path, _format(path).read)
+
+
+def read_log(path: str | os.PathLike, loops: int = 1) -> RegisterLog:
+  """Reads a register log (see `vgm.RegisterLog`) of any known kind.
+
+  Args and errors are those of `read_song`.
+  """
+  found = _format(path)
+  if not found.read_log:
+    raise ValueError(f'{path}: no register log')
+  return _read(path, functools.partial(found.read_log, loops=loops)
+               if found.looped else found.read_log)
+
+
+def _read(path, read):
   try:
     return read(pathlib.Path(path).read_bytes())
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
 
 
-def write_song(path: str | os.PathLike, events: np.ndarray) -> None:
+def write_song(path: str | os.PathLike, events: np.ndarray,
+               rate: float | None = None) -> None:
   """Writes a song as its ending says, atomically; makes the folder.
+
+  Args:
+    path: where to.
+    events: int32 song (see `events`).
+    rate: steps a second of a score, 24 if None; other formats have none.
 
   Raises:
     ValueError: unknown ending, or the format cannot hold the song.
     OSError: it cannot be written.
   """
-  write = _format(path).write
+  found = _format(path)
+  if rate is None:
+    _write(path, found.write, events)
+  elif found.sampled:
+    _write(path, functools.partial(found.write, rate=rate), events)
+  else:
+    raise ValueError(f'{path}: only scores have a rate')
+
+
+def write_log(path: str | os.PathLike, log: RegisterLog) -> None:
+  """Writes a register log as its ending says, as `write_song`."""
+  found = _format(path)
+  if not found.write_log:
+    raise ValueError(f'{path}: cannot hold a register log')
+  _write(path, found.write_log, log)
+
+
+def _write(path, write, value):
   try:
-    data = write(events)
+    data = write(value)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
   write_atomic(path, data)

@@ -9,7 +9,7 @@ NES-MDB, in one of three forms:
 *   blended (.blndsco.pkl): N lists of what P1, P2 and TR play, ascending.
 
 Pickles can run programs when they are read. Here they are read by a list of
-what a score needs; a file that asks for more is refused.
+what songs need (`unpickle`); a file that asks for more is refused.
 
 Source: nesmdb (Donahue et al., ISMIR 2018), scores and their downsampling.
 """
@@ -84,12 +84,12 @@ class _Unpickler(pickle.Unpickler):
   def find_class(self, module, name):
     key = module.replace('numpy._core', 'numpy.core'), name
     if key not in _NEEDED:
-      raise ValueError(f'it asks for {module}.{name}, which no score needs')
+      raise ValueError(f'it asks for {module}.{name}, which no song needs')
     # Wrapped, so that no file can alter the original for the next one.
     return lambda *args: _NEEDED[key](*args)
 
 
-def _unpickle(data: bytes) -> Any:
+def unpickle(data: bytes) -> Any:
   """Reads a pickle of lists, numbers and arrays.
 
   Raises:
@@ -98,29 +98,34 @@ def _unpickle(data: bytes) -> Any:
   try:
     for opcode, argument, _ in pickletools.genops(data):
       if opcode.name not in _OPCODES:
-        raise ValueError(f'it has a {opcode.name}, which no score needs')
+        raise ValueError(f'it has a {opcode.name}, which no song needs')
       if 'PUT' in opcode.name and argument > len(data):
         raise ValueError(f'it has {argument} places to remember')
     return _Unpickler(io.BytesIO(data), encoding='latin1').load()
   except MemoryError:
     raise
   except Exception as error:  # Damaged pickles fail in every possible way.
-    raise ValueError(f'not a score pickle: {error}') from None
+    raise ValueError(f"not a song's pickle: {error}") from None
 
 
 def _read(data: bytes) -> tuple[float, int, Any]:
   """Returns rate, samples and steps, the first two checked."""
-  loaded = _unpickle(data)
+  loaded = unpickle(data)
   if not (isinstance(loaded, tuple) and len(loaded) == 3 and
           isinstance(loaded[0], int | float) and isinstance(loaded[1], int)):
     raise ValueError('not a score: it should be (rate, samples, steps)')
   rate, length, steps = loaded
-  if not _MIN_RATE <= rate <= ev.SAMPLE_RATE:
-    raise ValueError(f'rate {rate}: legal values are {_MIN_RATE} to '
-                     f'{ev.SAMPLE_RATE}')
+  check_rate(rate)
   if not 0 <= length <= _MAX_SAMPLES:
     raise ValueError(f'{length} samples: legal values are 0 to {_MAX_SAMPLES}')
   return float(rate), length, steps
+
+
+def check_rate(rate: float) -> None:
+  """Raises ValueError unless a score can have so many steps a second."""
+  if not _MIN_RATE <= rate <= ev.SAMPLE_RATE:
+    raise ValueError(f'rate {rate}: legal values are {_MIN_RATE} to '
+                     f'{ev.SAMPLE_RATE}')
 
 
 def _array(steps: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -212,12 +217,14 @@ def sample(score: scores.Score, rate: float) -> np.ndarray:
 
   Args:
     score: exact score.
-    rate: steps a second, under 44100.
+    rate: steps a second, up to 44100.
 
   Returns:
     uint8 [N, 4, 3], N = int(seconds * rate).
   """
   n_steps = int(score.length / ev.SAMPLE_RATE * rate)
+  if abs(rate - ev.SAMPLE_RATE) < 1e-6:
+    n_steps = score.length
   if not n_steps:
     return np.zeros((0, 4, 3), np.uint8)
   edges = _edges(n_steps, rate)
@@ -234,35 +241,52 @@ def sample(score: scores.Score, rate: float) -> np.ndarray:
     # What is told in silence counts only in steps that are silent throughout.
     weights = np.where(sounds | ~plays[step], durations, 0)
     for column in range(3):
-      values = state[:, voice, column].astype(np.int64)
-      n_values = int(values.max()) + 1
-      counts = np.bincount(step * n_values + values, weights,
-                           n_steps * n_values)
-      result[:, voice, column] = counts.reshape(n_steps, -1).argmax(1)
+      result[:, voice, column] = _most_frequent(
+          step, state[:, voice, column], weights)
   return result
 
 
-def _write(events: np.ndarray, steps_of) -> bytes:
+def _most_frequent(step: np.ndarray, values: np.ndarray,
+                   weights: np.ndarray) -> np.ndarray:
+  """Returns the value of most weight in each step, of several the smallest.
+
+  Args:
+    step, values, weights: [n], uint8 values; each step occurs.
+  """
+  keys, place = np.unique(step * 256 + values, return_inverse=True)
+  total = np.bincount(place, weights)
+  # By step, then by weight from the greatest, then by value.
+  order = np.lexsort((keys, -total, keys // 256))
+  first = np.diff(keys[order] // 256, prepend=-1) > 0
+  return (keys[order][first] % 256).astype(np.uint8)
+
+
+def _write(events: np.ndarray, rate: float, steps_of) -> bytes:
   """Pickles a score as Python 2 and 3 and every numpy can read it."""
   score = scores.from_events(events)
-  steps = sample(score, RATE)
+  check_rate(rate)
+  steps = sample(score, rate)
   steps[:, ev.TR, scores.LEVEL] = 0
-  data = pickle.dumps((RATE, score.length, steps_of(steps)), protocol=2)
+  data = pickle.dumps((float(rate), score.length, steps_of(steps)), protocol=2)
   return data.replace(b'cnumpy._core.', b'cnumpy.core.', 1)
 
 
-def write_expressive(events: np.ndarray) -> bytes:
-  """Writes an expressive score of 24 steps a second."""
-  return _write(events, lambda steps: steps)
+def write_expressive(events: np.ndarray, rate: float = RATE) -> bytes:
+  """Writes an expressive score of `rate` steps a second.
+
+  Raises:
+    ValueError: no score has such a rate.
+  """
+  return _write(events, rate, lambda steps: steps)
 
 
-def write_separated(events: np.ndarray) -> bytes:
-  """Writes a separated score of 24 steps a second."""
-  return _write(events, lambda steps: steps[..., scores.NOTE].copy())
+def write_separated(events: np.ndarray, rate: float = RATE) -> bytes:
+  """Writes a separated score, as `write_expressive`."""
+  return _write(events, rate, lambda steps: steps[..., scores.NOTE].copy())
 
 
-def write_blended(events: np.ndarray) -> bytes:
-  """Writes a blended score of 24 steps a second."""
-  return _write(events, lambda steps: [
+def write_blended(events: np.ndarray, rate: float = RATE) -> bytes:
+  """Writes a blended score, as `write_expressive`."""
+  return _write(events, rate, lambda steps: [
       sorted(note for note in step if note)
       for step in steps[:, :ev.NO, scores.NOTE].tolist()])

@@ -1,4 +1,4 @@
-"""Register logs -> songs, by the rules with which nesmdb made NES-MDB.
+"""Register logs <-> songs, by the rules with which nesmdb made NES-MDB.
 
 nesmdb asks once a sample what each voice plays, after ticking the frame
 counter and taking the writes of that sample. Its frame counter differs from
@@ -8,12 +8,10 @@ floating-point sum, and a sample after any write to $4017 everything ticks.
 Source: nesmdb (Donahue et al., ISMIR 2018).
 """
 
-import gzip
-
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax import registers, vgm
+from lakhnes_jax import registers
 from lakhnes_jax import score as scores
 from lakhnes_jax.chip import Chip
 from lakhnes_jax.vgm import RegisterLog
@@ -147,16 +145,9 @@ def to_events(log: RegisterLog) -> np.ndarray:
   return ev.from_times(*voices.finish(log.length), log.length)
 
 
-def read_vgm(data: bytes) -> np.ndarray:
-  """Reads a VGM or VGZ file as a song, without repeats; see `vgm.parse`."""
-  return to_events(vgm.parse(data))
+def from_events(events: np.ndarray) -> RegisterLog:
+  """Turns a song into a register log that sounds on a console.
 
-
-def write_vgm(events: np.ndarray) -> bytes:
-  """Writes a song as a VGM file."""
-  return vgm.build(registers.from_score(scores.from_events(events)))
-
-
-def write_vgz(events: np.ndarray) -> bytes:
-  """Writes a song as a packed VGM file; the same song gives the same bytes."""
-  return gzip.compress(write_vgm(events), mtime=0)
+  Unlike nesmdb's it lets pulses sound at note 33.
+  """
+  return registers.from_score(scores.from_events(events), low_notes=True)

@@ -17,6 +17,9 @@ import numpy as np
 _FDS, _DUAL = 1 << 31, 1 << 30  # Flags in the clock field.
 _MAX_BYTES = 1 << 26  # Of an unpacked file; real logs stay below 4 MB.
 _MAX_SAMPLES = 44100 * 3600 * 6
+_HEADER = 0xc0  # Bytes of the header of version 1.61.
+_GD3_VERSION = 0x100
+_NES_MEMORY = 0xc2  # Type of data block.
 _TAGS = ('title', 'title_ja', 'game', 'game_ja', 'system', 'system_ja',
          'author', 'author_ja', 'date', 'ripper', 'notes')
 
@@ -115,30 +118,68 @@ def parse(data: bytes, loops: int = 1) -> RegisterLog:
   if not clock:
     raise ValueError(f'no NES chip in this VGM file (version '
                      f'{version >> 8:x}.{version & 0xff:02x})')
-  if not 1000000 <= clock <= 4000000:
-    raise ValueError(f'NES clock of {clock} Hz: 1 to 4 MHz expected')
   loop_at = 0x1c + field(0x1c) if field(0x1c) else None
   body = _Body(data, version)
-  end = body.read(begin, loop_at)
+  body.clock = check_clock(clock)
+  end = body.read(begin)
   if loop_at is not None and begin <= loop_at < end:
     for _ in range(loops - 1):
-      if not body.read(loop_at, None):
-        break
-  return RegisterLog(
-      np.array(body.time, np.int64), np.array(body.register, np.uint8),
-      np.array(body.value, np.uint8), body.now, clock, tuple(body.memory),
-      _tags(data, field(0x14)), body.skipped)
+      before = body.now
+      body.read(loop_at)
+      if body.now == before:
+        break  # A loop without any wait.
+  return body.log()._replace(tags=_tags(data, field(0x14)))
 
 
-class _Body:
+def check_clock(clock: int) -> int:
+  """Returns a clock; raises ValueError where no NES could run at it."""
+  if not 1000000 <= clock <= 4000000:
+    raise ValueError(f'NES clock of {clock} Hz: 1 to 4 MHz expected')
+  return clock
+
+
+class Recorder:
+  """Gathers what is written to the chip, one write after the other.
+
+  Attributes:
+    now: samples, the time of the next write.
+    clock: Hz of the chip.
+    skipped: count of writes to other chips and to expansion sound.
+  """
+
+  def __init__(self, clock: int = 1789773):
+    self.now = self.skipped = 0
+    self.clock = clock
+    self._rows, self._memory = [], []
+
+  def wait(self, samples: int):
+    """Lets time pass; raises ValueError past six hours."""
+    self.now += samples
+    if self.now > _MAX_SAMPLES:
+      raise ValueError('longer than 6 hours')
+
+  def write(self, register: int, value: int):
+    """Writes 8 bits to $4000 + `register`; skips what is no NES register."""
+    if register > 0x17:  # FDS sound, or a second chip.
+      self.skipped += 1
+    else:
+      self._rows.append((self.now, register, value))
+
+  def log(self) -> RegisterLog:
+    time, register, value = np.array(self._rows, np.int64).reshape(-1, 3).T
+    return RegisterLog(time, register.astype(np.uint8), value.astype(np.uint8),
+                       self.now, self.clock, tuple(self._memory),
+                       skipped=self.skipped)
+
+
+class _Body(Recorder):
   """Walks over commands and gathers what concerns the NES chip."""
 
   def __init__(self, data, version):
+    super().__init__()
     self.data, self.version = data, version
-    self.now = self.skipped = 0
-    self.time, self.register, self.value, self.memory = [], [], [], []
 
-  def read(self, at: int, loop_at: int | None) -> int:
+  def read(self, at: int) -> int:
     """Takes commands from offset `at` to the end command; returns its offset.
     """
     data, size = self.data, len(self.data)
@@ -154,44 +195,34 @@ class _Body:
       if at + operands >= size:
         raise ValueError(f'cut off in command {command:#04x} at byte {at:#x}')
       if command == 0xb4:
-        self._write(data[at + 1], data[at + 2])
+        self.write(data[at + 1], data[at + 2])
       elif command == 0x61:
-        self.now += data[at + 1] | data[at + 2] << 8
+        self.wait(data[at + 1] | data[at + 2] << 8)
       elif command == 0x62:
-        self.now += 735
+        self.wait(735)
       elif command == 0x63:
-        self.now += 882
+        self.wait(882)
       elif 0x70 <= command <= 0x7f:
-        self.now += (command & 15) + 1
+        self.wait((command & 15) + 1)
       elif 0x80 <= command <= 0x8f:
-        self.now += command & 15
+        self.wait(command & 15)
       elif command == 0x66:
         return at
       elif command == 0x67:
         operands += self._block(at)
       elif command >= 0x30 and not 0x90 <= command <= 0x95:
         self.skipped += 1
-      if self.now > _MAX_SAMPLES:
-        raise ValueError('longer than 6 hours')
       at += 1 + operands
-
-  def _write(self, register, value):
-    if register > 0x17:  # FDS sound, or a second chip.
-      self.skipped += 1
-      return
-    self.time.append(self.now)
-    self.register.append(register)
-    self.value.append(value)
 
   def _block(self, at) -> int:
     """Takes a data block; returns the size of its contents."""
     size = struct.unpack_from('<I', self.data, at + 3)[0] & 0x7fffffff
     if at + 7 + size > len(self.data):
       raise ValueError(f'cut off in the data block at byte {at:#x}')
-    if self.data[at + 2] == 0xc2 and size > 2:  # Memory of the NES.
+    if self.data[at + 2] == _NES_MEMORY and size > 2:
       address, = struct.unpack_from('<H', self.data, at + 7)
-      self.memory.append((len(self.time), address,
-                          self.data[at + 9:at + 7 + size]))
+      self._memory.append((len(self._rows), address,
+                           self.data[at + 9:at + 7 + size]))
     return size
 
 
@@ -215,9 +246,10 @@ def read(path: str | os.PathLike, loops: int = 1) -> RegisterLog:
 
 
 def build(log: RegisterLog) -> bytes:
-  """Writes a VGM file, version 1.61, that NES players play; no loop, no tags.
+  """Writes a VGM file, version 1.61, that NES players play, with its tags.
 
-  Data of the sample channel is left out.
+  It has no loop: a log that was read with several plays holds them all. Without
+  tags and sample data the bytes are those that nesmdb writes.
   """
   body = bytearray()
 
@@ -227,19 +259,42 @@ def build(log: RegisterLog) -> bytes:
       body.extend((0x61, part & 0xff, part >> 8))
       samples -= part
 
-  now = 0
-  for time, register, value in zip(
+  now, memory = 0, list(log.memory)
+  for i, (time, register, value) in enumerate(zip(
       log.time.tolist(), log.register.tolist(), log.value.tolist(),
-      strict=True):
+      strict=True)):
     wait(time - now)
     now = time
+    while memory and memory[0][0] <= i:
+      body += _memory_block(*memory.pop(0)[1:])
     body.extend((0xb4, register, value))
   wait(log.length - now)
   body.append(0x66)
-  header = bytearray(0x100)
+  gd3 = _gd3(log.tags)
+  header = bytearray(_HEADER)
   header[:4] = b'Vgm '
-  for offset, field in ((0x04, len(header) + len(body) - 4), (0x08, 0x161),
-                        (0x18, log.length), (0x34, len(header) - 0x34),
-                        (0x84, log.clock)):
+  end = len(header) + len(body)
+  for offset, field in ((0x04, end + len(gd3) - 4), (0x08, 0x161),
+                        (0x14, end - 0x14 if gd3 else 0), (0x18, log.length),
+                        (0x34, len(header) - 0x34), (0x84, log.clock)):
     struct.pack_into('<I', header, offset, field)
-  return bytes(header + body)
+  return bytes(header + body + gd3)
+
+
+def build_packed(log: RegisterLog) -> bytes:
+  """Writes a VGZ file; the same log gives the same bytes."""
+  return gzip.compress(build(log), mtime=0)
+
+
+def _memory_block(address: int, data: bytes) -> bytes:
+  return struct.pack('<BBBIH', 0x67, 0x66, _NES_MEMORY, len(data) + 2,
+                     address) + data
+
+
+def _gd3(tags: dict[str, str]) -> bytes:
+  """Writes GD3 tags; nothing if there are none."""
+  if not tags:
+    return b''
+  text = ''.join(f'{tags.get(name, "")}\0' for name in _TAGS).encode(
+      'utf-16-le', 'replace')
+  return b'Gd3 ' + struct.pack('<II', _GD3_VERSION, len(text)) + text

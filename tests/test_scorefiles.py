@@ -233,15 +233,15 @@ class Harm:
 
 @pytest.mark.parametrize('data, reason', [
     (pickle.dumps((24., 9, Harm())), r'asks for (posix|nt)\.system, which no'),
-    (b'cnumpy\nload\n.', r'asks for numpy\.load, which no score needs'),
-    (b'(S"id"\ni__builtin__\neval\n.', 'has a INST, which no score needs'),
+    (b'cnumpy\nload\n.', r'asks for numpy\.load, which no song needs'),
+    (b'(S"id"\ni__builtin__\neval\n.', 'has a INST, which no song needs'),
     (b'\x80\x02I1\nr\xff\xff\xff\x7f.', 'has 2147483647 places to remember'),
     (b'\x80\x04\x96' + struct.pack('<Q', 2**40) + b'.', 'BYTEARRAY8|not a'),
-    (b'\x80\x04\x8c\x05x', 'not a score pickle'),
-    (b'', 'not a score pickle'),
+    (b'\x80\x04\x8c\x05x', "not a song's pickle"),
+    (b'', "not a song's pickle"),
     (pickle.dumps((24., 9, np.array([None]))), 'values of type object'),
     (pickle.dumps((24., 9, STEPS)).replace(b'K\x03\x87', b'K\x04\x87'),
-     'not a score pickle: cannot reshape'),
+     "not a song's pickle: cannot reshape"),
 ])
 def test_harmful_and_damaged_pickles(data, reason, capfd):
   with pytest.raises(ValueError, match=reason):
@@ -276,3 +276,17 @@ def test_files_read_them(tmp_path):
         song if ending == 'exprsco' else ev.without_dynamics(song))
     assert files.song_name(path) == 'a'
   assert io.BytesIO(path.read_bytes()).read(2) == b'\x80\x02'
+
+
+def test_other_rates():
+  """A full-rate score is the song itself; others have the steps asked for."""
+  song = song_of('P1_NOTEON_60 P1_VELOCITY_9 WT_735 P1_NOTEOFF WT_66')
+  data = scorefiles.write_expressive(song, rate=44100)
+  np.testing.assert_array_equal(scorefiles.read_expressive(data), song)
+  rate, length, steps = pickle.loads(data)  # Of our own making.
+  assert (rate, length, len(steps)) == (44100., 801, 801)
+  rate, length, steps = pickle.loads(scorefiles.write_blended(song, rate=100))
+  assert (rate, length, steps) == (100., 801, [[60]])
+  for wrong in (0, 44101):
+    with pytest.raises(ValueError, match=f'rate {wrong}: legal values are'):
+      scorefiles.write_separated(song, rate=wrong)
