@@ -42,6 +42,7 @@ class _Tokens(NamedTuple):
   Attributes:
     voice: 0 to 3; -1 for waits and <S>.
     kind: NOTEOFF .. TIMBRE; -1 likewise.
+    value: pitch and so on; of waits, samples.
     wait: samples; 0 for all others.
     rank: place in an instant: the events of one sample come in ascending rank,
       each at most once, in all of NES-MDB.
@@ -49,6 +50,7 @@ class _Tokens(NamedTuple):
   """
   voice: np.ndarray
   kind: np.ndarray
+  value: np.ndarray
   wait: np.ndarray
   rank: np.ndarray
   wait_id: np.ndarray
@@ -57,13 +59,14 @@ class _Tokens(NamedTuple):
 @functools.cache
 def _tokens(vocabulary: ev.Vocabulary) -> _Tokens:
   """Tabulates a vocabulary."""
-  voice, kind = (of(vocabulary.events).astype(np.int32)
-                 for of in (ev.voice_of, ev.kind_of))
+  voice, kind, value = (of(vocabulary.events).astype(np.int32) for of in (
+      ev.voice_of, ev.kind_of, ev.value_of))
   rank = np.where(voice < 0, -1, _RANKS * voice + np.maximum(
       kind - ev.NOTEON, 0))
   rank[ev.START] = _LAST
   return _Tokens(
-      voice, kind, np.maximum(vocabulary.events, 0), rank.astype(np.int32),
+      voice, kind, value, np.maximum(vocabulary.events, 0),
+      rank.astype(np.int32),
       vocabulary.encode(np.arange(ev.WAITS[-1] + 1)).astype(np.int32))
 
 
@@ -193,15 +196,16 @@ class AccompanimentState(NamedTuple):
 class Accompaniment:
   """Lets the model write some voices while the others are given.
 
-  The model draws waits and events of its own voices. A drawn wait that reaches
-  the next given event, at the precision of the vocabulary's waits, ends there:
-  the time is kept to the sample, and the nearest wait is what the model reads.
+  The model's own voices speak as likely as the model says; whatever else it
+  would do means that they do not. Then, where a given event is due, that one
+  comes; where none is, time passes: the probability of the given voices' events
+  goes to the waits. A wait that reaches the next given event, at the precision
+  of the vocabulary's waits, ends there. Time is kept to the sample, and the
+  model reads the nearest wait.
 
-  Once a given event is due, the model's own events of lower rank may come
-  before it, each with the model's probability; anything else that it draws
-  stands for the given event. So the events of an instant come in ascending
-  rank, as in real songs, and no instant is without end. At the end of the given
-  part the model may only stop notes.
+  Before a given event its own events come only if they are of lower rank. So
+  the events of an instant come in ascending rank, as in real songs, and no
+  instant is without end. At the end of the given part it may only stop notes.
 
   Attributes:
     vocabulary: of the model.
@@ -236,7 +240,17 @@ class Accompaniment:
     table = _tokens(self.vocabulary)
     due_B = _at(state.times_BxG, state.next_B) == state.now_B
     own_BxV = self._own(state, jnp.full_like(state.rank_B, _LAST))
-    return _allow(logits_BxV, own_BxV | (table.wait > 0) | due_B[:, None])
+    waits_V = table.wait > 0
+
+    def mass(chosen_BxV):
+      return jax.nn.logsumexp(logits_BxV, -1, where=chosen_BxV, keepdims=True)
+
+    # Below the least that a float32 can say there is no ratio to go by.
+    more_Bx1 = jnp.nan_to_num(mass(~own_BxV) - mass(waits_V), neginf=0.,
+                              posinf=0.)
+    passing_BxV = _allow(jnp.where(waits_V, logits_BxV + more_Bx1, logits_BxV),
+                         own_BxV | waits_V)
+    return jnp.where(due_B[:, None], logits_BxV, passing_BxV)
 
   def choose(self, state: AccompanimentState, tokens_B):
     table = jax.tree.map(jnp.asarray, _tokens(self.vocabulary))
@@ -272,12 +286,12 @@ class GrammarState(NamedTuple):
   """What a listener would know; all int32.
 
   Attributes:
-    sounding_Bx4: 1 for voices that sound.
+    pitches_Bx4: that sound; 0 for silent voices.
     silent_B: samples since the last of them ended, or since the start.
     rank_B: of the last event of this instant; -1 if there was none.
     untold_B: voice whose NOTEON waits for its VELOCITY; -1 for none.
   """
-  sounding_Bx4: Any
+  pitches_Bx4: Any
   silent_B: Any
   rank_B: Any
   untold_B: Any
@@ -288,9 +302,9 @@ class Grammar:
   """Forbids what no song of NES-MDB does.
 
   *   A silent voice gets no NOTEOFF, and no VELOCITY.
+  *   A pitch that sounds does not start again, not even after a wait.
   *   The events of one instant come in the order of voices, and of each voice
-      one NOTEOFF or NOTEON (then one VELOCITY, one TIMBRE). So a sounding pitch
-      cannot start again before a wait.
+      one NOTEOFF or NOTEON, then one VELOCITY, then one TIMBRE.
   *   In a format with dynamics, a NOTEON is followed by its VELOCITY.
   *   All voices are never silent for longer than `max_silence`: waits that
       would pass it are forbidden, and at the limit all but NOTEONs and <S>.
@@ -309,9 +323,10 @@ class Grammar:
   def allowed(self, state: GrammarState):
     """[B, V] bool: the tokens that the rules leave."""
     table = _tokens(self.vocabulary)
-    sounds_BxV = state.sounding_Bx4[:, table.voice] > 0
+    pitch_BxV = state.pitches_Bx4[:, table.voice]
     needs_note = np.isin(table.kind, (ev.NOTEOFF, ev.VELOCITY))
-    allowed_BxV = (sounds_BxV | ~needs_note) & (
+    again_BxV = (table.kind == ev.NOTEON) & (table.value == pitch_BxV)
+    allowed_BxV = ((pitch_BxV > 0) | ~needs_note) & ~again_BxV & (
         (table.voice < 0) | (table.rank > state.rank_B[:, None]))
 
     untold_Bx1 = state.untold_B[:, None]
@@ -321,7 +336,7 @@ class Grammar:
     silent_Bx1 = state.silent_B[:, None]
     allowed_BxV &= (table.wait == 0) | (
         silent_Bx1 + table.wait <= self.max_silence
-    ) | state.sounding_Bx4.any(-1, keepdims=True)
+    ) | state.pitches_Bx4.any(-1, keepdims=True)
     goes_on_V = (table.kind == ev.NOTEON) | (np.arange(
         len(table.kind)) == ev.START)
     return jnp.where(silent_Bx1 >= self.max_silence, goes_on_V, allowed_BxV)
@@ -335,13 +350,14 @@ class Grammar:
     here_Bx4 = voice_B[:, None] == jnp.arange(len(ev.VOICES))
     noteon_B = kind_B == ev.NOTEON
     changes_Bx4 = here_Bx4 & (noteon_B | (kind_B == ev.NOTEOFF))[:, None]
-    sounding_Bx4 = jnp.where(changes_Bx4, noteon_B[:, None],
-                             state.sounding_Bx4).astype(jnp.int32)
+    pitches_Bx4 = jnp.where(
+        changes_Bx4, (noteon_B * table.value[tokens_B])[:, None],
+        state.pitches_Bx4)
     has_velocity = jnp.array([bool(v.velocities) for v in ev.VOICES])
     tells_B = noteon_B & has_velocity[voice_B] & self.vocabulary.dynamics
     return tokens_B, GrammarState(
-        sounding_Bx4,
-        jnp.where(sounding_Bx4.any(-1), 0,
+        pitches_Bx4,
+        jnp.where(pitches_Bx4.any(-1), 0,
                   state.silent_B + table.wait[tokens_B]),
         table.rank[tokens_B], jnp.where(tells_B, voice_B, -1))
 

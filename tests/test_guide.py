@@ -80,7 +80,9 @@ def test_a_script_forces_tokens_and_leaves_pitches_open():
     ('P1_NOTEON_60 WT_9 P1_NOTEOFF WT_9', 'P1_NOTEOFF', False),
     ('P1_NOTEON_60', 'P1_NOTEON_60', False),
     ('P1_NOTEON_60', 'P1_NOTEON_61', False),
-    ('P1_NOTEON_60 WT_9', 'P1_NOTEON_60', True),
+    ('P1_NOTEON_60 WT_9', 'P1_NOTEON_60', False),
+    ('P1_NOTEON_60 WT_9', 'P1_NOTEON_61', True),
+    ('P1_NOTEON_60 WT_9 P1_NOTEOFF WT_9', 'P1_NOTEON_60', True),
     ('P1_NOTEON_60', 'P2_NOTEON_60', True),
     ('P2_NOTEON_60', 'P1_NOTEON_60', False),
     ('NO_NOTEON_6', 'TR_NOTEON_60', False),
@@ -231,7 +233,7 @@ def test_skipping_is_choosing_in_vain():
   expected = _after(chain, start, [5, 9, 300])
   skipped = guide.skip(chain, guide.stack([start]), 3)
   jax.tree.map(np.testing.assert_array_equal, skipped, expected)
-  assert skipped[1].sounding_Bx4.tolist() == [[1, 0, 0, 1]]
+  assert skipped[1].pitches_Bx4.tolist() == [[60, 0, 0, 4]]
 
 
 def _forbidden(vocabulary, songs) -> int:

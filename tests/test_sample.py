@@ -44,12 +44,19 @@ class Scalar:
                                  np.full((1, 1), token, np.int32), self._memory)
     self._logits = np.asarray(logits[0, 0], np.float64)
 
-  def draw(self, allowed) -> int:
-    """Draws among the tokens of which `allowed(name)` holds."""
+  def draw(self, allowed, passes=lambda name: False) -> int:
+    """Draws among the tokens of which `allowed(name)` holds.
+
+    What is not allowed counts for those of which `passes(name)` holds.
+    """
     names = self._of.vocabulary.tokens
-    logits = np.array([
-        value / SETTINGS.temperature if i != ev.START and allowed(names[i])
-        else -np.inf for i, value in enumerate(self._logits)])
+    probs = np.exp(self._logits) / np.exp(self._logits).sum()
+    kept = np.array([allowed(name) for name in names])
+    passing = np.array([passes(name) for name in names])
+    if passing.any():
+      probs[passing] *= probs[passing | ~kept].sum() / probs[passing].sum()
+    with np.errstate(divide='ignore'):
+      logits = np.log(probs * kept) / SETTINGS.temperature
     least = np.sort(logits)[-SETTINGS.top_k]
     logits[logits < least] = -np.inf
     return int(jax.random.categorical(
@@ -68,14 +75,15 @@ def _song(rng, vocabulary: ev.Vocabulary, n: int = 15) -> np.ndarray:
   for i in range(n):
     for voice in range(4):
       if rng.random() < .4:
-        kind = ev.NOTEON if rng.random() < .8 else ev.NOTEOFF
-        def tell(kind, values):
-          song.append(ev.event(voice, kind, int(rng.choice(values))))
-        tell(kind, ev.VOICES[voice].pitches if kind else [0])
-        if vocabulary.dynamics and voice != ev.TR and kind:
-          tell(ev.VELOCITY, ev.VOICES[voice].velocities)
+        starts = rng.random() < .8
+        told = [(ev.NOTEON, ev.VOICES[voice].pitches) if starts else
+                (ev.NOTEOFF, [0])]
+        if vocabulary.dynamics and voice != ev.TR and starts:
+          told.append((ev.VELOCITY, ev.VOICES[voice].velocities))
           if rng.random() < .3:
-            tell(ev.TIMBRE, ev.VOICES[voice].timbres)
+            told.append((ev.TIMBRE, ev.VOICES[voice].timbres))
+        song += [ev.event(voice, kind, int(rng.choice(values)))
+                 for kind, values in told]
     song.append(130000 if i == 5 else int(rng.choice([
         rng.integers(1, 9000), 735])))
   return np.array(song, np.int32)
@@ -97,7 +105,7 @@ def test_new_songs_equal_a_loop_over_the_model():
   for number, got in enumerate(sample.songs(of, [plan], SETTINGS, n=3)):
     loop, song = Scalar(of, number), []
     for _ in range(9):
-      token = loop.draw(lambda name: True)
+      token = loop.draw(lambda name: name != '<S>')
       loop.emit(token)
       song.append(of.vocabulary.events[token])
     _check(got, song, loop)
@@ -117,16 +125,16 @@ def test_continuations_equal_a_loop_over_the_model(form):
     for token in of.vocabulary.encode(source[1:21]):
       loop.emit(token)
     for _ in range(7):
-      token = loop.draw(lambda name: True)
+      token = loop.draw(lambda name: name != '<S>')
       loop.emit(token)
       song.append(of.vocabulary.events[token])
     _check(got, song, loop)
     np.testing.assert_array_equal(got.given, [True] * 21 + [False] * 7)
     summary = got.summary()
-    assert summary['nll_given'] == pytest.approx(np.mean(loop.nll[:20]), 1e-4)
-    assert summary['nll_generated'] == pytest.approx(np.mean(loop.nll[20:]), 1e-4)
-    assert summary['ppl_given'] == pytest.approx(
-        math.exp(np.mean(loop.nll[:20])), 1e-4)
+    given, generated = np.mean(loop.nll[:20]), np.mean(loop.nll[20:])
+    assert summary['nll_given'] == pytest.approx(given, 1e-4)
+    assert summary['nll_generated'] == pytest.approx(generated, 1e-4)
+    assert summary['ppl_given'] == pytest.approx(math.exp(given), 1e-4)
     np.testing.assert_array_equal(got.generated().events, song[21:])
 
 
@@ -173,7 +181,7 @@ def _accompany(loop: Scalar, vocabulary, source, voices, end):
     if time == now:  # Due: own events that precede it, or it.
       token = loop.draw(lambda name: True)
       name = vocabulary.tokens[token]
-      if name.startswith(('WT', *names)) or not last < _order(name) < (
+      if name.startswith(('<S>', 'WT', *names)) or not last < _order(name) < (
           _order(ev.to_text([event])) if given else 99) or (
               not given and 'NOTEOFF' not in name):
         if not given:
@@ -184,8 +192,10 @@ def _accompany(loop: Scalar, vocabulary, source, voices, end):
       song.append(int(vocabulary.events[token]))
       last = _order(name)
     else:
-      token = loop.draw(lambda name, last=last: name.startswith('WT') or (
-          not name.startswith(names) and _order(name) > last))
+      token = loop.draw(
+          lambda name, last=last: name.startswith('WT') or (
+              not name.startswith(('<S>', *names)) and _order(name) > last),
+          lambda name: name.startswith('WT'))
       last = _order(vocabulary.tokens[token])
       wait = int(vocabulary.events[token])
       if wait >= 0:
