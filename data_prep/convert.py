@@ -3,14 +3,22 @@
   python -m data_prep.convert nesmdb_midi --to=tx1.txt --out=nesmdb_tx1
 
 Takes files, folders (searched at any depth) and glob patterns. Results keep
-the name of their source, and what lay in a folder keeps its place there. Bad
-files are named and left out; the exit status is then 1.
+the name of their source, and what lay in a folder keeps its place there.
+Nothing is overwritten without --overwrite. Bad files are named and left out;
+the exit status is then 1.
+
+Register logs (vgm, vgz, nlm.pkl, ndf.txt, ndr.txt) become each other write by
+write, at the clock of their source (NTSC or PAL), tags and sample data included
+where the format has them; sound of other chips is left out. To anything else
+they are transcribed as nesmdb did it, and from anything else they are made for
+an NTSC console.
 """
 
 import argparse
 import pathlib
 import sys
 import time
+from typing import NamedTuple
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,20 +28,35 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('inputs', nargs='+', metavar='IN',
                       help='song files, folders or glob patterns')
   parser.add_argument('--to', required=True, metavar='ENDING',
-                      help='mid, tx1.txt, tx2.txt, exprsco.pkl, seprsco.pkl '
-                      'or blndsco.pkl')
+                      help='mid, tx1.txt, tx2.txt, exprsco.pkl, seprsco.pkl, '
+                      'blndsco.pkl, nlm.pkl, ndf.txt, ndr.txt, vgm or vgz')
   parser.add_argument('--out', required=True, type=pathlib.Path,
                       help='folder for the results')
+  parser.add_argument('--rate', type=float, metavar='HZ',
+                      help='steps a second of scores (default 24)')
+  parser.add_argument('--loops', type=int, default=1, metavar='N',
+                      help='how often the looped part of a VGM file plays')
+  parser.add_argument('--overwrite', action='store_true',
+                      help='replace results that are there already')
   parser.add_argument('--workers', type=int, default=0, metavar='N',
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
 
   from data_prep import pool, progress
-  from lakhnes_jax import files
+  from lakhnes_jax import files, scorefiles
   ending = '.' + args.to.lower().removeprefix('.')
   if ending not in files.FORMATS:
     parser.error(f'--to={args.to}: known are ' +
                  ', '.join(e[1:] for e in files.FORMATS))
+  if args.rate is not None:
+    if not files.FORMATS[ending].sampled:
+      parser.error(f'--rate is for scores, not for {ending[1:]}')
+    try:
+      scorefiles.check_rate(args.rate)
+    except ValueError as error:
+      parser.error(f'--rate: {error}')
+  if not 1 <= args.loops <= 100:
+    parser.error(f'--loops={args.loops}: 1 to 100 expected')
   if args.workers < 0:
     parser.error('--workers is not negative')
   started = time.monotonic()
@@ -43,8 +66,15 @@ def main(argv: list[str] | None = None) -> int:
     if not named:
       raise ValueError(f'no song files in {" ".join(args.inputs)}; known '
                        'endings are ' + ', '.join(files.FORMATS))
-    jobs = [(path, args.out / f'{name}{ending}')
+    jobs = [Job(path, args.out / f'{name}{ending}', args.rate, args.loops)
             for name, path in named.items()]
+    there = [str(job.target) for job in jobs
+             if job.target.exists() and not job.in_place()]
+    if there and not args.overwrite:
+      raise FileExistsError(
+          f'{there[0]} is there already' +
+          (f', as are {len(there) - 1} other results' if there[1:] else '') +
+          '; nothing was written (--overwrite replaces what is there)')
     with progress.Progress('converting', 'songs', len(jobs)) as bar:
       for _, _, reason in pool.attempt_all(convert, jobs, args.workers):
         bar.add(1)
@@ -60,13 +90,32 @@ def main(argv: list[str] | None = None) -> int:
   return 1 if bad else 0
 
 
-def convert(job: tuple[pathlib.Path, pathlib.Path]) -> None:
-  """Reads the song at the first path and writes it to the second."""
+class Job(NamedTuple):
+  """One conversion; see the command's flags."""
+  source: pathlib.Path
+  target: pathlib.Path
+  rate: float | None = None
+  loops: int = 1
+
+  def in_place(self) -> bool:
+    """Returns whether the source is the target."""
+    return self.source.resolve() == self.target.resolve()
+
+
+def convert(job: Job) -> None:
+  """Reads the song at the source and writes it to the target.
+
+  Raises:
+    ValueError, OSError: it cannot be read or written; names the file.
+  """
   from lakhnes_jax import files
-  source, target = job
-  if source.resolve() == target.resolve():
-    raise ValueError(f'{source}: would be overwritten by its own result')
-  files.write_song(target, files.read_song(source))
+  if job.in_place():
+    raise ValueError(f'{job.source}: would be overwritten by its own result')
+  if files.holds_log(job.source) and files.holds_log(job.target):
+    files.write_log(job.target, files.read_log(job.source, job.loops))
+  else:
+    files.write_song(job.target, files.read_song(job.source, job.loops),
+                     job.rate)
 
 
 if __name__ == '__main__':

@@ -1,11 +1,13 @@
 """The command data_prep.convert between all formats."""
 
+import struct
+
 import numpy as np
 import pytest
 
 from data_prep import convert
 from lakhnes_jax import events as ev
-from lakhnes_jax import files
+from lakhnes_jax import files, scorefiles, vgm
 
 TX2 = ev.from_text('P1_NOTEON_60\nP1_VELOCITY_9\nWT_735\nP1_NOTEOFF\nWT_5')
 TX1 = 'P1_NOTEON_60\nWT_735\nP1_NOTEOFF\nWT_5'
@@ -48,6 +50,96 @@ def test_in_parallel_with_a_bad_file(source, tmp_path, capsys):
   out, err = capsys.readouterr()
   assert f'bad file: {source}/bad.mid: not a readable MIDI file' in err
   assert '2 songs written, 1 bad files' in out
+
+
+FORMATS = ('mid', 'tx1.txt', 'tx2.txt', 'exprsco.pkl', 'seprsco.pkl',
+           'blndsco.pkl', 'nlm.pkl', 'ndf.txt', 'ndr.txt', 'vgm', 'vgz')
+SCALE = ev.from_text('\n'.join(
+    f'P1_NOTEON_{note}\nP1_VELOCITY_9\nTR_NOTEON_{note - 24}\nWT_7350'
+    for note in range(60, 72)) + '\nP1_NOTEOFF\nTR_NOTEOFF\nWT_5')
+
+
+@pytest.mark.parametrize('source', FORMATS)
+def test_every_format_becomes_every_other(tmp_path, source, capsys):
+  """Whatever the way, the notes of the first voice are the same."""
+  first = tmp_path / 'in/deep' / f'a.{source}'
+  files.write_song(first, SCALE)
+  for ending in FORMATS:
+    out = tmp_path / ending
+    assert command(tmp_path / 'in', f'--to={ending}', f'--out={out}') == 0
+    song = files.read_song(out / f'deep/a.{ending}')
+    blended = 'blndsco.pkl' in (source, ending)  # Its lowest goes to P1.
+    notes = ev.value_of(song)[(ev.voice_of(song) == ev.P1) &
+                              (ev.kind_of(song) == ev.NOTEON)]
+    np.testing.assert_array_equal(notes, np.arange(60, 72) - 24 * blended)
+    assert ev.times_of(song)[-1] == ev.times_of(SCALE)[-1]
+  capsys.readouterr()
+
+
+BODY = (b'\xb4\x3f\x01\xb4\x15\x0f\xb4\x00\x7f\xb4\x02\x9a\xb4\x10\x0f' +
+        b'\x62' * 30 + b'\xb4\x03\x09' + b'\x62' * 30 + b'\x66')
+
+
+@pytest.fixture
+def log(tmp_path):
+  """A PAL log with a loop, tags, and a write to expansion sound."""
+  data = bytearray(vgm.build(vgm.RegisterLog(
+      *np.zeros((3, 0), np.uint8), 0, 1662607, tags={'title': 'T'})))
+  begin = len(data) - 1 - len(vgm._gd3({'title': 'T'}))
+  gd3 = data[begin + 1:]
+  data = data[:begin] + BODY + gd3
+  struct.pack_into('<I', data, 0x14, begin + len(BODY) - 0x14)
+  struct.pack_into('<I', data, 0x1c, begin + 15 + 30 - 0x1c)
+  path = tmp_path / 'logs/a.vgm'
+  files.write_atomic(path, bytes(data))
+  return path
+
+
+def test_logs_stay_logs(log, tmp_path):
+  original = vgm.read(log)
+  assert original.pal and original.length == 60 * 735
+  for ending in ('vgz', 'ndr.txt'):
+    assert command(log, f'--to={ending}', f'--out={tmp_path / "o"}') == 0
+    copy = files.read_log(tmp_path / f'o/a.{ending}')
+    for a, b in zip(copy[:5], original[:5], strict=True):
+      np.testing.assert_array_equal(a, b)
+    assert copy.tags == (original.tags if ending == 'vgz' else {})
+  assert original.tags == {'title': 'T'}
+
+
+@pytest.mark.parametrize('ending', ['vgm', 'tx2.txt', 'nlm.pkl'])
+def test_loops(log, tmp_path, ending):
+  assert command(log, f'--to={ending}', '--loops=3',
+                 f'--out={tmp_path / "o"}') == 0
+  song = files.read_song(tmp_path / f'o/a.{ending}')
+  assert ev.times_of(song)[-1] == (60 + 2 * 30) * 735
+
+
+def test_rate(source, tmp_path, capsys):
+  assert command(source, '--to=seprsco.pkl', '--rate=60',
+                 f'--out={tmp_path / "o"}') == 0
+  rate, length, steps = scorefiles.unpickle(
+      (tmp_path / 'o/a.seprsco.pkl').read_bytes())
+  assert (rate, length, steps.values.tolist()) == (60, 740, [[60, 0, 0, 0]])
+  for flags, message in (
+      (['--to=mid', '--rate=60'], '--rate is for scores, not for mid'),
+      (['--to=exprsco.pkl', '--rate=0'], '--rate: rate 0.0: legal values are'),
+      (['--to=mid', '--loops=0'], '--loops=0: 1 to 100 expected')):
+    with pytest.raises(SystemExit):
+      command(source, f'--out={tmp_path}', *flags)
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten_unless_asked(source, tmp_path, capsys):
+  out = tmp_path / 'o'
+  files.write_atomic(out / 'a.tx1.txt', b'mine')
+  flags = source, '--to=tx1.txt', f'--out={out}'
+  assert command(*flags) == 1
+  assert (f'{out / "a.tx1.txt"} is there already; nothing was written'
+          in capsys.readouterr().err)
+  assert tree_of(out) == ['a.tx1.txt']
+  assert command(*flags, '--overwrite') == 0
+  assert (out / 'a.tx1.txt').read_text() == TX1
 
 
 def test_two_inputs_of_one_name(source, tmp_path, capsys):
