@@ -1,8 +1,9 @@
 """Renders songs to audio: `python -m lakhnes_jax.render IN... --out=FILE|DIR`.
 
-IN is a song file (TX1 or TX2 text, NES-MDB MIDI), a register log (VGM, VGZ), a
-folder of such files or a glob pattern. With one input, --out may name a .wav,
-.flac or .ogg file; else it is a folder, and each result keeps its song's name.
+IN is a song file (TX1 or TX2 text, NES-MDB MIDI, score pickle), a register log
+(VGM, VGZ, NLM pickle, NDF or NDR text), a folder of such files or a glob
+pattern. With one input, --out may name a .wav, .flac or .ogg file; else it is a
+folder, and each result keeps its song's name.
 """
 
 import argparse
@@ -18,7 +19,6 @@ import numpy as np
 from lakhnes_jax import files
 
 AUDIO_ENDINGS = ('.wav', '.flac', '.ogg')
-LOG_ENDINGS = ('.vgm', '.vgz')
 ENGINES = ('clean', 'reference')
 STEMS = ('p1', 'p2', 'tr', 'no', 'dmc')
 SAMPLE_RATE = 44100
@@ -207,9 +207,8 @@ class _Job:
     """Renders one file; returns what was made."""
     args = self.args
     events = None
-    if source.suffix.lower() in LOG_ENDINGS:
-      from lakhnes_jax import vgm
-      song = vgm.read(source, args.loops)
+    if files.holds_log(source):
+      song = files.read_log(source, args.loops)
       if song.length < 2:
         raise ValueError('the song is empty: it has no wait, so no length')
       if song.skipped:
