@@ -112,8 +112,8 @@ def measure(samples: dict[str, np.ndarray], corpus, held_out=None, *,
     n_songs: see `corpus`.
     n_held_out: songs taken from `held_out`.
     length: TX1 events measured of each song; 0 means the samples' median.
-    given: name -> events (TX1) at a sample's start that the model did not
-      write; they are not searched for in the corpus.
+    given: name -> events at a sample's start that the model did not write;
+      they are not searched for in the corpus.
 
   Returns:
     `length`; `metrics` as `compare` returns them, and `held_out_wasserstein`
@@ -142,10 +142,16 @@ def measure(samples: dict[str, np.ndarray], corpus, held_out=None, *,
                      'with --length')
   mine = {name: features(song[:length]) for name, song in songs.items()}
   table = compare(list(mine.values()), reference)
+  first = {name: (given or {}).get(name, 0) for name in samples}
   found = memorisation.measure(
-      [song[(given or {}).get(name, 0):] for name, song in songs.items()] +
-      real, train, corpus.names)
+      [song[first[name]:] for name, song in samples.items()] + real, train,
+      corpus.names)
   found, found_real = found[:len(songs)], found[len(songs):]
+  for (name, song), runs in zip(samples.items(), found, strict=True):
+    skipped = int(np.maximum(song[:first[name]], 0).sum(dtype=np.int64))
+    for run in runs.values():
+      if run['length']:
+        run['at'] += skipped / ev.SAMPLE_RATE
   if real:
     yardstick = compare([features(song) for song in real], reference)
     for name, row in table.items():

@@ -55,6 +55,7 @@ def song(key: str, name: str, events: np.ndarray, paths: dict[str, str],
              else '')
   told = {'events': len(events)} | {
       key: value for key, value in about.items() if key not in common}
+  notes = json.dumps(_notes(score), separators=(',', ':'))
   return f'''<article id="{key}" aria-labelledby="{key}t" tabindex="-1" \
 data-seconds="{score.seconds:.3f}" data-given="{_given(events, about):.3f}">
 <header><button class="play" type="button" {"" if audio else "disabled "}\
@@ -69,7 +70,7 @@ aria-label="Position in {shown}"></div>
 <footer><p class="time"><output>0:00</output> / {clock(score.seconds)}</p>
 <p class="links">{links}</p></footer>
 {found}
-<script type="application/json">{_json(_notes(score))}</script>
+<script type="application/json">{notes}</script>
 </article>'''
 
 
@@ -191,11 +192,6 @@ def text(value: str) -> str:
   """Returns text as HTML, for elements and attributes."""
   # Names of files may hold bytes that are no text.
   return html.escape(value.encode('utf-8', 'replace').decode(), quote=True)
-
-
-def _json(value: Any) -> str:
-  """JSON that no HTML parser takes for the end of its script."""
-  return json.dumps(value, separators=(',', ':')).replace('<', '\\u003c')
 
 
 def _label(ending: str) -> str:

@@ -107,6 +107,10 @@ def test_a_song_is_found_whole_and_alone(length):
   assert run == (300, 200, 1, 0, 300)
   run, = memorisation.longest_runs([part], [joined], length)
   assert run == (300, 0, 0, 200, 300)
+  halves = [p for s in (corpus[1][:100], corpus[1][100:])
+            for p in memorisation.look(s, 'exact')]
+  assert [run.length for run in memorisation.longest_runs(
+      halves, others, length)] == [100, 200]
 
 
 def test_empty_and_foreign_songs():

@@ -121,14 +121,46 @@ def test_command(tunes, reference, capsys):
   assert 'copied from a' in after and 'copied from a' not in before
 
 
+class Songs:
+  """What `measure` needs of a corpus."""
+
+  def __init__(self, *songs):
+    self.names = [f's{i}' for i in range(len(songs))]
+    self.song = songs.__getitem__
+
+
+def test_what_real_songs_share_as_well_is_not_copied():
+  rng = np.random.default_rng(4)
+  tune, *others = (melody(rng, 60) for _ in range(9))
+  corpus = Songs(tune, *others[:4])
+  for held_out, copied in ((Songs(*others[4:]), True),
+                           (Songs(tune, *others[4:]), False)):
+    found = metrics.measure({'a': tune}, corpus, held_out)['samples']['a'][
+        'memorisation']['notes']
+    assert found['copied'] == copied and found['length'] == 60
+    assert found['held_out_as_long'] == (0 if copied else 1 / 5)
+  # Nor is a long trill, nor what is over at once.
+  trill = np.tile(ev.from_text('P1_NOTEON_60\nWT_9000\nP1_NOTEON_62\nWT_9000'),
+                  20)
+  fast = np.where(tune > 0, 300, tune).astype(np.int32)
+  corpus = Songs(trill, fast, *others[:4])
+  for song in trill, fast:
+    found = metrics.measure({'a': song}, corpus, Songs(*others[4:]),
+                            length=20)['samples']['a']['memorisation']['notes']
+    assert found['length'] >= 40 and found['held_out_as_long'] == 0
+    assert not found['copied']
+
+
 def test_given_events_are_not_searched(tunes, reference):
   (tunes / 'samples.json').write_text(json.dumps([
       {'name': 'new', 'n_given': 50},
       {'name': 'copied', 'n_given': 60, 'task': 'continue'}]))
   assert run(tunes, f'--reference={reference}') == 0
   found = json.loads((tunes / 'metrics.json').read_text())
-  assert found['samples']['copied']['memorisation']['transposed'][
-      'length'] == 40  # Of 60.
+  run_ = found['samples']['copied']['memorisation']['transposed']
+  assert run_['length'] == 40  # Of 60.
+  song = files.read_song(tunes / 'copied.tx1.txt')
+  assert run_['at'] == pytest.approx(np.maximum(song[:60], 0).sum() / 44100)
 
 
 def test_bad_files_are_named_and_skipped(tunes, reference, capsys):
