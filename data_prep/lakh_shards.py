@@ -233,8 +233,7 @@ def finish(made: Iterable[dict[str, Any]], rows: Iterable[Row],
       'kept' if row.result in splits else
       'same notes as another' if row.digest else
       row.result.split(':')[0] for row in rows).most_common())
-  lines = ['\t'.join(_COLUMNS), *map(_line, rows), '']
-  return {'ledger.tsv': '\n'.join(lines).encode('utf-8', 'backslashreplace'),
+  return {'ledger.tsv': ledger(rows),
           'summary.json': json.dumps(summary, indent=1).encode(), **indices}
 
 
@@ -242,6 +241,13 @@ def file_of(shard: dict[str, Any], plan: Plan) -> str:
   """Returns the name of the file of a shard with `split` and `number`."""
   return shards.file_name(shard['split'], shard['number'],
                           plan.n_shards[shard['split']])
+
+
+def ledger(rows: Iterable[Row]) -> bytes:
+  """Returns what is in ledger.tsv: a line a file, in order of their names."""
+  rows = sorted(rows, key=lambda row: (row.name, row.result, row.digest))
+  lines = ['\t'.join(_COLUMNS), *map(_line, rows), '']
+  return '\n'.join(lines).encode('utf-8', 'backslashreplace')
 
 
 def _line(row: Row) -> str:

@@ -1,0 +1,280 @@
+"""Prepares your own music: a folder of song files -> shards, split by song.
+
+  python -m data_prep.prepare --input=mine --output=data/mine
+
+Takes a folder of files of any kind that data_prep.convert knows, mixed, at any
+depth. MIDI files in NES-MDB's layout are songs as they are; other MIDI files
+(.kar too) are adapted as data_prep.lakh does, up to --examples_per_file
+songs each, all in one split. Writes the shards of train, valid and test,
+`ledger.tsv` (a line a file: where it went, or why not) and `summary.json`.
+
+Files that sound the same notes at every 24th of a second are one song, whatever
+their names and kinds; the one that says most is kept. A hash of those notes and
+--seed decide the split, so that new songs move no others (but valid and test
+get a song each as soon as there are three). The same files give the same bytes,
+whatever the number of workers. All songs are held in memory meanwhile. Bad
+files are named and left out; the exit status is then 1.
+"""
+
+import argparse
+import collections
+import hashlib
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_prep import lakh_files, lakh_shards, nesmdb
+from lakhnes_jax import events as ev
+
+
+class Song(NamedTuple):
+  """What was read from one file.
+
+  Attributes:
+    name: its place below the folder.
+    digest: hash of its notes.
+    seconds: its length.
+    events: int32 song, or packed ensemble (see `lakhnes_jax.ensemble`).
+    adapted: whether it is an ensemble.
+    dynamics: whether it says how loud it is.
+  """
+  name: str
+  digest: str
+  seconds: float
+  events: np.ndarray
+  adapted: bool
+  dynamics: bool
+
+
+def main(argv: list[str] | None = None) -> int:
+  parser = argparse.ArgumentParser(
+      prog='python -m data_prep.prepare', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--input', required=True, type=pathlib.Path,
+                      help='folder of song files')
+  parser.add_argument('--output', required=True, type=pathlib.Path,
+                      help='folder for the shards')
+  parser.add_argument('--valid', type=float, default=.05, metavar='SHARE',
+                      help='of songs held out (default %(default)s)')
+  parser.add_argument('--test', type=float, default=.05, metavar='SHARE',
+                      help='likewise')
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--examples_per_file', type=int, default=16, metavar='N',
+                      help='songs at most that a general MIDI file becomes '
+                      '(default %(default)s, as in the paper)')
+  parser.add_argument('--workers', type=int, default=0, metavar='N',
+                      help='processes (default: one per CPU core)')
+  args = parser.parse_args(argv)
+  if min(args.valid, args.test) < 0 or args.valid + args.test >= 1:
+    parser.error('--valid and --test are not negative and below 1 together')
+  if min(args.seed, args.workers) < 0 or args.examples_per_file < 1:
+    parser.error('--seed and --workers are not negative, --examples_per_file '
+                 'is at least 1')
+  started = time.monotonic()
+  try:
+    songs, bad = read_all(args.input, args.workers)
+    summary = write(songs, bad, args)
+  except (OSError, ValueError) as error:
+    print(f'data_prep.prepare: {error}', file=sys.stderr)
+    return 1
+  print(lakh_shards.describe(summary))
+  print(f'{args.output}: done in {time.monotonic() - started:.0f} s')
+  return 1 if bad else 0
+
+
+def read_all(folder: pathlib.Path, workers: int = 0
+            ) -> tuple[list[Song], list[lakh_shards.Row]]:
+  """Reads all songs of a folder.
+
+  Returns:
+    the songs by name, and the ledger of files that are none.
+
+  Raises:
+    OSError, ValueError: there is no such folder, or no song in it.
+  """
+  from data_prep import pool, progress
+  from lakhnes_jax import files
+  if not folder.is_dir():
+    raise FileNotFoundError(f'{folder}: no such folder')
+  if any((folder / split).is_dir() for split in nesmdb.SPLITS):
+    print(f'note: {folder} has folders {", ".join(nesmdb.SPLITS)} or one of '
+          'them; data_prep.nesmdb keeps to such splits', file=sys.stderr)
+  paths = sorted({*files.find_songs([folder]), *(
+      path for path in folder.rglob('*')
+      if path.suffix.lower() in lakh_files.SUFFIXES and path.is_file())})
+  if not paths:
+    raise ValueError(f'{folder}: no song files there; known endings are ' +
+                     ', '.join([*files.FORMATS, '.kar']))
+  songs, bad = [], []
+  with progress.Progress('reading', 'files', len(paths)) as bar:
+    jobs = [(path, lakh_files.clean(path.relative_to(folder).as_posix()))
+            for path in paths]
+    for (path, name), song, reason in pool.attempt_all(read, jobs, workers):
+      bar.add(1)
+      if reason is None:
+        songs.append(song)
+      else:
+        print(f'bad file: {reason}', file=sys.stderr)
+        bad.append(lakh_shards.Row(name, reason.removeprefix(f'{path}: ')))
+  if not songs:
+    raise ValueError(f'{folder}: none of {len(paths)} files is a song')
+  return songs, bad
+
+
+def read(job: tuple[pathlib.Path, str]) -> Song:
+  """Reads the song at a path, and gives it a name.
+
+  Raises:
+    ValueError, OSError: it cannot be used; the message names it and says why.
+  """
+  from lakhnes_jax import files
+  path, name = job
+  is_midi = path.suffix.lower() in lakh_files.SUFFIXES
+  try:
+    if is_midi and _is_general(path.read_bytes()):
+      packed, facts = lakh_files.adapt_file(lakh_files.Source(
+          name, path.stat().st_size, 0, str(path)))
+      return Song(name, facts['hash'], facts['seconds'], packed, True, True)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+  song = files.read_song(path)
+  if not (ev.kind_of(song) == ev.NOTEON).any():
+    raise ValueError(f'{path}: no notes')
+  return Song(name, fingerprint(song),
+              int(ev.times_of(song)[-1]) / ev.SAMPLE_RATE, song, False,
+              bool((ev.kind_of(song) == ev.VELOCITY).any()))
+
+
+def _is_general(data: bytes) -> bool:
+  """Whether a MIDI file is not in NES-MDB's layout: no track is named so."""
+  from lakhnes_jax import nesmidi
+  return not any(track.name.strip().lower() in nesmidi.TRACK_NAMES
+                 for track in nesmidi.parse(data).tracks)
+
+
+def fingerprint(song: np.ndarray) -> str:
+  """Hash of what the melodic voices play at 24 steps a second.
+
+  It is the same for a song and for any score of NES-MDB made of it, blended
+  ones included; voices and dynamics do not matter. Of a song in which only the
+  noise plays, or of one shorter than a step, it is a hash of the whole.
+  """
+  from lakhnes_jax import score, scorefiles
+  steps = scorefiles.sample(score.from_events(ev.without_dynamics(song)),
+                            scorefiles.RATE)
+  notes = np.sort(steps[:, :ev.NO, score.NOTE], axis=1)
+  if not notes.any():
+    return hashlib.sha256(b'whole' + ev.without_dynamics(song).astype(
+        '<i4').tobytes()).hexdigest()
+  return hashlib.sha256(notes.tobytes()).hexdigest()
+
+
+def choose(songs: Iterable[Song]) -> tuple[list[Song], list[lakh_shards.Row]]:
+  """Keeps of each song the file that says most.
+
+  That is one with dynamics, then one with more events, then the one whose name
+  sorts first.
+
+  Returns:
+    what is kept, by name, and the ledger of what is not.
+  """
+  same = collections.defaultdict(list)
+  for song in songs:
+    same[song.digest].append(song)
+  kept, rows = [], []
+  for group in same.values():
+    first, *others = sorted(group, key=lambda song: (
+        not song.dynamics, -len(song.events), song.name))
+    kept.append(first)
+    rows += [lakh_shards.Row(song.name, f'same song as {first.name}',
+                             song.seconds, song.digest) for song in others]
+  return sorted(kept, key=lambda song: song.name), rows
+
+
+def split_of(songs: list[Song], valid: float, test: float, seed: int
+            ) -> dict[str, str]:
+  """Deals songs out.
+
+  Returns:
+    digest -> 'train', 'valid' or 'test'.
+
+  Raises:
+    ValueError: none is left to train on.
+  """
+  def share(digest):
+    return int(hashlib.sha256(f'{seed} {digest}'.encode()).hexdigest()[:8],
+               16) / 2**32
+
+  found = {digest: 'test' if share(digest) < test else
+           'valid' if share(digest) < test + valid else 'train'
+           for digest in sorted((song.digest for song in songs), key=share)}
+  for split, wanted in (('valid', valid), ('test', test)):
+    training = [d for d, where in found.items() if where == 'train']
+    if wanted and split not in found.values() and len(training) > 1:
+      found[training[0]] = split
+  if 'train' not in found.values():
+    raise ValueError(f'none of {len(songs)} songs is left to train on; take '
+                     'another --seed, or less for --valid and --test')
+  return found
+
+
+def write(songs: list[Song], bad: list[lakh_shards.Row],
+          args: argparse.Namespace) -> dict[str, Any]:
+  """Writes shards, ledger and summary; returns the summary."""
+  from lakhnes_jax import files, shards
+  kept, rows = choose(songs)
+  where = split_of(kept, args.valid, args.test, args.seed)
+  summary = {'files': len(songs) + len(bad), 'results': {}, 'splits': {}}
+  for split in nesmdb.SPLITS:
+    mine = [song for song in kept if where[song.digest] == split]
+    if not mine:
+      (args.output / f'{split}.json').unlink(missing_ok=True)  # Of another run.
+      continue
+    counts = collections.Counter()
+    shards.write_split(
+        args.output, split, _examples(mine, args, counts),
+        metadata={'command': 'data_prep.prepare', 'input': str(args.input),
+                  'seed': args.seed, 'valid': args.valid, 'test': args.test})
+    rows += [lakh_shards.Row(song.name, split, song.seconds, song.digest,
+                             counts[song.name]) for song in mine]
+    summary['splits'][split] = {
+        'songs': len(mine),
+        'examples': sum(counts[song.name] for song in mine),
+        'events': counts[None, 'events'],
+        'hours': counts[None, 'samples'] / (3600 * ev.SAMPLE_RATE)}
+  summary['results'] = {
+      'kept': len(kept), 'same song as another': len(songs) - len(kept),
+      **collections.Counter(row.result.split(':')[0] for row in bad)}
+  files.write_atomic(args.output / 'ledger.tsv',
+                     lakh_shards.ledger([*rows, *bad]))
+  files.write_atomic(args.output / 'summary.json',
+                     json.dumps(summary, indent=1).encode())
+  return summary
+
+
+def _examples(songs: list[Song], args: argparse.Namespace,
+              counts: collections.Counter) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields what to store, and counts it."""
+  from data_prep import adapt
+  from lakhnes_jax import ensemble
+  for song in songs:
+    if song.adapted:
+      rng = np.random.default_rng((args.seed, int(song.digest, 16)))
+      made = adapt.examples(ensemble.unpack(song.events), rng,
+                            args.examples_per_file)
+    else:
+      made = [song.events]
+    for number, events in enumerate(made):
+      counts[song.name] += 1
+      counts[None, 'events'] += len(events)
+      counts[None, 'samples'] += int(np.maximum(events, 0).sum(dtype=np.int64))
+      yield f'{song.name}#{number}' if song.adapted else song.name, events
+
+
+if __name__ == '__main__':
+  sys.exit(main())
