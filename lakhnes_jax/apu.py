@@ -82,7 +82,7 @@ class _Edges(NamedTuple):
     begin = self.begin
     change = (level(begin + self.width) * after - level(begin) * before -
               mean * (after - before))
-    return mean + change * 2**32 / jnp.maximum(self.width, 1)
+    return mean + change * 2.0**32 / jnp.maximum(self.width, 1)
 
 
 def _pulse(edges: _Edges, duty):

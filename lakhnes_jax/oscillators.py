@@ -112,13 +112,15 @@ class _Moves(NamedTuple):
     most: float32, the share that is left at most.
     reset: bool, whether the waveform's steps begin anew.
     drift: float32 or None, like `advance`, of `Segments.bend`.
+    stretch: float32 or None, relative change of `scale` that comes with it.
   """
   advance: jax.Array
   retuned: jax.Array
   scale: jax.Array
   most: jax.Array
   reset: jax.Array
-  drift: jax.Array | None
+  drift: jax.Array | None = None
+  stretch: jax.Array | None = None
 
 
 def _phases(moves: _Moves):
@@ -133,8 +135,8 @@ def _phases(moves: _Moves):
                       share)
     phase = jnp.where(move.reset, 0, index) << _SHIFT | share
     if drift is not None:
-      kept = jnp.where(rest < most, move.scale, 0)
-      drift = drift * jnp.where(move.retuned, kept, 1)
+      kept = drift * move.scale + rest / 2.0**32 * move.stretch
+      drift = jnp.where(move.retuned, jnp.where(rest < most, kept, 0), drift)
       return (phase + move.advance, drift + move.drift), (phase, drift)
     return (phase + move.advance, None), (phase, None)
 
@@ -166,29 +168,31 @@ def segments(start, state, tune=None, rate: int = SAMPLE_RATE) -> Segments:
   steps = jnp.asarray(_steps(rate))[_ROW, note, mode]
   step, fine = steps[..., 0], steps[..., 1]
   length = jnp.diff(start, axis=-1, append=start[..., -1:])[..., None]
-  bend = None
   if tune is not None:
     tune = jnp.append(tune, jnp.ones_like(tune[..., :1]), -1)
     change = step.astype(jnp.float32) * (tune - 1)
     step += jax.lax.stop_gradient(change).astype(jnp.int32).astype(jnp.uint32)
-    bend = (change - jax.lax.stop_gradient(change)) / 2**32
-  before, step_before = (
-      jnp.concatenate([jnp.zeros_like(x[..., :1, :]), x[..., :-1, :]], -2)
-      for x in (note, step))
+    bend = (change - jax.lax.stop_gradient(change)) / 2.0**32
+
+  def last(x):  # The value in the segment before.
+    return jnp.concatenate([jnp.zeros_like(x[..., :1, :]), x[..., :-1, :]], -2)
+
   timers = jnp.asarray(_timers())
-  timer, timer_before = timers[_ROW, note], timers[_ROW, before]
+  timer, timer_before = timers[_ROW, note], timers[_ROW, last(note)]
   # The lower bits are written first.
   least = jnp.minimum(timer, timer_before & 0x700 | timer & 0xff)
-  tonal = _ROW < 2
-  phase, drift = _phases(_Moves(
-      advance(step, fine, length), tonal & (timer != timer_before),
-      step.astype(jnp.float32) / jnp.maximum(step_before, 1),
+  moves = _Moves(
+      advance(step, fine, length), (_ROW < 2) & (timer != timer_before),
+      step.astype(jnp.float32) / jnp.maximum(last(step), 1),
       least / (timer + 1),
-      (_ROW == 0) & (note > 0) & ((before == 0) |
-                                  (timer >> 8 != timer_before >> 8)),
-      None if bend is None else bend * length))
-  if bend is not None:
-    bend = jnp.stack([drift, bend], -1)[..., :3, :]
+      (_ROW == 0) & (note > 0) & ((last(note) == 0) |
+                                  (timer >> 8 != timer_before >> 8)))
+  if tune is not None:
+    relative = bend * 2.0**32 / jnp.maximum(step, 1)
+    moves = moves._replace(drift=bend * length,
+                           stretch=relative - last(relative))
+  phase, drift = _phases(moves)
+  bend = None if tune is None else jnp.stack([drift, bend], -1)[..., :3, :]
   offset, cycle = (jnp.asarray(x)[timbre[..., 3] & 1] for x in _cycles())
   volume = jnp.concatenate([velocity, jnp.zeros_like(velocity[..., :1])], -1)
   return Segments(start, phase, step, fine, volume, timbre[..., :2], offset,

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -153,6 +157,115 @@ def test_gradients_of_volumes():
     np.testing.assert_allclose(gradient[where], slope, rtol=0.01)
     assert slope > 0
   assert not gradient[..., [0, 2]].any()
+
+
+def _batch(*texts):
+  return scores.pad([scores.from_events(ev.from_text(t.replace(' ', '\n')))
+                     for t in texts], 64)
+
+
+def test_gradients_of_pitches():
+  """Against how a weighted sum of the audio changes when voices are detuned."""
+  start, state = _batch(
+      'P1_NOTEON_60 P1_VELOCITY_7 P1_TIMBRE_1 TR_NOTEON_50 WT_400 P2_NOTEON_64 '
+      'P2_VELOCITY_9 P2_TIMBRE_3 WT_300 P1_NOTEON_62 TR_NOTEON_52 WT_324')
+  t = np.arange(1024)
+  weight = np.sin(t * 0.05) + np.cos(t**2 * 1e-4)
+  tune = np.ones((1, 64, 3), np.float32)
+
+  def weigh(tune):
+    return (apu.render(start, state, tune=tune, count=1024) * weight).sum()
+
+  def slope(where, by=1e-3):
+    detuned = [np.array(tune) for _ in range(2)]
+    detuned[0][where] += by
+    detuned[1][where] -= by
+    audio = [np.asarray(apu.render(start, state, tune=x, count=1024),
+                        np.float64) for x in detuned]
+    return float(((audio[0] - audio[1]) * weight).sum() / (2 * by))
+
+  gradient = np.asarray(jax.grad(weigh)(tune))
+  assert np.isfinite(gradient).all()
+  for where in np.ndindex(1, 4, 3):
+    assert abs(gradient[where] - slope(where)) <= max(
+        0.02 * abs(slope(where)), 0.2), where
+  assert abs(gradient[0, 0, 0]) > 20 and abs(gradient[0, 1, 2]) > 3
+  # In tune, there is no difference.
+  np.testing.assert_array_equal(
+      apu.render(start, state, tune=tune, count=1024),
+      apu.render(start, state, count=1024))
+
+
+def test_a_detuned_voice_sounds_at_its_frequency():
+  start, state = _batch('P2_NOTEON_69 P2_TIMBRE_2 WT_60000')
+  tune = np.full((1, 64, 3), 2**(1 / 24), np.float32)
+  audio = np.asarray(apu.render(start, state, tune=tune, count=45056))[0]
+  timer = round(1789773 / (16 * 440) - 1)
+  expected = 1789773 / (16 * (timer + 1)) * 2**(1 / 24)
+  assert abs(_frequency(audio[:44100]) - expected) < 0.02
+
+
+@pytest.mark.parametrize('rate', [8000, 22050, 96000])
+def test_other_rates(rate):
+  start, state = _batch('P1_NOTEON_60 P1_TIMBRE_3 NO_NOTEON_16 TR_NOTEON_48 '
+                        'WT_99999')
+  audio = np.asarray(
+      apu.render(start, state, count=rate, rate=rate, heard=apu.mute([0])))[0]
+  timer = round(1789773 / (16 * 440 * 2 ** (-9 / 12)) - 1)
+  spectrum = np.abs(np.fft.rfft((audio - audio.mean()) * np.hanning(rate)))
+  assert abs(spectrum.argmax() - 1789773 / (16 * (timer + 1))) < 1
+  # Three quarters of the time at the level of volume 15.
+  assert abs(audio.mean() / (4892 / 32768) - 0.75) < 0.01
+  noise = np.asarray(
+      apu.render(start, state, count=rate, rate=rate, heard=apu.mute([3])))[0]
+  assert abs(noise.mean() / (4284 / 32768) - 0.5) < 0.02
+
+
+def test_vmap_and_pmap():
+  start, state = _batch(
+      'P1_NOTEON_60 WT_300 TR_NOTEON_40 WT_700', 'NO_NOTEON_3 WT_999',
+      'WT_70 P2_NOTEON_80 WT_9', 'TR_NOTEON_60 P2_NOTEON_50 WT_800')
+  together = np.asarray(apu.render(start, state, count=1024))
+  one = partial(apu.render, count=1024)
+  split = start[:, None], state[:, None]
+  for mapped in (jax.vmap(one)(*split), jax.pmap(one)(*split)):
+    assert mapped.shape == (4, 1, 1024)
+    np.testing.assert_allclose(mapped[:, 0], together, atol=1e-6)
+  assert len(jax.pmap(one)(*split).devices()) == 4
+
+
+def test_songs_of_many_lengths_compile_few_programs():
+  programs = apu.render_windows, oscillators.work_out
+  for program in programs:
+    program.clear_cache()
+  rng = np.random.default_rng(0)
+  for length in rng.integers(1, 9, 200).tolist():
+    notes = rng.integers(40, 90, rng.integers(1, 1000))
+    song = np.ravel([(ev.event(0, ev.NOTEON, n), length * 10) for n in notes])
+    audio = next(apu.windows(
+        oscillators.from_score(scores.from_events(song)), 100))
+    assert audio.shape == (100,)
+  assert 2 < sum(program._cache_size() for program in programs) <= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('engine', ['clean', 'reference'])
+def test_memory_of_an_hour(tmp_path, engine):
+  """Peak resident memory of a process of its own, below 1 GB."""
+  minute = ('P1_NOTEON_69\nWT_9000\nNO_NOTEON_4\nTR_NOTEON_50\nWT_2025\n'
+            'P1_NOTEON_71\nP2_NOTEON_60\nWT_11025\n' * 120)
+  song = tmp_path / 'a.tx1.txt'
+  song.write_text(minute * 60)
+  code = (
+      'import resource, sys; from lakhnes_jax import render\n'
+      'assert render.main(sys.argv[1:]) == 0\n'
+      'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)')
+  done = subprocess.run(
+      [sys.executable, '-c', code, str(song), f'--out={tmp_path}/a.flac',
+       f'--engine={engine}'], check=True, capture_output=True, text=True)
+  kilobytes = int(done.stdout.split()[-1])
+  assert kilobytes / (1024 if sys.platform == 'darwin' else 1) < 1e6
+  assert soundfile.info(tmp_path / 'a.flac').duration > 3500
 
 
 @pytest.mark.parametrize('name', ['202_LawnMower_02_03LevelClear',
