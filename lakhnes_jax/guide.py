@@ -181,7 +181,8 @@ class AccompanimentState(NamedTuple):
     next_B: number of the given event that comes next.
     now_B: samples.
     rank_B: of the last event of this instant; -1 if there was none.
-    left_B: events that the model may still write.
+    left_B: events that the model may still write; waits that end at a given
+      one are not counted.
   """
   times_BxG: Any
   tokens_BxG: Any
@@ -196,12 +197,13 @@ class AccompanimentState(NamedTuple):
 class Accompaniment:
   """Lets the model write some voices while the others are given.
 
-  The model's own voices speak as likely as the model says; whatever else it
-  would do means that they do not. Then, where a given event is due, that one
-  comes; where none is, time passes: the probability of the given voices' events
-  goes to the waits. A wait that reaches the next given event, at the precision
-  of the vocabulary's waits, ends there. Time is kept to the sample, and the
-  model reads the nearest wait.
+  The model's own voices speak as likely as the model says; when it would let a
+  given voice speak, they do not. Where a given event is due, that one comes
+  then. Where none is, time passes: until the next given event, if there has
+  just been a wait, and otherwise for one of the waits that the model holds
+  likely. A wait that reaches the next given event, at the precision of the
+  vocabulary's waits, ends there. Time is kept to the sample, and the model
+  reads the nearest wait.
 
   Before a given event its own events come only if they are of lower rank. So
   the events of an instant come in ascending rank, as in real songs, and no
@@ -241,16 +243,28 @@ class Accompaniment:
     due_B = _at(state.times_BxG, state.next_B) == state.now_B
     own_BxV = self._own(state, jnp.full_like(state.rank_B, _LAST))
     waits_V = table.wait > 0
+    _, rest_id_B = self._rest(state)
+    # Where the probability of what cannot come now goes to.
+    rest_BxV = np.arange(len(waits_V)) == rest_id_B[:, None]
+    passes_BxV = jnp.where(state.rank_B[:, None] < 0, rest_BxV, waits_V)
 
     def mass(chosen_BxV):
       return jax.nn.logsumexp(logits_BxV, -1, where=chosen_BxV, keepdims=True)
 
     # Below the least that a float32 can say there is no ratio to go by.
-    more_Bx1 = jnp.nan_to_num(mass(~own_BxV) - mass(waits_V), neginf=0.,
-                              posinf=0.)
-    passing_BxV = _allow(jnp.where(waits_V, logits_BxV + more_Bx1, logits_BxV),
-                         own_BxV | waits_V)
+    more_Bx1 = jnp.nan_to_num(
+        mass(passes_BxV | ~(own_BxV | waits_V)) - mass(passes_BxV),
+        neginf=0., posinf=0.)
+    passing_BxV = _allow(
+        jnp.where(passes_BxV, logits_BxV + more_Bx1, logits_BxV),
+        own_BxV | waits_V)
     return jnp.where(due_B[:, None], logits_BxV, passing_BxV)
+
+  def _rest(self, state: AccompanimentState):
+    """Samples to the next given event, and the nearest wait; both [B]."""
+    rest_B = _at(state.times_BxG, state.next_B) - state.now_B
+    return rest_B, jnp.asarray(_tokens(self.vocabulary).wait_id)[
+        jnp.minimum(rest_B, ev.WAITS[-1])]
 
   def choose(self, state: AccompanimentState, tokens_B):
     table = jax.tree.map(jnp.asarray, _tokens(self.vocabulary))
@@ -267,8 +281,7 @@ class Accompaniment:
     taken_B = due_B & ~own_B  # The given event has its turn.
 
     # A silence longer than any wait is passed a wait at a time.
-    rest_B = time_B - state.now_B
-    rest_id_B = table.wait_id[jnp.minimum(rest_B, ev.WAITS[-1])]
+    rest_B, rest_id_B = self._rest(state)
     waits_B = ~due_B & (table.wait[tokens_B] > 0)
     reached_B = waits_B & (tokens_B >= rest_id_B) & (rest_B <= ev.WAITS[-1])
 
@@ -279,7 +292,7 @@ class Accompaniment:
     return tokens_B, state._replace(
         next_B=state.next_B + taken_B, now_B=now_B,
         rank_B=jnp.where(waits_B, -1, table.rank[tokens_B]),
-        left_B=state.left_B - ~taken_B)
+        left_B=state.left_B - ~(taken_B | reached_B))
 
 
 class GrammarState(NamedTuple):

@@ -31,7 +31,7 @@ class Parts(NamedTuple):
 
   Attributes:
     events: int32 song.
-    given: [n] bool, the events that were given.
+    given: [n] bool, the events that were given, and waits up to given ones.
     tokens: [n] int, the number of the token of each event, as the model read
       or wrote them; -1 for events that it never saw.
   """
@@ -343,12 +343,13 @@ def _assemble_accompaniment(source: _Source, vocabulary: ev.Vocabulary,
   """Gives the waits that end at given events their exact length."""
   song = vocabulary.events[ids].copy()
   given = np.isin(ev.voice_of(song), voices)
-  now = coming = 0
+  now = coming = 0  # The next given event is number `coming`.
   for i, event in enumerate(song.tolist()):
     if event >= 0:
       rest = int(times[coming]) - now
       if rest <= ev.WAITS[-1] and ids[i] == vocabulary.encode([rest])[0]:
-        song[i] = rest
+        song[i], given[i] = rest, True
       now += int(song[i])
-    coming += bool(given[i])
+    else:
+      coming += bool(given[i])
   return source.around(Parts(song, given, np.arange(len(ids))))

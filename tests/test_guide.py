@@ -207,7 +207,7 @@ def test_an_accompaniment_keeps_the_order_of_instants(vocabulary):
     names = [vocabulary.tokens[i] for i in row[:row.index(ev.START)]]
     assert [n for n in names if n[:2] in ('P2', 'NO')] == list(given)
     assert _faults(names, vocabulary.dynamics) == []
-    assert len(names) > 3 * len(given)
+    assert len(names) > 2 * len(given)
 
 
 def test_a_rule_that_leaves_nothing_gives_way():

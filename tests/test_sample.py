@@ -22,7 +22,8 @@ def _model(vocabulary: ev.Vocabulary) -> sample.Model:
   params = jax.tree.map(lambda x: np.asarray(5 * x), model.init_params(
       config, jax.random.key(1)))
   # Most waits are long ones, and there are more waits than anything else.
-  params['output_bias'] = np.where(vocabulary.events > 2000, -3, 0)
+  params['output_bias'] = np.where(vocabulary.events > 2000, -3, 0) + (
+      2 * (vocabulary.events < 0))
   return sample.Model(config, params, vocabulary, MEM_LEN)
 
 
@@ -195,7 +196,9 @@ def _accompany(loop: Scalar, vocabulary, source, voices, end):
       token = loop.draw(
           lambda name, last=last: name.startswith('WT') or (
               not name.startswith(('<S>', *names)) and _order(name) > last),
-          lambda name: name.startswith('WT'))
+          lambda name, last=last, rest=time - now: name.startswith('WT')
+          if last >= 0 else name == vocabulary.tokens[
+              vocabulary.encode([rest])[0]])
       last = _order(vocabulary.tokens[token])
       wait = int(vocabulary.events[token])
       if wait >= 0:
@@ -221,7 +224,7 @@ def test_accompaniments_equal_a_loop_over_the_model(form, voices):
                       int(source[1:-1][source[1:-1] > 0].sum()))
     _check(got, [300, *song, source[-1]], loop)
     _check_given_part(got, source, voices)
-    assert (~np.isin(ev.voice_of(got.events), (-1, *voices))).sum() > 10
+    assert (~np.isin(ev.voice_of(got.events), (-1, *voices))).sum() > 3
 
 
 def _check_given_part(got, source, voices) -> None:
