@@ -10,8 +10,8 @@ listening page shows; where the folder has such a page, it is made anew.
 
 Like is compared with like: of every song the first N events (TX1) are measured,
 N being the samples' median, and real songs shorter than that are left out.
-Memorisation is measured over whole samples, but for the song that was given to
-the model to continue (`n_given` in samples.json).
+What was given to the model to continue (`n_given` in samples.json) is no part
+of a sample here. Memorisation is measured over whole samples.
 """
 
 import argparse
@@ -113,7 +113,7 @@ def measure(samples: dict[str, np.ndarray], corpus, held_out=None, *,
     n_held_out: songs taken from `held_out`.
     length: TX1 events measured of each song; 0 means the samples' median.
     given: name -> events at a sample's start that the model did not write;
-      they are not searched for in the corpus.
+      they are not measured.
 
   Returns:
     `length`; `metrics` as `compare` returns them, and `held_out_wasserstein`
@@ -129,7 +129,9 @@ def measure(samples: dict[str, np.ndarray], corpus, held_out=None, *,
   from experiments import memorisation
   if not samples:
     raise ValueError('no songs to measure')
-  songs = {name: ev.TX1.project(song) for name, song in samples.items()}
+  first = {name: (given or {}).get(name, 0) for name in samples}
+  songs = {name: ev.TX1.project(song[first[name]:])
+           for name, song in samples.items()}
   length = length or int(np.median([len(song) for song in songs.values()]))
   train = [ev.TX1.project(corpus.song(i)) for i in range(len(corpus.names))]
   reference = [features(song) for song in _draw(train, length, n_songs)]
@@ -142,10 +144,7 @@ def measure(samples: dict[str, np.ndarray], corpus, held_out=None, *,
                      'with --length')
   mine = {name: features(song[:length]) for name, song in songs.items()}
   table = compare(list(mine.values()), reference)
-  first = {name: (given or {}).get(name, 0) for name in samples}
-  found = memorisation.measure(
-      [song[first[name]:] for name, song in samples.items()] + real, train,
-      corpus.names)
+  found = memorisation.measure([*songs.values(), *real], train, corpus.names)
   found, found_real = found[:len(songs)], found[len(songs):]
   for (name, song), runs in zip(samples.items(), found, strict=True):
     skipped = int(np.maximum(song[:first[name]], 0).sum(dtype=np.int64))

@@ -17,7 +17,6 @@ def test_by_hand():
       'P1_NOTEON_60 TR_NOTEON_43 WT_44100 TR_NOTEOFF P1_NOTEON_61 WT_44100 '
       'P1_NOTEOFF WT_44100 P1_NOTEON_72 P1_VELOCITY_3 NO_NOTEON_4 WT_22050 '
       'P1_VELOCITY_2 WT_22050'))
-  assert found.pop('groove_consistency') <= 1
   assert np.isnan(found.pop('self_repetition'))
   assert found == pytest.approx({
       'note_density': 5 / 4,
@@ -30,6 +29,9 @@ def test_by_hand():
       # C twice, C sharp, G.
       'pitch_class_entropy': 0.5 * 1 + 2 * 0.25 * 2,
       'scale_consistency': 1,  # A flat major.
+      # Onsets at 0, 1 and 3: bars of 2 s are alike but for the first onset.
+      'groove_consistency': 1 - 1 / 64,
+      'groove_recurrence': 2 / 3,
   })
 
 
@@ -66,7 +68,7 @@ def test_songs_with_nothing_to_measure():
   assert silent['note_density'] == 0
   assert silent['silence'] == silent['silence_P1'] == 1
   for name in ('polyphony', 'pitch_class_entropy', 'scale_consistency',
-               'groove_consistency', 'self_repetition'):
+               'groove_consistency', 'groove_recurrence', 'self_repetition'):
     assert np.isnan(silent[name])
   drums = features.features(song('NO_NOTEON_3 WT_44100'))
   assert np.isnan(drums['scale_consistency'])
@@ -82,12 +84,12 @@ def hamming(onsets: list[float], seconds: float, bar: float) -> float:
 
 
 def test_groove_finds_the_bar():
-  pattern = (0, 0.25, 0.5, 0.75, 1, 1.25)  # In a bar of 1.5 s.
-  odd = pattern[:1] + pattern[2:4]
+  odd = (0, 0.5, 0.75)  # In a bar of 1.5 s.
 
-  def measure(seconds_list, total):
+  def measure(seconds_list, total, kind='consistency'):
     onsets = np.array(seconds_list) * 44100
-    return features.groove_consistency(onsets.astype(int), int(total * 44100))
+    return features.groove(onsets.astype(int), int(total * 44100))[
+        f'groove_{kind}']
 
   steady = [1.5 * bar + t for bar in range(8) for t in odd]
   assert measure(steady, 12) == 1
@@ -96,6 +98,12 @@ def test_groove_finds_the_bar():
   best = max(hamming(broken, 12, bar / 32) for bar in range(32, 129))
   assert measure(broken, 12) == pytest.approx(best)
   assert best == pytest.approx(1 - 3 / (7 * 48))
+  assert measure(steady, 12, 'recurrence') == 1
+  # Of 7 and 6 bars that are played, 6 and 6 have the like beside them.
+  assert measure(broken, 12, 'recurrence') == pytest.approx(2 * 6 / (7 + 6))
+  # Few onsets at random: alike for Hamming, not for Dice.
+  assert measure([0.3, 2.1, 3.9, 8.4], 12) > 0.95
+  assert measure([0.3, 2.1, 3.9, 8.4], 12, 'recurrence') < 0.7
   # Nothing that is played by chance is as regular.
   rng = np.random.default_rng(0)
   chance = np.sort(rng.integers(0, 12 * 44100, 24 * 4))
@@ -106,14 +114,15 @@ def test_groove_finds_the_bar():
 
 @pytest.mark.parametrize('seconds, measured', [(1.99, False), (2.01, True)])
 def test_groove_needs_two_bars(seconds, measured):
-  value = features.groove_consistency(np.array([0, 44100]),
-                                      int(seconds * 44100))
-  assert np.isfinite(value) == measured
-  assert np.isnan(features.groove_consistency(np.zeros(0, int), 441000))
+  found = features.groove(np.array([0, 44100]), int(seconds * 44100))
+  assert list(np.isfinite(list(found.values()))) == [measured] * 2
+  nothing = features.groove(np.zeros(0, int), 441000)
+  assert np.isnan(list(nothing.values())).all()
 
 
 def test_groove_holds_an_onset_at_the_end():
-  assert features.groove_consistency(np.array([0, 88200 - 1]), 88200) < 1
+  found = features.groove(np.array([0, 88200 - 1]), 88200)
+  assert found == {'groove_consistency': 1 - 2 / 32, 'groove_recurrence': 0}
 
 
 def test_self_repetition():
