@@ -311,7 +311,10 @@ class TransformerXL(nn.Module):
     x_BxLxD = dropout(x_BxLxD).astype(c.dtype)
     # Distances K .. 0; nothing is K away, but see `shift`.
     position_PxD = dropout(embed_distances(
-        c, np.arange(mem_len + length, -1, -1))).astype(c.dtype)
+        c, np.arange(mem_len + length, -1, -1)))
+    # What all distances share moves all scores of a query alike, and softmax
+    # does not see it; but in the gradient it would cancel, and leave noise.
+    position_PxD = (position_PxD - position_PxD.mean(0)).astype(c.dtype)
 
     x_BxLxD, hidden_NxBxMxD = self._layers(
         x_BxLxD, memory.hidden, position_PxD,
