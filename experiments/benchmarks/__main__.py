@@ -1,7 +1,8 @@
 """All benchmarks: `python -m experiments.benchmarks --stages=... --out=FILE`.
 
 Each stage is measured in a process of its own, one after another; its module
-says what it does. Measure on a machine that does nothing else.
+says what it does. At the end comes a table. Measure on a machine that does
+nothing else.
 """
 
 import argparse
@@ -10,7 +11,11 @@ import pathlib
 import subprocess
 import sys
 
-STAGES = ('prepare', 'train', 'evaluate', 'decode', 'render')
+from experiments.benchmarks import machine
+
+STAGES = ('machine', 'prepare', 'train', 'evaluate', 'decode', 'render',
+          'scaling', 'startup')
+OTHERS = ('costs', 'corpus')  # Not by default: long, or 4 GB of disk.
 
 
 def main() -> int:
@@ -18,15 +23,16 @@ def main() -> int:
       prog='python -m experiments.benchmarks',
       description=__doc__.split('\n')[0])
   parser.add_argument('--stages', default=','.join(STAGES),
-                      help='some of %(default)s')
+                      help=f'some of %(default)s,{",".join(OTHERS)}')
   parser.add_argument('--out', type=pathlib.Path,
                       help='JSON file for the results')
   args = parser.parse_args()
   stages = args.stages.split(',')
   for stage in stages:
-    if stage not in STAGES:
-      parser.error(f'--stages={stage}: not one of {", ".join(STAGES)}')
-  results, failed = {}, False
+    if stage not in STAGES + OTHERS:
+      parser.error(f'--stages={stage}: not one of '
+                   f'{", ".join(STAGES + OTHERS)}')
+  results, rows, failed = {}, [], False
   for stage in stages:
     print(f'{stage} ...', file=sys.stderr, flush=True)
     done = subprocess.run(
@@ -36,11 +42,16 @@ def main() -> int:
       failed = True
       print(f'error: stage {stage} failed', file=sys.stderr)
       continue
-    print(done.stdout, end='', flush=True)
-    results[stage] = json.loads(done.stdout.strip().splitlines()[-1])
-  if args.out:
-    from lakhnes_jax import files
-    files.write_atomic(args.out, json.dumps(results, indent=2).encode())
+    *said, last = done.stdout.strip().splitlines()
+    print('\n'.join(said), flush=True)
+    results[stage] = json.loads(last)
+    found = results[stage]
+    rows += [machine.row(stage, result) for result in
+             (found if isinstance(found, list) else [found])]
+    if args.out:
+      from lakhnes_jax import files
+      files.write_atomic(args.out, json.dumps(results, indent=2).encode())
+  print(machine.table([row for row in rows if row[2]]), end='')
   return int(failed)
 
 
