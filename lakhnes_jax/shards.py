@@ -16,6 +16,7 @@ import hashlib
 import io
 import itertools
 import json
+import mmap
 import os
 import pathlib
 from collections.abc import Iterable
@@ -28,6 +29,8 @@ from lakhnes_jax import events as ev
 
 FORMAT_VERSION = 1
 _MAX_EVENTS = 2**24  # A shard of 64 MiB.
+_RESIDENT = 2**28  # Bytes of shards mapped in, after which all are let go.
+_AROUND = 2**16  # What Linux maps in around a page that is touched.
 
 
 def write_split(folder: str | os.PathLike, split: str,
@@ -179,7 +182,7 @@ class Corpus:
     self._folder = pathlib.Path(folder)
     path = self._folder / f'{split}.json'
     try:
-      text = path.read_text()
+      text = path.read_bytes()
     except FileNotFoundError:
       raise FileNotFoundError(_how_to_make(self._folder, split)) from None
     try:
@@ -192,26 +195,33 @@ class Corpus:
         self.ensembles = index.get('ensembles', False)
         self.metadata = index['metadata']
         self._index = index['shards']
-        counts = [s['songs'] for s in self._index]
+        counts, events = np.array(
+            [[s['songs'], s['events']] for s in self._index], np.int64).T
         self.checksum = hashlib.sha256(json.dumps(
             [self.names, index['lengths'], [s['sha256'] for s in self._index]]
         ).encode()).hexdigest()[:16]
-    except (ValueError, KeyError, TypeError) as error:
+        self._folder.joinpath(*(s['file'] for s in self._index))
+    # Whatever JSON there is, a part of it may be of another kind than it ought.
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError,
+            RecursionError) as error:
       raise ValueError(f'{path}: not an index of shards ({error!r}); '
                        'prepare the data again') from None
     if version != FORMAT_VERSION:
       raise ValueError(f'{path}: format version {version}, this program reads '
                        f'{FORMAT_VERSION}; prepare the data again')
-    events = sum(s['events'] for s in self._index)
-    if (not len(self.names) == len(self.lengths) == sum(counts) or
-        self.lengths.sum() != events):
+    n_songs = counts.sum()
+    if not (len(self.names) == len(self.lengths) == n_songs and
+            min(self.lengths.min(initial=0), counts.min()) >= 0 and
+            np.array_equal(events, [part.sum() for part in np.split(
+                self.lengths, np.cumsum(counts)[:-1])])):
       raise ValueError(f'{path}: contradicts itself: {len(self.names)} names, '
-                       f'{len(self.lengths)} lengths, {sum(counts)} songs; '
-                       f'{self.lengths.sum()} and {events} events')
+                       f'{len(self.lengths)} lengths, {n_songs} songs; '
+                       f'{self.lengths.sum()} and {events.sum()} events')
     self._shards = [self._open(shard) for shard in self._index]
+    self._touched = 0
     self._shard_of = np.repeat(np.arange(len(counts)), counts)
     ends = np.cumsum(self.lengths)
-    first = np.cumsum([0, *(s['events'] for s in self._index)])
+    first = np.cumsum([0, *events])
     self._start = ends - self.lengths - first[self._shard_of]
 
   def _open(self, shard: dict[str, Any]) -> np.ndarray:
@@ -219,7 +229,9 @@ class Corpus:
     path = self._folder / shard['file']
     try:
       data = np.load(path, mmap_mode='r' if shard['events'] else None)
-    except (OSError, ValueError, EOFError) as error:
+    except MemoryError:
+      raise
+    except Exception as error:  # Damaged headers fail in every possible way.
       raise ValueError(f'{path}: missing or truncated shard ({error}); '
                        'prepare the data again') from None
     if data.dtype != np.int32 or data.shape != (shard['events'],):
@@ -240,10 +252,26 @@ class Corpus:
       raise IndexError(f'song {i} of {len(self)}')
     start = self._start[i]
     stored = self._shards[self._shard_of[i]][start:start + self.lengths[i]]
+    self._touched += stored.nbytes + _AROUND
+    if self._touched > _RESIDENT:
+      self._touched = 0
+      self._let_go()
     if not self.ensembles:
       return stored
     return ensemble.arrange(ensemble.unpack(stored),
                             rng or np.random.default_rng(i))
+
+  def _let_go(self):
+    """Gives mapped pages back, so that a large corpus needs little memory.
+
+    Whoever still reads one gets it again from the system's cache of files.
+    """
+    if not hasattr(mmap, 'MADV_DONTNEED'):  # Windows does it by itself.
+      return
+    for shard in self._shards:
+      mapping = getattr(shard.base, 'base', None)
+      if isinstance(mapping, mmap.mmap):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
   def verify(self):
     """Reads every shard and raises ValueError where its checksum is wrong."""

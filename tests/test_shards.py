@@ -206,3 +206,21 @@ shards.write_split(sys.argv[1], 'train', songs(), max_events=20)
   shards.write_split(tmp_path, 'train', [('a', [1])])
   assert sorted(files_of(tmp_path)) == ['train-00000-of-00001.npy',
                                         'train.json']
+
+
+def test_mapped_pages_are_let_go(tmp_path, monkeypatch):
+  """What was read before stays right, and so does what is read after."""
+  monkeypatch.setattr(shards, '_RESIDENT', 2**17)
+  let_go, original = [], shards.Corpus._let_go
+
+  def counted(corpus):
+    let_go.append(1)
+    original(corpus)
+
+  monkeypatch.setattr(shards.Corpus, '_let_go', counted)
+  songs = [(f'{i}', np.arange(i, i + 5000, dtype=np.int32)) for i in range(20)]
+  corpus = shards.write_split(tmp_path, 'train', songs, max_events=20_000)
+  found = [corpus.song(i) for i in range(20)]
+  assert len(let_go) == 10
+  for song, (_, expected) in zip(found, songs, strict=True):
+    np.testing.assert_array_equal(song, expected)
