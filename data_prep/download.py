@@ -34,22 +34,26 @@ class DataSet(NamedTuple):
 
 
 _NESMDB = 'http://deepyeti.ucsd.edu/cdonahue/nesmdb/'
+_DRIVE = ('https://drive.usercontent.google.com/download?export=download&'
+          'confirm=t&id=')
 _LAKH = 'http://hog.ee.columbia.edu/craffel/lmd/'
 DATA_SETS = {
     'nesmdb': DataSet(
         'nesmdb_midi.tar.gz', 'nesmdb_midi',
-        ('https://drive.usercontent.google.com/download?export=download&'
-         'confirm=t&id=1w2uo1Cmio4gz6nGUhZOtzF54kPkoKyo7',
+        (f'{_DRIVE}1w2uo1Cmio4gz6nGUhZOtzF54kPkoKyo7',
          f'{_NESMDB}nesmdb_midi.tar.gz'),
         '37610e2ca5fe70359c85170cf1f4982596783bb304c59d9c439f68c24ff4ee93',
         True, 'data_prep.nesmdb --input={} --output=data/nesmdb'),
     'nesmdb_exprsco': DataSet(
         'nesmdb24_exprsco.tar.gz', 'nesmdb24_exprsco',
-        (f'{_NESMDB}nesmdb24_exprsco.tar.gz',),
+        (f'{_DRIVE}1i2HdWsxPEjBUtsMclioqC7nmN9aCDwRc',
+         f'{_NESMDB}nesmdb24_exprsco.tar.gz'),
         '7ca09fdf2be6db5c0767ef6ef7f3f4cac06ae23336c463d123009681b9d64d50',
         True, 'data_prep.convert {} --to=mid --out=converted'),
     'nesmdb_vgm': DataSet(
-        'nesmdb_vgm.tar.gz', 'nesmdb_vgm', (f'{_NESMDB}nesmdb_vgm.tar.gz',),
+        'nesmdb_vgm.tar.gz', 'nesmdb_vgm',
+        (f'{_DRIVE}1lx03YN-giEPuNdQiiuKTSfZRu2Dt7Uf8',
+         f'{_NESMDB}nesmdb_vgm.tar.gz'),
         'cd44290957cd2dd22a497966f79d24d2a0cdfe135afa83857f25c0871893abc7',
         True, 'data_prep.convert {} --to=mid --out=converted'),
     'lmd_full': DataSet(

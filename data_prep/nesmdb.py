@@ -3,11 +3,11 @@
   python -m data_prep.nesmdb --input=nesmdb_midi --output=data/nesmdb
 
 The input holds folders train, valid and test, any of them, with song files at
-any depth (.mid in NES-MDB's layout, .tx1.txt, .tx2.txt, score pickles). The
-output holds the shards of each (see lakhnes_jax.shards): the exact events,
-dynamics and all, songs sorted by name. Bad files are named and left out; the
-exit status is then 1. The same files give the same bytes, whatever the number
-of workers.
+any depth, of any kind that data_prep.convert knows: .mid in NES-MDB's layout,
+TX1 and TX2 text, score and NLM pickles, NDF and NDR text, VGM. The output holds
+the shards of each (see lakhnes_jax.shards): the exact events, dynamics and all,
+songs sorted by name. Bad files are named and left out; the exit status is then
+1. The same files give the same bytes, whatever the number of workers.
 """
 
 import argparse

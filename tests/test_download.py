@@ -9,7 +9,6 @@ import pytest
 from data_prep import download
 
 
-
 def pack(members):
   """(name, bytes or TarInfo changes) -> a .tar.gz."""
   buffer = io.BytesIO()
@@ -141,3 +140,8 @@ def test_published_sets():
   for data_set in download.DATA_SETS.values():
     assert data_set.urls[-1].endswith('/' + data_set.archive)
     assert data_set.sha256 is None or len(data_set.sha256) == 64
+  assert [download.DATA_SETS[name].sha256 for name in (
+      'nesmdb', 'nesmdb_exprsco', 'nesmdb_vgm')] == [
+          '37610e2ca5fe70359c85170cf1f4982596783bb304c59d9c439f68c24ff4ee93',
+          '7ca09fdf2be6db5c0767ef6ef7f3f4cac06ae23336c463d123009681b9d64d50',
+          'cd44290957cd2dd22a497966f79d24d2a0cdfe135afa83857f25c0871893abc7']

@@ -139,3 +139,18 @@ def test_errors(tmp_path, value, message):
 def test_pickles_that_ask_for_more_are_refused():
   with pytest.raises(ValueError, match=r'asks for builtins.print'):
     nlm.read(pickle.dumps([('clock', print)]))
+
+
+def test_mutated_pickles_give_a_log_or_a_reason():
+  rng = np.random.default_rng(6)
+  good = [pickle.dumps(README, protocol) for protocol in (0, 2, 4)]
+  n_read = 0
+  for i in range(1500):
+    data = bytearray(good[i % 3])
+    for place in rng.integers(0, len(data), rng.integers(1, 3)):
+      data[place] = rng.integers(256)
+    try:
+      n_read += nlm.read(bytes(data)).length > 0
+    except ValueError as error:
+      assert str(error)
+  assert 10 < n_read < 1400

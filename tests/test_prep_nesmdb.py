@@ -141,3 +141,13 @@ def kill_self(_):
 def test_pool_says_when_a_worker_is_killed():
   with pytest.raises(OSError, match='a worker process was killed'):
     list(pool.attempt_all(kill_self, [1, 2], 2))
+
+
+@pytest.mark.parametrize('ending', files.FORMATS)
+def test_every_kind_of_file(tmp_path, ending):
+  song = ev.from_text('P1_NOTEON_60\nP1_VELOCITY_9\nWT_7350\nP1_NOTEOFF')
+  files.write_song(tmp_path / f'in/train/a{ending}', song)
+  assert command(tmp_path / 'in', tmp_path / 'out', '--workers=1') == 0
+  read = shards.Corpus(tmp_path / 'out', 'train').song(0)
+  np.testing.assert_array_equal(ev.without_dynamics(read),
+                                ev.without_dynamics(song))

@@ -1,11 +1,12 @@
 """Numbers of a corpus small enough to count by hand."""
 
 import json
+import tarfile
 
 import numpy as np
 import pytest
 
-from data_prep import stats
+from data_prep import nesmdb, stats
 from lakhnes_jax import events as ev
 from lakhnes_jax import shards
 
@@ -93,3 +94,18 @@ def test_plot(folder):
 def test_nothing_there(tmp_path, capsys):
   assert stats.main([str(tmp_path)]) == 1
   assert 'Make it with `python -m data_prep.nesmdb' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_nesmdb_itself(real_data, tmp_path):
+  """The published numbers of train and valid."""
+  with tarfile.open(real_data / 'nesmdb_midi_train_valid.tar.xz') as archive:
+    archive.extractall(tmp_path / 'in', filter='data')
+  source, = {path.parent for path in tmp_path.glob('in/**/train')}
+  assert nesmdb.main([f'--input={source}', f'--output={tmp_path}/out']) == 0
+  measured = {split: stats.measure(shards.Corpus(tmp_path / 'out', split))
+              for split in ('train', 'valid')}
+  assert {split: (of['songs'], of['events_tx1'], of['games'])
+          for split, of in measured.items()} == {
+              'train': (4502, 8390590, 318), 'valid': (403, 641729, 40)}
+  assert measured['train']['events_a_song']['longest'] == 133068

@@ -170,3 +170,22 @@ def test_errors_of_ndf(line, message):
 def test_expansion_sound_is_skipped():
   log = vgmtext.read_ndr(b'clock,1789773\napu,3f,01\napu,15,01\nwait,1')
   assert (rows_of(log), log.skipped) == ([(0, 0x15, 1)], 1)
+
+
+@pytest.mark.parametrize('read, text', [(vgmtext.read_ndr, NDR),
+                                        (vgmtext.read_ndf, NDF)])
+def test_mutated_text_gives_a_log_or_a_reason(read, text):
+  rng = np.random.default_rng(5)
+  n_read = 0
+  for _ in range(2000):
+    data = bytearray(text[:rng.integers(1, len(text) + 1)] if rng.random() < .2
+                     else text)
+    for place in rng.integers(0, len(data), rng.integers(0, 3)):
+      data[place] = rng.choice([*b'0123456789,\nabf', rng.integers(256)])
+    try:
+      log = read(bytes(data))
+      n_read += 1
+      assert (np.diff(log.time) >= 0).all() and log.register.max(initial=0) < 24
+    except ValueError as error:
+      assert str(error).startswith(('line ', 'empty'))
+  assert 200 < n_read < 1900
