@@ -41,6 +41,7 @@ class Song(NamedTuple):
     seconds: its length.
     events: int32 song, or packed ensemble (see `lakhnes_jax.ensemble`).
     adapted: whether it is an ensemble.
+    sampled: whether its times are those of a score's steps.
     dynamics: whether it says how loud it is.
   """
   name: str
@@ -48,6 +49,7 @@ class Song(NamedTuple):
   seconds: float
   events: np.ndarray
   adapted: bool
+  sampled: bool
   dynamics: bool
 
 
@@ -139,7 +141,8 @@ def read(job: tuple[pathlib.Path, str]) -> Song:
     if is_midi and _is_general(path.read_bytes()):
       packed, facts = lakh_files.adapt_file(lakh_files.Source(
           name, path.stat().st_size, 0, str(path)))
-      return Song(name, facts['hash'], facts['seconds'], packed, True, True)
+      return Song(name, facts['hash'], facts['seconds'], packed, True, False,
+                  True)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
   song = files.read_song(path)
@@ -147,6 +150,7 @@ def read(job: tuple[pathlib.Path, str]) -> Song:
     raise ValueError(f'{path}: no notes')
   return Song(name, fingerprint(song),
               int(ev.times_of(song)[-1]) / ev.SAMPLE_RATE, song, False,
+              files.is_sampled(path),
               bool((ev.kind_of(song) == ev.VELOCITY).any()))
 
 
@@ -177,8 +181,8 @@ def fingerprint(song: np.ndarray) -> str:
 def choose(songs: Iterable[Song]) -> tuple[list[Song], list[lakh_shards.Row]]:
   """Keeps of each song the file that says most.
 
-  That is one with dynamics, then one with more events, then the one whose name
-  sorts first.
+  That is one of exact times, then one with dynamics, then one with more events,
+  then the one whose name sorts first.
 
   Returns:
     what is kept, by name, and the ledger of what is not.
@@ -189,7 +193,7 @@ def choose(songs: Iterable[Song]) -> tuple[list[Song], list[lakh_shards.Row]]:
   kept, rows = [], []
   for group in same.values():
     first, *others = sorted(group, key=lambda song: (
-        not song.dynamics, -len(song.events), song.name))
+        song.sampled, not song.dynamics, -len(song.events), song.name))
     kept.append(first)
     rows += [lakh_shards.Row(song.name, f'same song as {first.name}',
                              song.seconds, song.digest) for song in others]

@@ -110,6 +110,12 @@ def holds_log(path: str | os.PathLike) -> bool:
   return bool(ending and FORMATS[ending].read_log)
 
 
+def is_sampled(path: str | os.PathLike) -> bool:
+  """Returns whether files of this ending hold scores, cut into steps."""
+  ending = _ending(path)
+  return bool(ending and FORMATS[ending].sampled)
+
+
 def read_song(path: str | os.PathLike, loops: int = 1) -> np.ndarray:
   """Reads a song file of any known kind.
 

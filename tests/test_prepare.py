@@ -54,6 +54,9 @@ def folder(tmp_path_factory):
   # Of what only scores have the best one is kept.
   for ending in ('seprsco.pkl', 'exprsco.pkl', 'blndsco.pkl'):
     files.write_song(root / f'scores/only.{ending}', tune(90))
+  # Exact times are worth more than dynamics.
+  for ending in ('tx1.txt', 'exprsco.pkl'):
+    files.write_song(root / f'scores/b.{ending}', tune(91))
   for i in range(3):
     files.write_atomic(root / f'general/{i}.mid', general_midi(i))
   files.write_atomic(root / 'general/sung.KAR', general_midi(3))
@@ -93,7 +96,7 @@ def names_in(output):
 
 def test_what_became_of_each_file(made):
   rows = {name: row['result'] for name, row in rows_of(made).items()}
-  assert len(rows) == 20 + 5 + 1 + 3 + 5 + 2
+  assert len(rows) == 20 + 5 + 1 + 3 + 2 + 5 + 2
   for i, ending in enumerate(('tx1.txt', 'exprsco.pkl', 'seprsco.pkl',
                               'blndsco.pkl')):
     assert rows[f'other/copy {i}.{ending}'] == (
@@ -102,12 +105,13 @@ def test_what_became_of_each_file(made):
   assert rows['other/copy 4.tx2.txt'] == 'same song as game 1/song 4.mid'
   assert rows['scores/only.seprsco.pkl'] == rows['scores/only.blndsco.pkl'] == (
       'same song as scores/only.exprsco.pkl')
+  assert rows['scores/b.exprsco.pkl'] == 'same song as scores/b.tx1.txt'
   assert rows['general/again.mid'] == 'same song as general/0.mid'
   assert rows['silence.tx1.txt'] == 'no notes'
   assert rows['broken.mid'].startswith('not a readable MIDI file')
   kept = [name for name, result in rows.items()
           if result in ('train', 'valid', 'test')]
-  assert len(kept) == 20 + 1 + 4
+  assert len(kept) == 20 + 2 + 4
 
 
 def test_songs_and_examples(folder, made):
@@ -116,7 +120,7 @@ def test_songs_and_examples(folder, made):
   rows = rows_of(made)
   for split, in_split in names.items():
     corpus = shards.Corpus(made, split)
-    assert corpus.dynamics
+    assert corpus.dynamics == ('scores/b.tx1.txt' not in in_split)
     for i, name in enumerate(corpus.names):
       file, _, number = name.partition('#')
       assert rows[file]['result'] == split and name in in_split
@@ -132,9 +136,9 @@ def test_songs_and_examples(folder, made):
 
 def test_summary_counts(made):
   summary = json.loads((made / 'summary.json').read_text())
-  assert summary['files'] == 36
-  assert summary['results']['kept'] == 25
-  assert summary['results']['same song as another'] == 9
+  assert summary['files'] == 38
+  assert summary['results']['kept'] == 26
+  assert summary['results']['same song as another'] == 10
   assert summary['results']['no notes'] == 1
   for split, counts in summary['splits'].items():
     corpus = shards.Corpus(made, split)
@@ -181,7 +185,8 @@ def test_a_few_songs(tmp_path):
 
 
 def test_shares_are_kept_to():
-  songs = [prepare.Song(str(i), f'{i:064x}', 1., np.zeros(1), False, True)
+  songs = [prepare.Song(str(i), f'{i:064x}', 1., np.zeros(1), False, False,
+                        True)
            for i in range(4000)]
   found = list(prepare.split_of(songs, .05, .1, 0).values())
   assert abs(found.count('valid') - 200) < 50

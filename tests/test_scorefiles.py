@@ -285,6 +285,9 @@ def test_other_rates():
   np.testing.assert_array_equal(scorefiles.read_expressive(data), song)
   rate, length, steps = pickle.loads(data)  # Of our own making.
   assert (rate, length, len(steps)) == (44100., 801, 801)
+  short = song_of('P1_NOTEON_60 WT_15')  # int(15 / 44100 * 44100) is 14.
+  assert len(pickle.loads(scorefiles.write_separated(short, rate=44100))[2]) == (
+      15)
   rate, length, steps = pickle.loads(scorefiles.write_blended(song, rate=100))
   assert (rate, length, steps) == (100., 801, [[60]])
   for wrong in (0, 44101):

@@ -66,6 +66,13 @@ def test_literally():
   assert (ndf.length, ndf.clock) == (12, 1789773)
 
 
+def test_writes_without_functions():
+  """The triangle's counts as a write; those that nesmdb does not know do not."""
+  log = log_of((0, 0x16, 1), (0, 0x14, 1), (0, 0x09, 1), (0, 0x11, 5), length=0)
+  assert vgmtext.write_ndf(log) == b'clock,1789773\napu,dm,lc,5,1,1'
+  assert vgmtext.write_ndr(log).count(b'apu') == 4
+
+
 def test_comments_and_empty_lines():
   text = b'// a comment\r\n\r\nclock,1662607\r\n apu,15,0F \r\nwait,3\r\n'
   log = vgmtext.read_ndr(text)
