@@ -15,6 +15,7 @@ import itertools
 import operator
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 import mido
@@ -30,17 +31,25 @@ _TICKS_PER_BEAT, _TEMPO = 22050, 500000  # Microseconds a beat.
 _MAX_LENGTH = 2**31 - 1  # Samples.
 _MAX_DELTA = 2**28 - 1  # Ticks; what four bytes of seven bits hold.
 _DEFAULT_VELOCITY = 15  # Of notes that nothing told their volume.
+_MAX_BYTES = 2**21
+_ENDLESS_NUMBER = re.compile(rb'[\x80-\xff]{1024}')
 # What a message does; in one instant they count in this order.
 _END, _START, _LEVEL, _TONE = range(4)
 _EFFECT = {_VELOCITY_CONTROL: _LEVEL, _TIMBRE_CONTROL: _TONE}
 
 
 def parse(data: bytes) -> mido.MidiFile:
-  """Parses any MIDI file.
+  """Parses any MIDI file of up to 2 MiB; NES-MDB's largest has 507 KiB.
 
   Raises:
-    ValueError: it is not a MIDI file, or damaged.
+    ValueError: it is not a MIDI file, damaged, or too large.
   """
+  if len(data) > _MAX_BYTES:
+    raise ValueError(f'a MIDI file of {len(data)} bytes; at most {_MAX_BYTES} '
+                     'are read')
+  # mido would add up one number of all these bytes, which takes it minutes.
+  if _ENDLESS_NUMBER.search(data):
+    raise ValueError('not a readable MIDI file: a number that does not end')
   try:
     return mido.MidiFile(file=io.BytesIO(data))
   except MemoryError:

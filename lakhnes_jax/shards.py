@@ -204,7 +204,8 @@ class Corpus:
     # Whatever JSON there is, a part of it may be of another kind than it ought.
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError,
             RecursionError) as error:
-      raise ValueError(f'{path}: not an index of shards ({error!r}); '
+      raise ValueError(f'{path}: not an index of shards '
+                       f'({type(error).__name__}: {error}); '
                        'prepare the data again') from None
     if version != FORMAT_VERSION:
       raise ValueError(f'{path}: format version {version}, this program reads '
