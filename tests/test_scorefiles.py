@@ -286,8 +286,8 @@ def test_other_rates():
   rate, length, steps = pickle.loads(data)  # Of our own making.
   assert (rate, length, len(steps)) == (44100., 801, 801)
   short = song_of('P1_NOTEON_60 WT_15')  # int(15 / 44100 * 44100) is 14.
-  assert len(pickle.loads(scorefiles.write_separated(short, rate=44100))[2]) == (
-      15)
+  data = scorefiles.write_separated(short, rate=44100)
+  assert len(pickle.loads(data)[2]) == 15
   rate, length, steps = pickle.loads(scorefiles.write_blended(song, rate=100))
   assert (rate, length, steps) == (100., 801, [[60]])
   for wrong in (0, 44101):

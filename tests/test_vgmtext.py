@@ -67,7 +67,7 @@ def test_literally():
 
 
 def test_writes_without_functions():
-  """The triangle's counts as a write; those that nesmdb does not know do not."""
+  """The triangle's counts as a write; those that nesmdb cannot name do not."""
   log = log_of((0, 0x16, 1), (0, 0x14, 1), (0, 0x09, 1), (0, 0x11, 5), length=0)
   assert vgmtext.write_ndf(log) == b'clock,1789773\napu,dm,lc,5,1,1'
   assert vgmtext.write_ndr(log).count(b'apu') == 4
