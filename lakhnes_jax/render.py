@@ -19,9 +19,11 @@ import numpy as np
 from lakhnes_jax import files
 
 AUDIO_ENDINGS = ('.wav', '.flac', '.ogg')
+_OTHER_ENDINGS = ('.mp3', '.opus', '.aac', '.m4a', '.aif', '.aiff', '.au')
 ENGINES = ('clean', 'reference')
 STEMS = ('p1', 'p2', 'tr', 'no', 'dmc')
 SAMPLE_RATE = 44100
+_EMPTY = 'the song is empty: it has no wait, so no length'
 _FULL_SCALE = 32768  # Of int16.
 _PEAK, _LOUDNESS = 0.9, 0.1  # Goals of normalisation: peak, and r.m.s.
 
@@ -64,10 +66,26 @@ def to_source(events: np.ndarray, engine: str = 'clean',
   from lakhnes_jax import score as scores
   score = scores.from_events(events)
   if score.length < 2:
-    raise ValueError('the song is empty: it has no wait, so no length')
+    raise ValueError(_EMPTY)
   if expression == 'decay' and not (ev.kind_of(events) == ev.VELOCITY).any():
     score = scores.with_decay(score)
   return registers.from_score(score) if engine == 'reference' else score
+
+
+def read(path: str | os.PathLike, engine: str = 'clean',
+         expression: str = 'flat', loops: int = 1):
+  """Reads a song file or register log of any known kind for `windows`.
+
+  Raises:
+    ValueError: bad content, or an empty song.
+    OSError: it cannot be read.
+  """
+  if not files.holds_log(path):
+    return to_source(files.read_song(path), engine, expression)
+  log = files.read_log(path, loops)
+  if log.length < 2:
+    raise ValueError(_EMPTY)
+  return log
 
 
 def _length(source, engine: str, rate: int) -> int:
@@ -206,17 +224,10 @@ class _Job:
   def render(self, source: pathlib.Path, target: pathlib.Path) -> dict:
     """Renders one file; returns what was made."""
     args = self.args
-    events = None
-    if files.holds_log(source):
-      song = files.read_log(source, args.loops)
-      if song.length < 2:
-        raise ValueError('the song is empty: it has no wait, so no length')
-      if song.skipped:
-        print(f'note: {source}: left out {song.skipped} writes to expansion '
-              'sound or other chips', file=sys.stderr)
-    else:
-      events = files.read_song(source)
-      song = to_source(events, args.engine, args.expression)
+    song = read(source, args.engine, args.expression, args.loops)
+    if getattr(song, 'skipped', 0):
+      print(f'note: {source}: left out {song.skipped} writes to expansion '
+            'sound or other chips', file=sys.stderr)
     length = _length(song, args.engine, args.rate)
     fade = int(args.fade * args.rate)
     gain = _gain(args.normalize, _shape(self.audio(song), 1.0, fade, length))
@@ -233,16 +244,16 @@ class _Job:
             'gain': round(gain, 6)}
     if args.stems:
       made['stems'] = []
-      for voice, name in enumerate(STEMS[:4]):
+      stems = STEMS if getattr(song, 'memory', ()) else STEMS[:4]
+      for voice, name in enumerate(stems):
         stem = target.with_name(f'{target.stem}.{name}{target.suffix}')
         write_windows(stem, shaped([voice]), args.rate)
         made['stems'].append(str(stem))
     if args.plot:
       from lakhnes_jax import plot
-      if events is None:
-        events = files.read_song(source)
       picture = target.with_suffix('.png')
-      plot.song(events, np.concatenate(list(shaped())), args.rate, picture,
+      plot.song(files.read_song(source, args.loops),
+                np.concatenate(list(shaped())), args.rate, picture,
                 title=files.song_name(source))
       made['plot'] = str(picture)
     return made
@@ -299,6 +310,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.error(f'--rate={args.rate}: 8000 to 192000 Hz expected')
   if args.engine == 'reference' and args.rate != SAMPLE_RATE:
     parser.error(f'the reference engine renders at {SAMPLE_RATE} Hz only')
+  if args.out.suffix.lower() in _OTHER_ENDINGS:
+    parser.error(f'--out={args.out}: audio is written as .wav, .flac or .ogg')
   failed = 0
 
   def complain(source, error):
