@@ -40,6 +40,7 @@ def test_counts_what_is_there():
   assert found['all_reduces'] == 2 and found['host_calls'] > 0
 
 
+@pytest.mark.slow
 def test_longer_runs_compile_no_more(compilations, tmp_path):
   """Logging, a new epoch, evaluating and saving a second time included."""
   test_loop.write_corpus(tmp_path)
