@@ -27,6 +27,7 @@ from lakhnes_jax import score as scores
 RATE = 24.0  # Steps a second of NES-MDB's scores.
 _MIN_RATE = .001
 _MAX_SAMPLES = 2**31 - 1
+_MAX_STEPS = 2**25  # 12 minutes at the full rate.
 _OPCODES = frozenset({
     'PROTO', 'FRAME', 'STOP', 'MARK', 'NONE', 'NEWTRUE', 'NEWFALSE', 'INT',
     'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'FLOAT', 'BINFLOAT',
@@ -221,10 +222,16 @@ def sample(score: scores.Score, rate: float) -> np.ndarray:
 
   Returns:
     uint8 [N, 4, 3], N = int(seconds * rate).
+
+  Raises:
+    ValueError: it would have over 33,554,432 steps.
   """
   n_steps = int(score.length / ev.SAMPLE_RATE * rate)
   if abs(rate - ev.SAMPLE_RATE) < 1e-6:
     n_steps = score.length
+  if n_steps > _MAX_STEPS:
+    raise ValueError(f'{n_steps} steps of {rate} a second: at most '
+                     f'{_MAX_STEPS} are possible')
   if not n_steps:
     return np.zeros((0, 4, 3), np.uint8)
   edges = _edges(n_steps, rate)

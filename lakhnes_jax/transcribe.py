@@ -17,6 +17,7 @@ from lakhnes_jax.chip import Chip
 from lakhnes_jax.vgm import RegisterLog
 
 _FRAME_COUNTER = 0x17
+_MAX_LENGTH = 3600 * ev.SAMPLE_RATE  # An hour takes seconds.
 # Voices that a write to each register may change.
 _TOUCHED = [*((r // 4,) for r in range(16)), *[()] * 5, range(4), (), ()]
 _RATES = ((240.0, 192.0), (200.0, 160.0))  # Hz, four and five steps; PAL.
@@ -101,7 +102,13 @@ def to_events(log: RegisterLog) -> np.ndarray:
 
   Returns:
     int32 song with dynamics (see `events`).
+
+  Raises:
+    ValueError: it is longer than an hour.
   """
+  if log.length > _MAX_LENGTH:
+    raise ValueError(f'{log.length / ev.SAMPLE_RATE / 60:.0f} minutes: more '
+                     'than an hour is not transcribed')
   voices = _Voices(log.clock)
   chip = voices.chip
   rates = _RATES[log.pal]

@@ -293,3 +293,9 @@ def test_other_rates():
   for wrong in (0, 44101):
     with pytest.raises(ValueError, match=f'rate {wrong}: legal values are'):
       scorefiles.write_separated(song, rate=wrong)
+
+
+def test_too_many_steps_are_refused_at_once():
+  long = np.full(100, 2**31 - 1, np.int32)
+  with pytest.raises(ValueError, match='116869858 steps of 24'):
+    scorefiles.write_expressive(long)

@@ -107,3 +107,10 @@ def test_writes_of_registers_as_nesmdb_makes_them():
   assert writes == [(0, 0x15, 1), (0, 0, 0x3f), (0, 2, 0xab), (0, 3, 1),
                     (9, 2, 0x93), (18, 0x15, 0), (18, 2, 0), (18, 3, 0)]
   assert vgm.parse(vgm.build(log)).length == 27
+
+
+def test_more_than_an_hour_is_refused():
+  log = vgm.Recorder()
+  log.wait(3601 * ev.SAMPLE_RATE)
+  with pytest.raises(ValueError, match='60 minutes: more than an hour'):
+    transcribe.to_events(log.log())
