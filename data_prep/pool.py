@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import process
 from typing import Any
@@ -34,7 +35,7 @@ def attempt_all(function: Callable[[Any], Any], items: Iterable[Any],
   items = iter(items)
   # Spawned, not forked: nothing of this process (JAX threads) leaks in.
   pool = concurrent.futures.ProcessPoolExecutor(
-      workers, multiprocessing.get_context('spawn'), _ignore_interrupts)
+      workers, multiprocessing.get_context('spawn'), _begin)
   try:
     pending = collections.deque(
         pool.submit(attempt, item)
@@ -50,9 +51,17 @@ def attempt_all(function: Callable[[Any], Any], items: Iterable[Any],
     pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-  """Leaves it to the main process to end the workers on Ctrl-C."""
+def _begin() -> None:
+  """Ends this worker when the main process ends, and not before."""
+  # On Ctrl-C the main process says what becomes of the workers.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  # A main process that is killed can say nothing; they would wait for ever.
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+  multiprocessing.parent_process().join()
+  os._exit(1)
 
 
 def _attempt(function, item):

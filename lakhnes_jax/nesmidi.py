@@ -99,8 +99,8 @@ def read(source: bytes | str | os.PathLike) -> np.ndarray:
   if not found:
     raise ValueError('no track is named ' + ', '.join(TRACK_NAMES))
   if length > _MAX_LENGTH:
-    raise ValueError(f'the song ends at sample {length}; at most {_MAX_LENGTH} '
-                     '(13 hours) are possible')
+    raise ValueError(f'the song is longer than {_MAX_LENGTH} samples '
+                     '(13 hours)')
   rows = [_voice_events(found.get(name, []), voice, length)
           for voice, name in enumerate(TRACK_NAMES)]
   times, events = (np.concatenate(parts) for parts in zip(*rows, strict=True))

@@ -241,7 +241,7 @@ def test_other_tempi_are_rounded_to_samples():
     ({'p1': [note(3, 60, 5)], 'P1': [note(3, 60, 5)]},
      "track 'P1' has notes, but is there twice"),
     ({}, 'no track is named p1, p2, tr, no'),
-    ({'tr': [note(2**31, 60, 5)]}, 'ends at sample 2147483648; at most'),
+    ({'tr': [note(2**31, 60, 5)]}, 'longer than 2147483647 samples'),
 ])
 def test_errors_name_track_value_and_range(tracks, reason):
   # A long end, so that notes have time to sound.
