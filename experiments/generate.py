@@ -1,5 +1,6 @@
 """What `experiments.run --mode=sample` does: songs, new or to given ones."""
 
+import dataclasses
 import pathlib
 import time
 
@@ -158,7 +159,9 @@ def _plans(vocabulary, complain) -> dict:
         complain(str(error))
         continue
       try:
-        found[name] = plan(song)
+        made = plan(song)
+        found[name] = dataclasses.replace(
+            made, about={**made.about, 'source': str(path)})
       except ValueError as error:
         complain(f'{path}: {error}')
   return found
@@ -208,6 +211,6 @@ def _as_asked(song):
       _SECONDS.value or _TASK.value == 'voices'):
     metrics.report(
         f'{song.name}: the model wrote {n_written} events, too many for the '
-        'time, and was stopped; --grammar, another seed or another temperature '
-        'may help')
+        'time, and was stopped; --grammar, another seed or temperature, or a '
+        'larger --length may help')
   return song.generated() if _WITHOUT_PRIME.value else song

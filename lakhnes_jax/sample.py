@@ -13,7 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import decode, events, files, guide, metrics, plot, render
+from lakhnes_jax import (
+    decode,
+    events,
+    files,
+    guide,
+    metrics,
+    page,
+    plot,
+    render,
+)
 from lakhnes_jax import model as txl
 from lakhnes_jax import plans as plans_lib
 
@@ -187,14 +196,14 @@ def _play(model: Model, plans: Sequence[plans_lib.Plan],
 
 def write(samples: Iterable[Sample], out_dir: str | os.PathLike,
           vocabulary: events.Vocabulary) -> None:
-  """Writes text, MIDI, WAV and a piano roll of each, and `samples.json`.
+  """Writes text, MIDI, WAV and a piano roll of each, and what tells of them.
 
-  That is a list of `Sample.summary`, as long as the samples written so far. A
-  line says what cannot be made: audio of a song without any wait, piano rolls
-  without matplotlib.
+  `samples.json` is a list of `Sample.summary`, also of samples that were there
+  before; `index.html` a page to listen to all of them. A line says what cannot
+  be made: audio of a song without any wait, piano rolls without matplotlib.
   """
   out_dir = pathlib.Path(out_dir)
-  summaries = []
+  summaries = _summaries(out_dir / 'samples.json')
   for sample in samples:
     path = out_dir / sample.name
     files.write_song(f'{path}.{vocabulary.name}.txt', sample.events)
@@ -205,6 +214,19 @@ def write(samples: Iterable[Sample], out_dir: str | os.PathLike,
       plot.piano_roll(sample.events, f'{path}.png')
     except (ValueError, ImportError) as error:
       metrics.report(f'{path}: {error}')
-    summaries.append(sample.summary())
-    files.write_atomic(out_dir / 'samples.json',
-                       json.dumps(summaries, indent=2).encode())
+    summaries[sample.name] = sample.summary()
+    files.write_atomic(out_dir / 'samples.json', json.dumps(
+        list(summaries.values()), indent=2).encode())
+  if summaries:
+    page.write(out_dir)
+
+
+def _summaries(path: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """Reads what was written of samples before; by name."""
+  try:
+    return {row['name']: row for row in json.loads(path.read_bytes())}
+  except FileNotFoundError:
+    return {}
+  except (ValueError, TypeError, KeyError):
+    raise ValueError(f'{path}: not a list of samples; delete it, or choose '
+                     'another folder') from None

@@ -267,13 +267,13 @@ def test_the_same_song_in_any_batch():
 
 def test_songs_end_at_exactly_the_given_time():
   of = MODELS['tx1']
-  limits = plans.Limits(seconds=.5)
+  limits = plans.Limits(600, seconds=.05)
   source = SONGS['tx1'][1]
   for plan, before in ((plans.new_song(ev.TX1, limits), 0),
                        (plans.continuation(ev.TX1, source, limits,
                                            prime_seconds=.25), .25)):
     for got in sample.songs(of, [plan], SETTINGS, n=3):
-      assert ev.times_of(got.events)[-1] == round((before + .5) * 44100)
+      assert ev.times_of(got.events)[-1] == round((before + .05) * 44100)
       prime = got.events[got.given]
       assert ev.times_of(prime)[-1:].sum() == round(before * 44100)
       np.testing.assert_array_equal(prime[:-1], source[:max(len(prime) - 1, 0)])
@@ -347,10 +347,19 @@ def test_a_song_without_time_has_no_audio_and_stops_nothing(tmp_path, capsys):
   assert 'no length' in capsys.readouterr().err
   assert {path.name for path in tmp_path.iterdir()} >= {
       'a.mid', 'a.tx1.txt', 'b.mid', 'b.png', 'b.tx1.txt', 'b.wav',
-      'samples.json'}
+      'index.html', 'samples.json'}
   assert not (tmp_path / 'a.wav').exists()
   first, second = json.loads((tmp_path / 'samples.json').read_text())
   assert first == {
       'name': 'a', 'n_events': 1, 'n_given': 0, 'seconds': 0, 'nll_given': None,
       'ppl_given': None, 'nll_generated': 1, 'ppl_generated': math.e}
   assert second['seconds'] == 4000 / 44100
+  # Later ones join those that are there.
+  sample.write([_sample('b', [3, note, 99]), _sample('c', [note, 99])],
+               tmp_path, ev.TX1)
+  rows = json.loads((tmp_path / 'samples.json').read_text())
+  assert [row['name'] for row in rows] == ['a', 'b', 'c']
+  assert rows[1]['n_events'] == 3
+  (tmp_path / 'samples.json').write_text('[1]')
+  with pytest.raises(ValueError, match='not a list of samples'):
+    sample.write([], tmp_path, ev.TX1)
