@@ -8,6 +8,8 @@ floating-point sum, and a sample after any write to $4017 everything ticks.
 Source: nesmdb (Donahue et al., ISMIR 2018).
 """
 
+import functools
+
 import numpy as np
 
 from lakhnes_jax import events as ev
@@ -17,17 +19,45 @@ from lakhnes_jax.chip import Chip
 from lakhnes_jax.vgm import RegisterLog
 
 _FRAME_COUNTER = 0x17
+_SECONDS = 1 / ev.SAMPLE_RATE  # Of a sample.
 _MAX_LENGTH = 3600 * ev.SAMPLE_RATE  # An hour takes seconds.
 # Voices that a write to each register may change.
 _TOUCHED = [*((r // 4,) for r in range(16)), *[()] * 5, range(4), (), ()]
 _RATES = ((240.0, 192.0), (200.0, 160.0))  # Hz, four and five steps; PAL.
 
 
-def _notes(clock: int, steps: int) -> list[int]:
-  """Note of each timer value, 0 outside 21..108."""
+def _notes(clock: int, steps: int, voice: int) -> list[int]:
+  """Note of each timer value, 0 outside the voice's range."""
   frequency = clock / (steps * (np.arange(2048) + 1.0))
   note = np.rint(69 + 12 * np.log2(frequency / 440)).astype(int)
-  return np.where((note >= 21) & (note <= 108), note, 0).tolist()
+  return np.where(np.isin(note, ev.VOICES[voice].pitches), note, 0).tolist()
+
+
+class _Schedule:
+  """When the frame counter ticks, in samples since it was reset."""
+
+  def __init__(self, rate: float):
+    self._period = 1 / rate
+    self._now, self._passed = 0, _SECONDS  # The first sample never ticks.
+    self._row = np.full(int(ev.SAMPLE_RATE / rate) + 3, _SECONDS)
+    self._ticks = []
+
+  def up_to(self, samples: int) -> list[int]:
+    """Returns the ticks of at least the first `samples`, and one more."""
+    ticks = self._ticks
+    while not ticks or ticks[-1] < samples:
+      # Summed up one by one as nesmdb does: rounding decides where ticks fall.
+      self._row[0] = self._passed
+      sums = np.add.accumulate(self._row)
+      steps = int(np.searchsorted(sums, self._period, 'right'))
+      self._now += steps
+      self._passed = sums[steps] - self._period
+      ticks.append(self._now)
+    return ticks
+
+
+# They are the same for all songs.
+_schedule = functools.cache(_Schedule)
 
 
 class _Voices:
@@ -35,8 +65,8 @@ class _Voices:
 
   def __init__(self, clock: int):
     self.chip = Chip(sweep_first=True)
-    self.pulse_notes = _notes(clock, 16)
-    self.triangle_notes = _notes(clock, 32)
+    self.pulse_notes = _notes(clock, 16, ev.P1)
+    self.triangle_notes = _notes(clock, 32, ev.TR)
     self.last = [(0, 0, 0)] * 4
     self.times, self.events = [], []
 
@@ -112,28 +142,28 @@ def to_events(log: RegisterLog) -> np.ndarray:
   voices = _Voices(log.clock)
   chip = voices.chip
   rates = _RATES[log.pal]
-  # Summed up as nesmdb does: rounding decides where a tick falls.
-  unit, passed, period = 1 / ev.SAMPLE_RATE, 0.0, 1 / rates[0]
-  half = written = False  # The next tick is a half frame; $4017 was written.
+  schedule = _schedule(rates[0])
+  begin = tick = 0  # The counter's last reset; number of the next tick since.
+  written = False  # To $4017: everything ticks at the next sample.
   changed = {0, 1, 2, 3}
   time = 0  # Of the next sample whose frame counter has yet to run.
   at, writes = 0, list(zip(log.time.tolist(), log.register.tolist(),
                            log.value.tolist(), strict=True))
   while time < log.length:
     until = writes[at][0] if at < len(writes) else log.length
-    for now in range(time, min(until + 1, log.length)):
-      if written:
-        written, half, passed = False, False, unit
-        changed.update(chip.quarter_frame(), chip.half_frame())
-      else:
-        passed += unit
-        if passed < period:
-          continue
-        passed -= period
-        changed.update(chip.quarter_frame())
-        if half:
-          changed.update(chip.half_frame())
-        half = not half
+    end = min(until + 1, log.length)
+    if written and time < end:
+      written, begin, tick = False, time, 0
+      changed.update(chip.quarter_frame(), chip.half_frame())
+      if time < until:
+        voices.record(time, changed)
+        changed = set()
+    ticks = schedule.up_to(end - begin)
+    while (now := begin + ticks[tick]) < end:
+      changed.update(chip.quarter_frame())
+      if tick & 1:
+        changed.update(chip.half_frame())
+      tick += 1
       if now < until:
         voices.record(now, changed)
         changed = set()
@@ -142,7 +172,7 @@ def to_events(log: RegisterLog) -> np.ndarray:
       _, register, value = writes[at]
       at += 1
       if register == _FRAME_COUNTER:
-        written, period = True, 1 / rates[value >> 7]
+        written, schedule = True, _schedule(rates[value >> 7])
       else:
         chip.write(register, value)
         changed.update(_TOUCHED[register])

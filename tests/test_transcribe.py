@@ -114,3 +114,29 @@ def test_more_than_an_hour_is_refused():
   log.wait(3601 * ev.SAMPLE_RATE)
   with pytest.raises(ValueError, match='60 minutes: more than an hour'):
     transcribe.to_events(log.log())
+
+
+@pytest.mark.parametrize('rate', [240, 192, 200, 160])
+def test_ticks_fall_where_the_sum_says(rate):
+  """nesmdb adds up seconds sample by sample; a tick takes a period off."""
+  passed, expected = 0., []
+  for sample in range(200000):
+    passed += 1 / 44100
+    if passed > 1 / rate:
+      passed -= 1 / rate
+      expected.append(sample)
+  for samples in (1, 700, 100, 150000):
+    ticks = transcribe._Schedule(rate).up_to(samples)
+    assert ticks == expected[:len(ticks)] and ticks[-1] >= samples
+
+
+def test_low_pulses_on_a_pal_console_are_silent():
+  """Their timers reach below note 33, the lowest of the vocabulary."""
+  log = vgm.Recorder(clock=1662607)
+  for register, value in ((0, 0x3f), (1, 0x08), (2, 0xff), (3, 7)):
+    log.write(register, value)
+  log.wait(900)
+  log.write(2, 0x00)
+  log.wait(100)
+  assert ev.to_text(transcribe.to_events(log.log())) == (
+      'WT_900\nP1_NOTEON_34\nP1_VELOCITY_15\nWT_100\nP1_NOTEOFF')
