@@ -8,6 +8,7 @@ original adaptation of Lakh read its files by these rules.
 
 from typing import NamedTuple
 
+import mido
 import numpy as np
 
 from lakhnes_jax import events as ev
@@ -45,6 +46,29 @@ def read(data: bytes) -> list[Instrument]:
   midi = nesmidi.parse(data)
   if midi.ticks_per_beat <= 0:
     raise ValueError('time division is not in ticks per beat')
+  grouped, tempi = read_ticks(midi)
+  to_samples = _clock(tempi, midi.ticks_per_beat)
+  instruments = []
+  for (_, channel, program), rows in grouped.items():
+    notes = np.array(rows, np.int64)
+    notes[:, :PITCH] = to_samples(notes[:, :PITCH])
+    notes = notes[np.argsort(notes[:, START], kind='stable')]
+    instruments.append(Instrument(program, channel == _DRUM_CHANNEL, notes))
+  return instruments
+
+
+def read_ticks(midi: mido.MidiFile) -> tuple[
+    dict[tuple[int, int, int], list[tuple[int, ...]]], list[tuple[int, int]]]:
+  """Returns notes and tempo changes as they are told.
+
+  Returns:
+    for each (track, channel, program) rows of start and end in ticks, pitch
+    and velocity, in the order in which they end; and (tick, microseconds a
+    beat).
+
+  Raises:
+    ValueError: it is too long, or has a tempo of 0.
+  """
   grouped: dict[tuple[int, int, int], list[tuple[int, ...]]] = {}
   tempi = [(0, _DEFAULT_TEMPO)]
   last_tick = 0
@@ -54,14 +78,7 @@ def read(data: bytes) -> list[Instrument]:
   if last_tick > _MAX_TICK:
     # Not the number itself, which may have thousands of digits.
     raise ValueError(f'too long: over {_MAX_TICK} ticks')
-  to_samples = _clock(tempi, midi.ticks_per_beat)
-  instruments = []
-  for (_, channel, program), rows in grouped.items():
-    notes = np.array(rows, np.int64)
-    notes[:, :PITCH] = to_samples(notes[:, :PITCH])
-    notes = notes[np.argsort(notes[:, START], kind='stable')]
-    instruments.append(Instrument(program, channel == _DRUM_CHANNEL, notes))
-  return instruments
+  return grouped, tempi
 
 
 def _read_track(track, number, grouped, tempi) -> int:

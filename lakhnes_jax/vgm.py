@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 _FDS, _DUAL = 1 << 31, 1 << 30  # Flags in the clock field.
-_MAX_BYTES = 1 << 26  # Of an unpacked file; real logs stay below 4 MB.
+_MAX_BYTES = 1 << 23  # Of an unpacked file; real logs stay below 4 MB.
 _MAX_SAMPLES = 44100 * 3600 * 6
 _HEADER = 0xc0  # Bytes of the header of version 1.61.
 _GD3_VERSION = 0x100
@@ -72,17 +72,16 @@ def unpack(data: bytes) -> bytes:
   """Undoes the gzip of a VGZ file; a plain VGM file stays as it is.
 
   Raises:
-    ValueError: the file is damaged, or unpacks to more than 64 MiB.
+    ValueError: the file is damaged, or has more than 8 MiB when unpacked.
   """
-  if data[:2] != b'\x1f\x8b':
-    return data
-  try:
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
-      data = packed.read(_MAX_BYTES + 1)
-  except (OSError, EOFError, zlib.error) as error:
-    raise ValueError(f'damaged VGZ file: {error}') from error
+  if data[:2] == b'\x1f\x8b':
+    try:
+      with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+        data = packed.read(_MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+      raise ValueError(f'damaged VGZ file: {error}') from error
   if len(data) > _MAX_BYTES:
-    raise ValueError(f'unpacks to more than {_MAX_BYTES >> 20} MiB')
+    raise ValueError(f'a VGM file of more than {_MAX_BYTES >> 20} MiB')
   return data
 
 

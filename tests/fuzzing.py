@@ -186,7 +186,7 @@ def _into_body(data, rng, found):
 
 def vgm_wait(data, rng, bases):
   """Waits for hours."""
-  n = int(rng.choice((1, 100, 2000, 10000, 30000)))
+  n = int(rng.choice((1, 10, 100, 300, 500, 2000, 30000)))
   return _into_body(data, rng, b'\x61\xff\xff' * n)
 
 
