@@ -5,8 +5,12 @@ import io
 import itertools
 import json
 import os
+import pathlib
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 
 import mido
@@ -14,7 +18,6 @@ import numpy as np
 import pytest
 
 from data_prep import (
-  adapt,
   compose_web,
   lakh,
   lakh_files,
@@ -292,6 +295,36 @@ class TestResume:
     assert run(collection, tmp_path) == 0
     assert contents(made) == contents(tmp_path)
 
+  def test_goes_on_after_a_kill(self, collection, made, tmp_path, monkeypatch):
+    program = (
+        'import os, signal, sys\n'
+        'from data_prep import lakh, lakh_local\n'
+        'make_shard = lakh_local._make_shard\n'
+        'def make_one(job):\n'
+        '  make_shard(job)\n'
+        '  os.kill(os.getpid(), signal.SIGKILL)\n'
+        'lakh_local._make_shard = make_one\n'
+        'lakh.main(sys.argv[1:])\n')
+    killed = subprocess.run(
+        [sys.executable, '-c', program, f'--input={collection}',
+         f'--output={tmp_path}', '--workers=1'], check=False,
+        cwd=pathlib.Path(lakh.__file__).parents[1], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    made_again = []
+    for name in ('_make_part', '_make_shard'):
+      def make(job, function=getattr(lakh_local, name)):
+        made_again.append(job.place)
+        function(job)
+      monkeypatch.setattr(lakh_local, name, make)
+    assert run(collection, tmp_path) == 0
+    assert made_again == [('valid', 0)]  # Parts and train were there.
+    assert contents(made) == contents(tmp_path)
+
+  def test_other_settings_make_other_shards(self, collection, made, tmp_path):
+    for seed in (1, 0):
+      assert run(collection, tmp_path, f'--seed={seed}') == 0
+    assert contents(made) == contents(tmp_path)
+
   def test_other_files_make_other_parts(self, collection, tmp_path):
     folder = tmp_path / 'in'
     shutil.copytree(collection / '1', folder)
@@ -328,49 +361,12 @@ class TestErrors:
     assert 'under 100' in capsys.readouterr().err
 
 
-def mutate(data, rng):
-  """Flips, cuts, repeats or splices bytes."""
-  data = bytearray(data)
-  for _ in range(int(rng.integers(1, 6))):
-    at, to = sorted(rng.integers(0, len(data) + 1, 2).tolist())
-    what = rng.choice(5, p=(.1, .75, .05, .05, .05))
-    if what == 0 and at < len(data):
-      data[at] = int(rng.integers(256))
-    elif what == 1 and at < len(data):
-      data[at] ^= 1 << int(rng.integers(7))
-    elif what == 2:
-      del data[at:min(to, at + 40)]
-    elif what == 3:
-      data[at:at] = data[at:min(to, at + 40)]
-    elif what == 4:
-      data[at:at] = rng.integers(0, 256, int(rng.integers(1, 9)),
-                                 np.uint8).tobytes()
-  return bytes(data)
-
-
 def adapt_bytes(data):
   return lakh_files.adapt_file(
       lakh_files.Source('f.mid', len(data), 0, data=data))
 
 
-class TestFuzz:
-
-  def test_mutated_files_are_adapted_or_give_a_reason(self):
-    rng = np.random.default_rng(0)
-    bases = [to_bytes(compose_web.compose(np.random.default_rng(i))[1])
-             for i in range(4)] + [tune(60, 9, 3)]
-    adapted = 0
-    for number in range(300):
-      try:
-        packed, facts = adapt_bytes(mutate(bases[number % 5], rng))
-      except ValueError as error:
-        assert str(error).strip()
-        continue
-      adapted += 1
-      assert facts['length'] == len(packed)
-      for song in adapt.examples(ensemble.unpack(packed), rng, 4):
-        ev.TX2.encode(song)
-    assert 30 < adapted < 290
+class TestLimits:
 
   def test_time_of_a_file_is_bounded(self):
     # As many notes as fit, all at once on one pitch, then one end for all.
@@ -383,12 +379,23 @@ class TestFuzz:
       adapt_bytes(data)
 
 
+@pytest.mark.parametrize('fault', [RuntimeError('odd'), TypeError('odder')])
+def test_no_file_ends_the_job(tmp_path, monkeypatch, fault):
+  def fail(_):
+    raise fault
+  monkeypatch.setattr('data_prep.gmidi.read', fail)
+  source = lakh_files.Source('f.mid', 4, 0, data=b'MThd')
+  packed, facts = lakh_files.attempt(source)
+  assert not len(packed)
+  assert facts == {'name': 'f.mid', 'error': f'{type(fault).__name__}: {fault}'}
+
+
 def test_real_files(real_data):
-  # Of 3,700 web MIDI files 79% are known to pass; these are the first 80.
+  # Of 3,700 web MIDI files 79% are known to pass; these are the first 40.
   results = collections.Counter()
   with tarfile.open(real_data / 'gm_midi.tar.xz', 'r|xz') as archive:
     members = (m for m in archive if m.name.endswith('.mid'))
-    for number, member in enumerate(itertools.islice(members, 80)):
+    for number, member in enumerate(itertools.islice(members, 40)):
       try:
         packed, _ = adapt_bytes(archive.extractfile(member).read())
       except ValueError as error:
@@ -400,5 +407,5 @@ def test_real_files(real_data):
       results['drums'] += ev.NO in ev.voice_of(song)
       assert len(ev.TX2.encode(song)) > 2
       assert ev.times_of(song)[-1] <= 180 * 44100
-  assert 40 < results['kept'] < 80
+  assert 20 < results['kept'] < 40
   assert 0 < results['drums'] < results['kept']
