@@ -21,16 +21,20 @@ _RANGE = ev.VOICES[ev.TR].pitches  # The widest of the melodic voices.
 _MAX_SURVIVORS = 32
 
 
-def content_hash(instruments: list[gmidi.Instrument]) -> str:
-  """SHA-256 of the notes: not of tracks' order, names or leading silence."""
-  if not instruments:
-    return hashlib.sha256().hexdigest()
-  first = min(int(i.notes[0, START]) for i in instruments)
+def content_hash(song: ens.Ensemble) -> str:
+  """SHA-256 of the notes kept: not of tracks' order, names, leading silence.
+
+  What a file has besides, chords for one, makes it no other song here: all its
+  examples are the same, and so must not be in two splits.
+  """
+  players = [(is_drum, notes) for is_drum, group in enumerate(song)
+             for notes in group]
+  first = min(int(notes[0, START]) for _, notes in players)
   shift = np.array([first, first, 0, 0])
   digests = sorted(
-      hashlib.sha256(bytes([i.is_drum]) +
-                     (i.notes - shift).astype('<i8').tobytes()).digest()
-      for i in instruments)
+      hashlib.sha256(bytes([is_drum]) +
+                     (notes - shift).astype('<i8').tobytes()).digest()
+      for is_drum, notes in players)
   return hashlib.sha256(b''.join(digests)).hexdigest()
 
 

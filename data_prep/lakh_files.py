@@ -122,9 +122,10 @@ def adapt_file(source: Source) -> tuple[np.ndarray, dict[str, Any]]:
   if data is None:
     data = pathlib.Path(source.path).read_bytes()
   instruments = gmidi.read(data)
-  song = ensemble.pack(adapt.ensemble(instruments))
-  return song, {'hash': adapt.content_hash(instruments), 'length': len(song),
-                'seconds': adapt.seconds(instruments)}
+  song = adapt.ensemble(instruments)
+  packed = ensemble.pack(song)
+  return packed, {'hash': adapt.content_hash(song), 'length': len(packed),
+                  'seconds': adapt.seconds(instruments)}
 
 
 def digest_of(*values: Any) -> str:
