@@ -56,6 +56,13 @@ def test_one_file_out_of_many_songs_is_refused(song, tmp_path, capsys):
   assert '2 songs' in capsys.readouterr().err
 
 
+def test_kinds_that_are_not_written_are_refused(song, tmp_path, capsys):
+  with pytest.raises(SystemExit):
+    render.main([str(song), f'--out={tmp_path}/x.mp3'])
+  assert '.wav, .flac or .ogg' in capsys.readouterr().err
+  assert not (tmp_path / 'x.mp3').exists()
+
+
 def test_help_does_not_load_jax():
   code = ('import sys, lakhnes_jax.render\n'
           'assert not {"jax", "soundfile", "mido"} & set(sys.modules)')
