@@ -158,9 +158,16 @@ def to_devices(state: TrainState, devices: int) -> TrainState:
     x = np.asarray(x)
     return copy(x) if x.ndim == 0 else np.stack(np.split(x, devices, axis=1))
 
-  return TrainState(copy(state.step), jax.tree.map(copy, state.params),
-                    jax.tree.map(copy, state.opt_state),
-                    jax.tree.map(split, state.memory))
+  # Where the step itself leaves it: else its second call would compile anew.
+  sharding = jax.sharding.NamedSharding(
+      jax.sharding.Mesh(
+          jax.local_devices()[:devices] if jax.process_count() == 1 else
+          jax.devices(), AXIS), jax.sharding.PartitionSpec(AXIS))
+  return jax.tree.map(
+      functools.partial(jax.make_array_from_process_local_data, sharding),
+      TrainState(copy(state.step), jax.tree.map(copy, state.params),
+                 jax.tree.map(copy, state.opt_state),
+                 jax.tree.map(split, state.memory)))
 
 
 def to_host(state: TrainState) -> TrainState:

@@ -8,7 +8,7 @@ same batch of all devices together. The last line is JSON, a result a number:
 *   `step_seconds`: from the call to the end of the step;
 *   `dispatch_seconds`: until the call returns, which is what the host does;
 *   `all_reduces`: in the compiled step; `host_calls`: transfers to the host;
-*   `late_compilations`: after step 2.
+*   `late_compilations`: after step 1.
 """
 
 import argparse
@@ -72,8 +72,7 @@ def run(steps: int = 200, parts: int = 5) -> dict:
       1, config.n_token, (n, LANES // n, LENGTH), np.int32)
   reset = np.zeros(n, bool)
   hlo = step.lower(state, tokens, tokens, reset).compile().as_text()
-  for _ in range(2):
-    state, measured = step(state, tokens, tokens, reset)
+  state, measured = step(state, tokens, tokens, reset)
   jax.block_until_ready(measured)
   compilations = Compilations()
   whole, dispatch = [], []
