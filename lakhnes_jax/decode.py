@@ -1,12 +1,11 @@
 """Cached decoding: nothing of the past is computed twice.
 
-Each layer keeps the keys and values of the last R = M + 1 tokens in a ring, a
-slot of which is overwritten by each new token; it thus sees itself and the M
-tokens before, as the model does that is given one token at a time. What
-distances contribute to attention is computed once. Tokens that are known
-beforehand are read in blocks of T, to the same effect.
+Each layer keeps the keys and values of the last tokens in a ring, so that a
+token sees itself and the M before, as the model does that is given one token at
+a time. What distances contribute to attention is computed once. Tokens that
+are known beforehand are read in blocks.
 
-Letters as in `lakhnes_jax.model`, and R and T as above; G = B H.
+Letters as in `lakhnes_jax.ring`.
 """
 
 import dataclasses
@@ -18,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import events, model, sampling
+from lakhnes_jax import events, model, quantize, ring, sampling
 
 _BLOCK = 1024  # Tokens of all songs that are read at once, about.
 
@@ -27,7 +26,8 @@ class Cache(NamedTuple):
   """What decoding carries from token to token; the tuples have N entries.
 
   Attributes:
-    keys, values: [G, R, C] each, by slot.
+    keys: [G, C, R] each; attention runs along either ring in order.
+    values: [G, R, C] each.
     distances: [H, R, C] each; projected embeddings of distance M .. 0.
     slot: int32 scalar, the slot to be written next; it holds the oldest token.
     count_B: int32, tokens read of each song.
@@ -60,13 +60,12 @@ def init_cache(config: model.ModelConfig, params, batch: int,
   distances = tuple(_distances(position_RxD, layer['position'])
                     for layer in params['layers'])
 
-  def empty():
-    return tuple(
-        jnp.zeros((batch * config.n_head, size, config.d_head), config.dtype)
-        for _ in range(config.n_layer))
+  def empty(*shape):
+    return tuple(jnp.zeros((batch * config.n_head, *shape), config.dtype)
+                 for _ in range(config.n_layer))
 
-  return Cache(empty(), empty(), distances, jnp.int32(0),
-               jnp.zeros(batch, jnp.int32))
+  return Cache(empty(config.d_head, size), empty(size, config.d_head),
+               distances, jnp.int32(0), jnp.zeros(batch, jnp.int32))
 
 
 @jax.jit
@@ -74,8 +73,8 @@ def _distances(position_RxD, kernel_DxHxC):
   return jnp.einsum('rd,dhc->hrc', position_RxD, kernel_DxHxC)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def prepare(params, config: model.ModelConfig):
+@functools.partial(jax.jit, static_argnames=('config', 'int8'))
+def prepare(params, config: model.ModelConfig, *, int8: bool = False):
   """Arranges parameters as decoding reads them, once for all calls.
 
   Layers by themselves, kernels as matrices in the dtype of the computation.
@@ -83,25 +82,31 @@ def prepare(params, config: model.ModelConfig):
   Args:
     params: as `model.init_params` returns them.
     config: of the model.
+    int8: round kernels to 8 bits; see `lakhnes_jax.quantize`.
 
   Returns:
     A dictionary of arrays on the device; the `params` of this module.
   """
   dtype = config.dtype
 
+  def matrix(kernel, *shape):
+    kernel = kernel.reshape(shape)
+    return quantize.kernel(kernel) if int8 else kernel.astype(dtype)
+
   def layer(p):
     attention, dense = p['attention'], p['feed_forward']
     return {
-        'qkv': attention['qkv'].reshape(config.d_model, -1).astype(dtype),
-        'output': attention['output'].reshape(
-            -1, config.d_model).astype(dtype),
+        'qkv': matrix(attention['qkv'], config.d_model, -1),
+        'output': matrix(attention['output'], -1, config.d_model),
         'position': attention['position'].astype(dtype),
         'content_bias': params['content_bias'].astype(dtype),
         'position_bias': params['position_bias'].astype(dtype),
         'norm': attention['norm'],
-        'feed_forward': {'norm': dense['norm'], **jax.tree.map(
-            lambda x: x.astype(dtype),
-            {name: dense[name] for name in ('inner', 'outer')})},
+        'feed_forward': {'norm': dense['norm'], **{
+            name: {'kernel': matrix(dense[name]['kernel'],
+                                    *dense[name]['kernel'].shape),
+                   'bias': dense[name]['bias'].astype(dtype)}
+            for name in ('inner', 'outer')}},
     }
 
   return {
@@ -120,86 +125,22 @@ def _step(params, config, cache: Cache, tokens_B):
   Returns:
     (logits [B, V] float32 of the next token, cache)
   """
-  size = cache.values[0].shape[1]
+  size = cache.keys[0].shape[2]
   # Slot s was written (slot - s) % R tokens ago.
   distance_R = (cache.slot - jnp.arange(size)) % size
-  visible_BxR = _visible(config, size, distance_R, cache.count_B[:, None] + 1)
+  visible_BxR = ring.visible(config, size, distance_R,
+                             cache.count_B[:, None] + 1)
   x_BxD = params['scaled_embedding'][tokens_B].astype(config.dtype)
   keys, values = [], []
   for i, layer in enumerate(params['layers']):
-    x_BxD, key, value = _attend(
+    x_BxD, key, value = ring.step(
         layer, config, x_BxD, cache.keys[i], cache.values[i],
         cache.distances[i], cache.slot, visible_BxR)
-    x_BxD = _feed_forward(layer['feed_forward'], config, x_BxD)
     keys.append(key)
     values.append(value)
   return _logits(params, x_BxD), Cache(
       tuple(keys), tuple(values), cache.distances, (cache.slot + 1) % size,
       cache.count_B + 1)
-
-
-def _visible(config, size, distance, count):
-  """Says which keys a query sees that is the last of `count` tokens."""
-  reach = size - 1 if config.same_length else size
-  # A query before the beginning sees itself: nothing at all would be NaN.
-  return (distance >= 0) & (distance < reach) & (
-      (distance < count) | (distance == 0))
-
-
-def _attend(p, config, x_BxD, keys_GxRxC, values_GxRxC, distances_HxRxC, slot,
-            visible_BxR):
-  """One attention block; returns its output and the two rings."""
-  (q_BxHxC, k_BxHxC, v_BxHxC), scale = _project(p, config, x_BxD)
-  flat = (-1, config.d_head)
-  keys_GxRxC = jax.lax.dynamic_update_slice(
-      keys_GxRxC, k_BxHxC.reshape(flat)[:, None], (0, slot, 0))
-  values_GxRxC = jax.lax.dynamic_update_slice(
-      values_GxRxC, v_BxHxC.reshape(flat)[:, None], (0, slot, 0))
-  by_distance = jnp.einsum(
-      'bhc,hrc->bhr', (q_BxHxC + p['position_bias']) * scale,
-      distances_HxRxC, preferred_element_type=jnp.float32)
-  scores = jnp.einsum(
-      'gc,grc->gr', ((q_BxHxC + p['content_bias']) * scale).reshape(flat),
-      keys_GxRxC, preferred_element_type=jnp.float32)
-  # The distances end with 0, which belongs at `slot`.
-  scores = scores.reshape(by_distance.shape) + jnp.roll(
-      by_distance, slot + 1, -1)
-  weights_BxHxR = jax.nn.softmax(jnp.where(
-      visible_BxR[:, None], scores, -jnp.inf)).astype(config.dtype)
-  mixed_GxC = jnp.einsum('gr,grc->gc', weights_BxHxR.reshape(
-      -1, weights_BxHxR.shape[-1]), values_GxRxC)
-  out_BxD = _output(p, config, x_BxD, mixed_GxC.reshape(x_BxD.shape[0], -1))
-  return out_BxD, keys_GxRxC, values_GxRxC
-
-
-def _project(p, config, x):
-  """Returns queries, keys and values [.., H, C] of x [.., D], and the scale."""
-  source = _norm(p['norm'], x) if config.pre_lnorm else x
-  shape = (*x.shape[:-1], 3, config.n_head, config.d_head)
-  return (jnp.moveaxis((source @ p['qkv']).reshape(shape), -3, 0),
-          config.d_head**-0.5)
-
-
-def _output(p, config, x, mixed):
-  out = x + mixed @ p['output']
-  return out if config.pre_lnorm else _norm(p['norm'], out)
-
-
-def _feed_forward(p, config, x):
-  def dense(q, x):
-    return x @ q['kernel'] + q['bias']
-
-  h = _norm(p['norm'], x) if config.pre_lnorm else x
-  out = x + dense(p['outer'], jax.nn.relu(dense(p['inner'], h)))
-  return out if config.pre_lnorm else _norm(p['norm'], out)
-
-
-def _norm(p, x):
-  """Layer norm over the last axis, computed in float32."""
-  y = x.astype(jnp.float32)
-  y -= y.mean(-1, keepdims=True)
-  y *= jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + 1e-5)
-  return (y * p['scale'] + p['bias']).astype(x.dtype)
 
 
 def _logits(params, x):
@@ -248,7 +189,7 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
     x_BxTxD = params['scaled_embedding'][part_BxT].astype(config.dtype)
     keys, values = [], []
     for i, layer in enumerate(params['layers']):
-      x_BxTxD, key, value = _read(
+      x_BxTxD, key, value = ring.block(
           layer, config, x_BxTxD, cache.keys[i], cache.values[i],
           cache.distances[i], cache.slot, cache.count_B, np.int32(n_read))
       keys.append(key)
@@ -259,56 +200,6 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
     cache = Cache(tuple(keys), tuple(values), cache.distances, jnp.int32(0),
                   cache.count_B + n_read)
   return np.concatenate(nlls, 1) * known_BxL, logits_BxV, cache
-
-
-@functools.partial(jax.jit, static_argnames='config',
-                   donate_argnames=('keys_GxRxC', 'values_GxRxC'))
-def _read(p, config, x_BxTxD, keys_GxRxC, values_GxRxC, distances_HxRxC, slot,
-          count_B, n_read):
-  """One layer on a block, of which the first `n_read` tokens are to be read.
-
-  The rings come back with their oldest token in slot 0.
-  """
-  batch, length, _ = x_BxTxD.shape
-  size = distances_HxRxC.shape[1]
-  (q_BxTxHxC, k_BxTxHxC, v_BxTxHxC), scale = _project(p, config, x_BxTxD)
-
-  def by_age(ring_GxRxC, new_BxTxHxC):
-    """[G, R + T, C]: what is remembered, oldest first, then the block."""
-    return jnp.concatenate([
-        jnp.roll(ring_GxRxC, -slot, 1),
-        new_BxTxHxC.swapaxes(1, 2).reshape(-1, length, config.d_head)], 1)
-
-  def queries(bias_HxC):
-    return ((q_BxTxHxC + bias_HxC) * scale).swapaxes(1, 2)
-
-  keys, values = by_age(keys_GxRxC, k_BxTxHxC), by_age(values_GxRxC, v_BxTxHxC)
-  content = jnp.einsum(
-      'gtc,gkc->gtk', queries(p['content_bias']).reshape(
-          -1, length, config.d_head),
-      keys, preferred_element_type=jnp.float32)
-  position = jnp.einsum(
-      'bhtc,hrc->bhtr', queries(p['position_bias']), distances_HxRxC,
-      preferred_element_type=jnp.float32)
-  # No key farther than M is seen, but `shift` expects distances from R + T.
-  position = model.shift(jnp.pad(
-      position, ((0, 0), (0, 0), (0, 0), (length + 1, 0))))
-  distance_TxK = (size + np.arange(length)[:, None] -
-                  np.arange(size + length))
-  visible_BxTxK = _visible(
-      config, size, distance_TxK,
-      count_B[:, None, None] + np.arange(1, length + 1)[:, None])
-  weights = jax.nn.softmax(jnp.where(
-      visible_BxTxK[:, None], content.reshape(position.shape) + position,
-      -jnp.inf)).astype(config.dtype)
-  mixed_GxTxC = jnp.einsum('gtk,gkc->gtc', weights.reshape(content.shape),
-                           values)
-  mixed_BxTxHxC = mixed_GxTxC.reshape(
-      batch, config.n_head, length, config.d_head).swapaxes(1, 2)
-  out_BxTxD = _feed_forward(p['feed_forward'], config, _output(
-      p, config, x_BxTxD, mixed_BxTxHxC.reshape(batch, length, -1)))
-  return out_BxTxD, *(
-      jax.lax.dynamic_slice_in_dim(x, n_read, size, 1) for x in (keys, values))
 
 
 @jax.jit

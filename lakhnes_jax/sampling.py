@@ -1,9 +1,13 @@
 """From logits to the token that is drawn."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from lakhnes_jax import events
+
+_FEW = 64  # A top-k up to this needs no sorting of all.
 
 
 def check(temperature: float, top_k: int, top_p: float) -> None:
@@ -36,22 +40,35 @@ def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,
   """
   n_tokens = logits_BxV.shape[-1]
   token_V = jnp.arange(n_tokens)
+  few = min(_FEW, n_tokens)
   logits_BxV = jnp.where((token_V == events.START) & exclude_start, -jnp.inf,
                          logits_BxV)
   certain = jnp.asarray(temperature) == 0
   logits_BxV /= jnp.where(certain, 1, temperature)
   top_k = jnp.where(certain, 1, top_k)
   top_k = jnp.where(top_k == 0, n_tokens, top_k)
-  # Kept are those in order of likelihood up to some last one.
-  sorted_BxV, order_BxV = jax.lax.top_k(logits_BxV, n_tokens)
-  probs_BxV = jax.nn.softmax(sorted_BxV)
-  before_BxV = jnp.cumsum(probs_BxV, -1) - probs_BxV
-  kept_BxV = (token_V < top_k) & ((before_BxV < top_p) | (top_p == 1))
-  last_Bx1 = kept_BxV.sum(-1, keepdims=True) - 1
-  least_Bx1 = jnp.take_along_axis(sorted_BxV, last_Bx1, -1)
+  least_Bx1, last_Bx1 = jax.lax.cond(
+      top_k <= few, functools.partial(_last, few),
+      functools.partial(_last, n_tokens), logits_BxV, top_k, top_p)
   kept_BxV = (logits_BxV > least_Bx1) | (logits_BxV == least_Bx1) & (
-      token_V <= jnp.take_along_axis(order_BxV, last_Bx1, -1))
+      token_V <= last_Bx1)
   return jnp.where(kept_BxV, logits_BxV, -jnp.inf)
+
+
+def _last(most, logits_BxV, top_k, top_p):
+  """Returns logit and token, [B, 1], of the last that is kept of `most`.
+
+  Kept are those in order of likelihood up to some last one.
+  """
+  sorted_BxK, order_BxK = jax.lax.top_k(logits_BxV, most)
+  probs_BxK = jnp.exp(
+      sorted_BxK - jax.nn.logsumexp(logits_BxV, -1, keepdims=True))
+  before_BxK = jnp.cumsum(probs_BxK, -1) - probs_BxK
+  kept_BxK = (jnp.arange(most) < top_k) & (
+      (before_BxK < top_p) | (top_p == 1))
+  last_Bx1 = kept_BxK.sum(-1, keepdims=True) - 1
+  return (jnp.take_along_axis(sorted_BxK, last_Bx1, -1),
+          jnp.take_along_axis(order_BxK, last_Bx1, -1))
 
 
 def draw(logits_BxV, keys_B):

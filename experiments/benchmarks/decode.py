@@ -1,50 +1,79 @@
 """Generation by the full model: `python -m experiments.benchmarks.decode`.
 
-The memory is full from the start. The last line is JSON. `ratio` compares with
-the original, which makes about 7 tokens a second on a quiet 2-core machine, one
-song at a time.
+The memory is full from the start. The last line is JSON, a list with, for each
+batch and number format, tokens a second of generation and of reading a known
+beginning; then the seconds from the start of a process to its first token, with
+an empty compilation cache and with a warm one; and with --weights and
+--data_dir the perplexity by cached decoding in each format.
+
+`ratio` compares with the original, which makes about 7 tokens a second on a
+quiet 2-core machine, one song at a time.
 """
 
 import argparse
 import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
 import time
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from experiments.benchmarks import machine
-from lakhnes_jax import decode, events, model
+from lakhnes_jax import decode, events, model, shards, weights
 
 ORIGINAL = 7.  # Tokens a second.
+# What is computed in, and whether kernels are int8.
+FORMATS = {'float32': ('float32', False), 'int8': ('float32', True),
+           'bfloat16': ('bfloat16', False)}
 
 
-def step_bytes(config: model.ModelConfig, batch: int, mem_len: int) -> int:
+def step_bytes(params, cache: decode.Cache) -> int:
   """Counts bytes that a step must read: weights and distances once, and the
   keys and values of each song."""
-  heads = config.n_head * config.d_head
-  weights = config.n_layer * config.d_model * (
-      4 * heads + 2 * config.d_inner) + config.n_token * config.d_model
-  ring = config.n_layer * (mem_len + 1) * heads
-  return jnp.dtype(config.dtype).itemsize * (
-      weights + ring * (1 + 2 * batch))
+  layers = params['layers']
+  read = (params['embedding'], cache.keys, cache.values, cache.distances,
+          [[x for name, x in layer.items() if name != 'position']
+           for layer in layers])
+  return sum(leaf.nbytes for leaf in jax.tree.leaves(read))
+
+
+def _random(numbers: str, **shape):
+  """Returns (config, params as `decode.prepare` returns them)."""
+  dtype, int8 = FORMATS[numbers]
+  config = model.ModelConfig(n_token=events.TX1.size, dtype=dtype, **shape)
+  params = jax.jit(model.init_params, static_argnums=0)(
+      config, jax.random.key(0))
+  return config, decode.prepare(params, config, int8=int8)
 
 
 def run(batch: int = 1, length: int = 64, mem_len: int = 512,
-        dtype: str = 'float32', repeats: int = 5) -> dict:
-  """Measures generation.
+        numbers: str = 'float32', repeats: int = 5, **shape) -> dict:
+  """Measures generation, and reading 2,048 tokens of each song.
 
-  Returns:
-    tokens a second of all songs, seconds to the first chunk (compilation
-    included), bytes a token, share of the measured read bandwidth, ratio to
-    the original.
+  Args:
+    batch: songs at once.
+    length: tokens a repeat.
+    mem_len: of the memory.
+    numbers: one of `FORMATS`.
+    repeats: after a first call, which compiles.
+    **shape: of the model, where not the full one.
   """
-  config = model.ModelConfig(n_token=events.TX1.size, dtype=dtype)
-  params = decode.prepare(jax.jit(model.init_params, static_argnums=0)(
-      config, jax.random.key(0)), config)
+  config, params = _random(numbers, **shape)
   keys = jax.random.split(jax.random.key(1), batch)
   cache = decode.init_cache(config, params, batch, mem_len)
-  cache = cache._replace(count_B=jnp.full(batch, mem_len + 1))
-  logits = jnp.zeros((batch, config.n_token))
+  read = step_bytes(params, cache)
+  known = np.random.default_rng(0).integers(
+      1, config.n_token, (batch, max(2048 // batch, 512)), np.int32)
+
+  def prefill():
+    nonlocal logits, cache
+    _, logits, cache = decode.prefill(params, config, cache, known)
+    return logits
 
   def chunk():
     nonlocal logits, cache
@@ -53,19 +82,71 @@ def run(batch: int = 1, length: int = 64, mem_len: int = 512,
         top_k=32, chunk=length)
     return tokens
 
-  started = time.perf_counter()
-  chunk()
-  first = time.perf_counter() - started
-  times = machine.seconds(chunk, repeats)
-  rate = machine.summary(batch * length, times)
-  read = step_bytes(config, batch, mem_len)
+  logits = None
+  reading = machine.summary(known.size, machine.seconds(prefill, repeats))
+  rate = machine.summary(batch * length, machine.seconds(chunk, repeats))
   return {
-      'batch': batch, 'mem_len': mem_len, 'dtype': dtype,
-      'tokens_per_second': rate, 'first_chunk_seconds': round(first, 2),
+      'batch': batch, 'mem_len': mem_len, 'numbers': numbers,
+      'tokens_per_second': rate, 'read_tokens_per_second': reading,
       'bytes_per_token': read // batch,
       'bandwidth_share': round(
           rate['median'] / batch * read / machine.read_bandwidth(), 3),
       'ratio': round(rate['median'] / ORIGINAL, 2), **machine.describe()}
+
+
+def first_token(folder: str) -> None:
+  """Makes a token with the model of a weights folder, from nothing."""
+  config, params, _ = weights.load(folder)
+  params = decode.prepare(params, config)
+  _, logits, cache = decode.prefill(
+      params, config, decode.init_cache(config, params, 1, 512),
+      np.full((1, 1), events.START))
+  decode.generate(params, config, cache, logits,
+                  jax.random.split(jax.random.key(0), 1), 1)
+
+
+def start_up() -> dict:
+  """Measures processes until their first token: imports, reading 165 MB of
+  weights, compilation."""
+  config = model.ModelConfig(n_token=events.TX1.size)
+  with tempfile.TemporaryDirectory() as folder:
+    folder = pathlib.Path(folder)
+    params = jax.jit(model.init_params, static_argnums=0)(
+        config, jax.random.key(0))
+    weights.save(folder / 'weights', params, {
+        'model': model.NAME, 'config': config.to_dict(), 'format': 'tx1'})
+    environment = os.environ | {
+        'JAX_COMPILATION_CACHE_DIR': str(folder / 'cache'),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+
+    def seconds():
+      started = time.perf_counter()
+      subprocess.run(
+          [sys.executable, '-m', 'experiments.benchmarks.decode',
+           '--first_token', str(folder / 'weights')],
+          check=True, env=environment)
+      return round(time.perf_counter() - started, 2)
+
+    return {'first_token_seconds': {
+        'cold': seconds(), 'warm': [seconds() for _ in range(3)]}}
+
+
+def quality(folder: str, data_dir: str, numbers: str, songs: int = 32,
+            length: int = 512, mem_len: int = 512) -> dict:
+  """Measures the perplexity of the beginnings of validation songs."""
+  config, params, _ = weights.load(folder)
+  dtype, int8 = FORMATS[numbers]
+  config = model.ModelConfig.from_dict(config.to_dict() | {'dtype': dtype})
+  corpus = shards.Corpus(data_dir, 'valid')
+  ids = [events.TX1.encode(events.TX1.project(corpus.song(i)))
+         for i in range(len(corpus))]
+  tokens = np.stack([row[:length] for row in ids if len(row) >= length][:songs])
+  params = decode.prepare(params, config, int8=int8)
+  nll, *_ = decode.prefill(
+      params, config, decode.init_cache(config, params, len(tokens), mem_len),
+      np.pad(tokens, ((0, 0), (1, 0)), constant_values=events.START))
+  return {'weights': folder, 'numbers': numbers, 'tokens': tokens.size,
+          'perplexity': round(math.exp(nll[:, 1:].mean(dtype=np.float64)), 4)}
 
 
 def main() -> None:
@@ -74,16 +155,37 @@ def main() -> None:
       description=__doc__.split('\n')[0])
   parser.add_argument('--batch', type=int, nargs='+', default=[1, 32],
                       help='songs at once (default: %(default)s)')
+  parser.add_argument('--numbers', nargs='+', choices=FORMATS,
+                      default=['float32', 'int8'],
+                      help='number formats (default: %(default)s)')
   parser.add_argument('--length', type=int, default=64)
   parser.add_argument('--mem_len', type=int, default=512)
-  parser.add_argument('--dtype', choices=model.DTYPES, default='float32')
   parser.add_argument('--repeats', type=int, default=5)
+  parser.add_argument('--no_start_up', action='store_true',
+                      help='do not measure the first token')
+  parser.add_argument('--weights', help='folder of a trained model')
+  parser.add_argument('--data_dir', help='shards to measure its perplexity on')
+  parser.add_argument('--first_token', help=argparse.SUPPRESS)
   args = parser.parse_args()
-  results = [run(batch, args.length, args.mem_len, args.dtype, args.repeats)
-             for batch in args.batch]
-  for result in results:
-    print(f'batch {result["batch"]}: '
-          f'{result["tokens_per_second"]["median"]:.1f} tokens/s')
+  if args.first_token:
+    first_token(args.first_token)
+    return
+  results = []
+
+  def add(result):
+    results.append(result)
+    print({key: value for key, value in result.items()
+           if key not in machine.describe()}, flush=True)
+
+  if args.weights:
+    for numbers in args.numbers:
+      add(quality(args.weights, args.data_dir, numbers))
+  for numbers in args.numbers:
+    for batch in args.batch:
+      add(run(batch, args.length, args.mem_len, numbers, args.repeats))
+  if not args.no_start_up:
+    add(start_up())
+  results.append({'peak_memory': machine.peak_memory()})
   print(json.dumps(results))
 
 
