@@ -106,7 +106,8 @@ def unpickle(data: bytes) -> Any:
   except MemoryError:
     raise
   except Exception as error:  # Damaged pickles fail in every possible way.
-    raise ValueError(f"not a song's pickle: {error}") from None
+    # Some errors quote all that follows.
+    raise ValueError(f"not a song's pickle: {str(error)[:200]}") from None
 
 
 def _read(data: bytes) -> tuple[float, int, Any]:
