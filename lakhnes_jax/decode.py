@@ -102,6 +102,7 @@ def prepare(params, config: model.ModelConfig, *, int8: bool = False):
         'content_bias': params['content_bias'].astype(dtype),
         'position_bias': params['position_bias'].astype(dtype),
         'norm': attention['norm'],
+        **({'smear': attention['smear']} if config.smear_keys else {}),
         'feed_forward': {'norm': dense['norm'], **{
             name: {'kernel': matrix(dense[name]['kernel'],
                                     *dense[name]['kernel'].shape),
@@ -126,16 +127,12 @@ def _step(params, config, cache: Cache, tokens_B):
     (logits [B, V] float32 of the next token, cache)
   """
   size = cache.keys[0].shape[2]
-  # Slot s was written (slot - s) % R tokens ago.
-  distance_R = (cache.slot - jnp.arange(size)) % size
-  visible_BxR = ring.visible(config, size, distance_R,
-                             cache.count_B[:, None] + 1)
   x_BxD = params['scaled_embedding'][tokens_B].astype(config.dtype)
   keys, values = [], []
   for i, layer in enumerate(params['layers']):
     x_BxD, key, value = ring.step(
         layer, config, x_BxD, cache.keys[i], cache.values[i],
-        cache.distances[i], cache.slot, visible_BxR)
+        cache.distances[i], cache.slot, cache.count_B)
     keys.append(key)
     values.append(value)
   return _logits(params, x_BxD), Cache(

@@ -160,10 +160,10 @@ def visible(config: ModelConfig, length: int, mem_len: int, valid):
   return causal & (key >= mem_len - valid)
 
 
-def smear(weight_H, keys_BxKxHxC, before_BxKxHxC):
+def smear(weight, keys, before):
   """Mixes keys with those before them; sigmoid(weight) is their own share."""
-  own_Hx1 = jax.nn.sigmoid(weight_H)[:, None].astype(keys_BxKxHxC.dtype)
-  return own_Hx1 * keys_BxKxHxC + (1 - own_Hx1) * before_BxKxHxC
+  own = jax.nn.sigmoid(weight).astype(keys.dtype)
+  return own * keys + (1 - own) * before
 
 
 def shift(scores_BHLP):
@@ -214,7 +214,7 @@ class _Attention(nn.Module):
       weight_H = self.param(
           'smear', lambda _, n: jnp.linspace(-2., 2., n), c.n_head)
       existing = jnp.where(exists_K[:, None, None], k_BxKxHxC, 0)
-      k_BxKxHxC = smear(weight_H, k_BxKxHxC, jnp.pad(
+      k_BxKxHxC = smear(weight_H[:, None], k_BxKxHxC, jnp.pad(
           existing[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0))))
     r_PxHxC = jnp.einsum('pd,dhc->phc', position_PxD, position_DxHxC)
 

@@ -25,14 +25,31 @@ def visible(config, size: int, distance, count):
     distance: of the keys, negative if they come later.
     count: tokens of the song up to the query, itself included.
   """
-  reach = size - 1 if config.same_length else size
+  shorter = config.same_length or config.smear_keys
+  reach = max(size - 1, 1) if shorter else size
   # A query before the beginning sees itself: nothing at all would be NaN.
   return (distance >= 0) & (distance < reach) & (
       (distance < count) | (distance == 0))
 
 
+def _smear(p, scores, config, size: int, distance, count):
+  """Mixes keys with those before them; their scores do, to the same effect.
+
+  Args:
+    p: the layer's parameters.
+    scores: [B, H, .., keys], in order of time but for where a ring begins.
+    config, size, distance, count: as for `visible`.
+  """
+  if not config.smear_keys:
+    return scores
+  there = distance + 1 < jnp.minimum(count, size)
+  before = jnp.where(there[:, None], jnp.roll(scores, 1, -1), 0)
+  return model.smear(jnp.expand_dims(
+      p['smear'], tuple(range(1, scores.ndim - 1))), scores, before)
+
+
 def step(p, config, x_BxD, keys_GxCxR, values_GxRxC, distances_HxRxC, slot,
-         visible_BxR):
+         count_B):
   """One layer on one token of each song.
 
   Args:
@@ -42,13 +59,16 @@ def step(p, config, x_BxD, keys_GxCxR, values_GxRxC, distances_HxRxC, slot,
     keys_GxCxR, values_GxRxC: the rings; `slot` is written.
     distances_HxRxC: projected embeddings of distance M .. 0.
     slot: of this token.
-    visible_BxR: which slots it sees.
+    count_B: tokens read before.
 
   Returns:
     (output [B, D], the two rings)
   """
   (q_BxHxC, k_BxHxC, v_BxHxC), scale = _project(p, config, x_BxD)
   flat = (-1, config.d_head)
+  size = keys_GxCxR.shape[2]
+  # Slot s was written (slot - s) % R tokens ago.
+  seen = (config, size, (slot - jnp.arange(size)) % size, count_B[:, None] + 1)
   keys_GxCxR = jax.lax.dynamic_update_slice(
       keys_GxCxR, k_BxHxC.reshape(flat)[..., None], (0, 0, slot))
   values_GxRxC = jax.lax.dynamic_update_slice(
@@ -59,11 +79,11 @@ def step(p, config, x_BxD, keys_GxCxR, values_GxRxC, distances_HxRxC, slot,
   scores = jnp.einsum(
       'gc,gcr->gr', ((q_BxHxC + p['content_bias']) * scale).reshape(flat),
       keys_GxCxR, preferred_element_type=jnp.float32)
+  scores = _smear(p, scores.reshape(by_distance.shape), *seen)
   # The distances end with 0, which belongs at `slot`.
-  scores = scores.reshape(by_distance.shape) + jnp.roll(
-      by_distance, slot + 1, -1)
+  scores += jnp.roll(by_distance, slot + 1, -1)
   weights_BxHxR = jax.nn.softmax(jnp.where(
-      visible_BxR[:, None], scores, -jnp.inf)).astype(config.dtype)
+      visible(*seen)[:, None], scores, -jnp.inf)).astype(config.dtype)
   mixed_GxC = jnp.einsum('gr,grc->gc', weights_BxHxR.reshape(
       -1, weights_BxHxR.shape[-1]), values_GxRxC)
   out_BxD = _rest(p, config, x_BxD, mixed_GxC.reshape(x_BxD.shape[0], -1))
@@ -146,12 +166,11 @@ def block(p, config, x_BxTxD, keys_GxCxR, values_GxRxC, distances_HxRxC, slot,
       position, ((0, 0), (0, 0), (0, 0), (length + 1, 0))))
   distance_TxK = (size + np.arange(length)[:, None] -
                   np.arange(size + length))
-  visible_BxTxK = visible(
-      config, size, distance_TxK,
-      count_B[:, None, None] + np.arange(1, length + 1)[:, None])
+  seen = (config, size, distance_TxK,
+          count_B[:, None, None] + np.arange(1, length + 1)[:, None])
+  scores = _smear(p, content.reshape(position.shape), *seen) + position
   weights = jax.nn.softmax(jnp.where(
-      visible_BxTxK[:, None], content.reshape(position.shape) + position,
-      -jnp.inf)).astype(config.dtype)
+      visible(*seen)[:, None], scores, -jnp.inf)).astype(config.dtype)
   mixed_GxTxC = jnp.einsum('gtk,gkc->gtc', weights.reshape(content.shape),
                            values_GxKxC)
   mixed_BxTxHxC = mixed_GxTxC.reshape(

@@ -119,6 +119,44 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
     np.testing.assert_array_equal(drawn[row], again[0])
 
 
+@pytest.mark.parametrize('same_length', [False, True])
+@pytest.mark.parametrize('mem_len', [1, 4, 30])
+def test_smeared_keys(monkeypatch, mem_len, same_length):
+  """As the model does token by token; in blocks and rows of two lengths."""
+  monkeypatch.setattr(decode, '_BLOCK', 1)
+  config = dataclasses.replace(SMALL, smear_keys=True, same_length=same_length)
+  params = jax.tree.map(lambda x: 10 * x, model.init_params(
+      config, jax.random.key(0)))
+  params['layers']['attention']['smear'] /= 10
+  tokens = np.arange(2 * 37).reshape(2, 37)**2 % 11
+  memory, expected = model.empty_memory(config, 2, mem_len), []
+  apply = jax.jit(model.apply, static_argnums=1)
+  for number in range(37):
+    logits, memory = apply(params, config, tokens[:, number:number + 1], memory)
+    expected.append(logits[:, 0])
+  prepared = decode.prepare(params, config)
+  for parts in [37], [5, 20, 12], [30, *7 * [1]]:
+    cache, start = decode.init_cache(config, prepared, 2, mem_len), 0
+    for part in parts:
+      _, logits, cache = decode.prefill(
+          prepared, config, cache, tokens[:, start:start + part])
+      start += part
+      np.testing.assert_allclose(logits, expected[start - 1], rtol=1e-5,
+                                 atol=1e-5)
+  step = jax.jit(decode._step, static_argnums=1)
+  cache = decode.init_cache(config, prepared, 2, mem_len)
+  for number in range(37):
+    logits, cache = step(prepared, config, cache, tokens[:, number])
+    np.testing.assert_allclose(logits, expected[number], rtol=1e-5, atol=1e-5)
+  # The second row begins anew where the first goes on.
+  cache = decode.init_cache(config, prepared, 2, mem_len)
+  rows = np.stack([tokens[0], np.roll(tokens[0], 20)])
+  _, logits, _ = decode.prefill(prepared, config, cache, rows,
+                                lengths_B=[37, 17])
+  np.testing.assert_allclose(logits, [expected[36][0], expected[16][0]],
+                             rtol=1e-5, atol=1e-5)
+
+
 def test_few_compilations_serve_all_lengths():
   sizes = [ring.block._cache_size()]
   for length in 1, 2, 3, 4, 520, 519, 1500:

@@ -217,7 +217,7 @@ class TestSmearedKeys:
   def test_mixes_by_hand(self):
     keys, before = np.float32([[[[2.], [4.]]]]), np.float32([[[[8.], [16.]]]])
     np.testing.assert_allclose(
-        model.smear(np.log(np.float32([1., 3.])), keys, before),
+        model.smear(np.log(np.float32([[1.], [3.]])), keys, before),
         [[[[.5 * 2 + .5 * 8], [.75 * 4 + .25 * 16]]]], rtol=1e-6)
 
   @pytest.mark.parametrize('length', [1, 3, 4])
