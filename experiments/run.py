@@ -317,9 +317,9 @@ def _weights():
 
 def _evaluate() -> dict:
   """Evaluates; prints a line of JSON a protocol, and returns the last."""
-  from lakhnes_jax import evaluate, events, files
+  from lakhnes_jax import evaluate, files
   config, params, meta = _weights()
-  vocabulary = events.VOCABULARIES[meta['format']]
+  vocabulary = generate.check_format(meta, None)
   corpus = _corpus(_SPLIT.value)
   for protocol in _PROTOCOL.value:
     if protocol not in evaluate.PROTOCOLS:

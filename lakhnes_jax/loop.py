@@ -238,7 +238,7 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
       if waiting:  # The device works on this step while we read the last.
         progress.read(*waiting)
       progress.step += 1
-      waiting = progress.step, batch.epoch, measured
+      waiting = progress.step, batch.epoch, measured, batches.waited
       agreed = vote(_SIGNAL if stop.asked else
                     _TIME_IS_UP if progress.time_is_up() else _GO_ON)
       ending = agreed != _GO_ON or progress.done(batches.peek().epoch)

@@ -26,7 +26,8 @@ def read(run_dir: str | pathlib.Path) -> list[dict[str, Any]]:
 
   Returns:
     Objects with `step` and `kind`: 'train' (epoch, loss in nats, ppl,
-    grad_norm, learning_rate, tokens_per_second) or 'valid' (as `evaluate`).
+    grad_norm, learning_rate, tokens_per_second, waiting: share of the time
+    without data) or 'valid' (as `evaluate`).
   """
   lines = []
   path = pathlib.Path(run_dir) / 'metrics.jsonl'
@@ -72,6 +73,7 @@ class Progress:
     self._seconds = meta.get('seconds', 0.)
     self._started = time.monotonic() - self._seconds
     self._line_time, self._line_step = self._seconds, self.step
+    self._line_waited = 0.
     self._board, self._silent = None, silent
     if silent:
       return
@@ -113,8 +115,13 @@ class Progress:
     """Whether the minutes are used up."""
     return 0 < 60 * self._settings.max_minutes <= self.seconds
 
-  def read(self, step: int, epoch: int, measured) -> None:
+  def read(self, step: int, epoch: int, measured, waited: float) -> None:
     """Fetches a step's metrics from the devices and writes lines when due.
+
+    Args:
+      step, epoch: whose they are.
+      measured: on the devices.
+      waited: seconds spent on waiting for data, since the beginning.
 
     Raises:
       FloatingPointError: the loss is not finite.
@@ -130,11 +137,14 @@ class Progress:
     loss = sum(self._since_line) / len(self._since_line)
     self._since_line.clear()
     seconds = self.seconds
-    rate = (step - self._line_step) / max(seconds - self._line_time, 1e-9)
+    passed = max(seconds - self._line_time, 1e-9)
+    rate = (step - self._line_step) / passed
+    idle, self._line_waited = (waited - self._line_waited) / passed, waited
     speed = rate * self._settings.batch_size * self._settings.tgt_len
     self._line_time, self._line_step = seconds, step
     self._write(step=step, kind='train', epoch=epoch, loss=loss,
-                ppl=_ppl(loss), **measured, tokens_per_second=round(speed, 1))
+                ppl=_ppl(loss), **measured, tokens_per_second=round(speed, 1),
+                waiting=round(idle, 4))
     self._tell(f'step {step}/{self._settings.max_steps}  epoch {epoch + 1}  '
            f'loss {loss:.4f}  ppl {_ppl(loss):.2f}  '
            f'lr {measured["learning_rate"]:.3g}  {speed:,.0f} tokens/s  '

@@ -16,7 +16,6 @@ os.environ.update(JAX_COMPILATION_CACHE_DIR=_cache,
                   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0')
 
 import pytest  # noqa: E402  (jax may start from here on)
-
 from http_server import server  # noqa: E402, F401  (a fixture)
 
 SHARED = pathlib.Path(

@@ -19,21 +19,21 @@ def _progress(folder, meta=None, **settings):
 def test_a_line_is_the_mean_since_the_last(tmp_path):
   progress = _progress(tmp_path)
   for step, loss in enumerate([1., 3., 5., 6., 7.], 1):
-    progress.read(step, 0, _measured(loss))
+    progress.read(step, 0, _measured(loss), 0.)
   lines = metrics.read(tmp_path)
   assert [(x['step'], x['loss']) for x in lines] == [(2, 2.), (4, 5.5)]
   assert lines[0]['ppl'] == pytest.approx(2.718281828**2)
   # What is not in a line yet goes on in the next run.
   progress.step = 5
   resumed = _progress(tmp_path, progress.to_meta())
-  resumed.read(6, 1, _measured(9.))
+  resumed.read(6, 1, _measured(9.), 0.)
   assert metrics.read(tmp_path)[-1]['loss'] == 8.
 
 
 def test_lines_after_the_checkpoint_are_cut_off(tmp_path):
   progress = _progress(tmp_path)
   for step in range(1, 7):
-    progress.read(step, 0, _measured(1.))
+    progress.read(step, 0, _measured(1.), 0.)
   with (tmp_path / 'metrics.jsonl').open('a') as file:
     file.write('{"step": 7, "ki')  # A kill came in between.
   assert [x['step'] for x in metrics.read(tmp_path)] == [2, 4, 6]
@@ -55,7 +55,7 @@ def test_best(tmp_path):
 @pytest.mark.parametrize('loss', [float('nan'), float('inf')])
 def test_a_loss_that_is_not_finite(tmp_path, loss):
   with pytest.raises(FloatingPointError, match=f'step 3: the loss is {loss}'):
-    _progress(tmp_path).read(3, 0, _measured(loss))
+    _progress(tmp_path).read(3, 0, _measured(loss), 0.)
 
 
 def test_done(tmp_path):
@@ -80,6 +80,16 @@ def test_pauses_do_not_count(tmp_path, monkeypatch):
   assert progress.seconds == pytest.approx(7.)
 
 
+def test_share_of_waiting(tmp_path, monkeypatch):
+  now = [0.]
+  monkeypatch.setattr(metrics.time, 'monotonic', lambda: now[0])
+  progress = _progress(tmp_path)
+  for step, waited in enumerate([1., 2., 2., 3.], 1):
+    now[0] += 4
+    progress.read(step, 0, _measured(1.), waited)
+  assert [x['waiting'] for x in metrics.read(tmp_path)] == [2 / 8, 1 / 8]
+
+
 def test_due():
   assert [s for s in range(7) if metrics.due(s, 3)] == [0, 3, 6]
   assert not metrics.due(3, 0)
@@ -87,7 +97,7 @@ def test_due():
 
 def test_what_is_saved_does_not_change_while_it_is_written(tmp_path):
   progress = _progress(tmp_path)
-  progress.read(1, 0, _measured(1.))
+  progress.read(1, 0, _measured(1.), 0.)
   meta = progress.to_meta()
-  progress.read(2, 0, _measured(3.))
+  progress.read(2, 0, _measured(3.), 0.)
   assert meta['since_line'] == [1.]

@@ -54,9 +54,10 @@ def test_card_tells_the_numbers_and_not_the_paths(run, tmp_path):
   publish.main([str(run), f'--out={tmp_path / "out"}', '--name=Hummer',
                 f'--notes={tmp_path / "notes.md"}'])
   card = (tmp_path / 'out/README.md').read_text()
-  for words in ('# Hummer\n', '1,234 steps', '| valid | full | 99 | 16 | 3.300',
+  for words in ('# Hummer\n', '1,234 steps',
+                '| valid | full | 99 | 16 | 3.300', 'It hums.',
                 '| learning_rate | `0.002` |', '3 abacus, 1.5 hours', '`feed`',
-                'It hums.', f'{publish.model.n_params(weights.load(run)[1]):,}'):
+                f'of {model.n_params(weights.load(run)[1]):,} par'):
     assert words in card, words
   assert '/home/me' not in card
 
