@@ -174,7 +174,7 @@ def vgm_header(data, rng, bases):
   for _ in range(int(rng.integers(1, 4))):
     at = 4 * int(rng.choice((1, 2, 5, 6, 7, 8, 13, 33, rng.integers(64))))
     value = int(rng.choice((*EXTREMES, len(data), len(data) - at, 1789773)))
-    data[at:at + 4] = struct.pack('<I', value)
+    data[at:at + 4] = struct.pack('<I', value & 0xffffffff)
   return data
 
 
