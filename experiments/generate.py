@@ -27,6 +27,9 @@ _SECONDS = flags.DEFINE_float(
 _END_AT_START = flags.DEFINE_bool(
     'end_at_start', False, 'End a song where the model draws <S>, which stands '
     'between songs; else it is never drawn, as in the paper.')
+_INT8 = flags.DEFINE_bool(
+    'int8', False, "Round the model's kernels to 8 bits: a third faster for "
+    'one song of a large model.')
 _TEMPERATURE = flags.DEFINE_float('temperature', 0.95,
                                    '0: always the likeliest.')
 _TOP_K = flags.DEFINE_integer('top_k', 32,
@@ -57,7 +60,7 @@ _PROGRESS_EVERY = 10  # Seconds.
 def settings(seed: int):
   from lakhnes_jax import sample
   return sample.Settings(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value, seed,
-                         _SAMPLE_BATCH.value)
+                         _SAMPLE_BATCH.value, _INT8.value)
 
 
 def new_songs(model, n: int, seed: int):

@@ -63,8 +63,10 @@ _SAME_LENGTH = flags.DEFINE_bool(
     'same_length', False, 'Each token sees the same number of others.')
 _CLAMP_LEN = flags.DEFINE_integer(
     'clamp_len', -1, 'Farther positions count as this one; -1: no such limit.')
-_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'],
-                           'What to compute in; parameters are float32.')
+_DTYPE = flags.DEFINE_enum(
+    'dtype', 'float32', ['float32', 'bfloat16'], 'What to compute in; '
+    'parameters are float32. For sample: what the model was trained in, but '
+    'float32 on CPUs, unless this is given.')
 _UNROLL = flags.DEFINE_bool(
     'unroll', False, 'Compile each layer by itself: faster for small models '
     'on CPUs.')
@@ -344,6 +346,8 @@ def _check_can_sample(asked: str) -> None:
 
 def _sample() -> pathlib.Path:
   """Samples songs and writes them; exits with 1 if an input was bad."""
+  import jax
+
   from lakhnes_jax import sample
   _check_can_sample('mode=sample')
   config, params, meta = _weights()
@@ -351,6 +355,10 @@ def _sample() -> pathlib.Path:
   mem_len = _MEM_LEN.value
   if not flags.FLAGS['mem_len'].present:
     mem_len = meta.get('mem_len', mem_len)
+  if flags.FLAGS['dtype'].present:
+    config = dataclasses.replace(config, dtype=_DTYPE.value)
+  elif jax.default_backend() == 'cpu':  # Slow with a row of bfloat16.
+    config = dataclasses.replace(config, dtype='float32')
   vocabulary = generate.check_format(
       meta, _FORMAT.value if flags.FLAGS['format'].present else None)
   good = generate.run(sample.Model(config, params, vocabulary, mem_len),

@@ -52,12 +52,14 @@ class Settings:
     top_p: only the likeliest that add up to this are drawn.
     seed: of the draws.
     batch: songs at once, at most; each takes memory on the device.
+    int8: round the model's kernels to 8 bits; see `lakhnes_jax.quantize`.
   """
   temperature: float = .95
   top_k: int = 32
   top_p: float = 1.
   seed: int = 0
   batch: int = 32
+  int8: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +141,7 @@ def songs(model: Model, plans: Sequence[plans_lib.Plan],
   jobs = [(plan, i, f'{name}-{i:03}' if name else f'{i:03}')
           for plan, name in zip(plans, names or [''] * len(plans), strict=True)
           for i in range(n)]
-  params = decode.prepare(params, config)
+  params = decode.prepare(params, config, int8=settings.int8)
   # Batches of one size, so that one program serves all.
   n_batches = -(-len(jobs) // settings.batch)
   size = -(-len(jobs) // max(n_batches, 1))
