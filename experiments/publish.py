@@ -17,7 +17,7 @@ from lakhnes_jax import files, model, weights
 
 # Of a run's flags, those that say how it was trained.
 _TOLD = ('tgt_len', 'mem_len', 'batch_size', 'augment', 'min_events', 'forget',
-         'optimizer', 'learning_rate', 'schedule', 'warmup_steps', 'max_steps',
+         'muon', 'learning_rate', 'schedule', 'warmup_steps', 'max_steps',
          'dropout', 'seed', 'init_from')
 
 

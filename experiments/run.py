@@ -107,9 +107,9 @@ _LEARNING_RATE = flags.DEFINE_float('learning_rate', 2.5e-4, 'The peak.')
 _SCHEDULE = flags.DEFINE_enum(
     'schedule', 'cosine', ['cosine', 'constant'], 'Of the learning rate.')
 _WARMUP = flags.DEFINE_integer('warmup_steps', 0, 'Steps up to the peak.')
-_OPTIMIZER = flags.DEFINE_enum(
-    'optimizer', 'adam', ['adam', 'muon'], 'muon: orthogonal steps for the '
-    "layers' kernels, Adam for the rest.")
+_MUON = flags.DEFINE_bool(
+    'muon', False, "Muon for the layers' kernels instead of Adam: small models "
+    'learn as much from half of the events.')
 _CLIP = flags.DEFINE_float('clip', 0.25, 'Largest gradient norm; 0: any.')
 _MAX_STEPS = flags.DEFINE_integer(
     'max_steps', 400_000, 'End of training, and of the schedule.')
@@ -279,7 +279,7 @@ def _train_one() -> dict:
       learning_rate=_LEARNING_RATE.value, schedule=_SCHEDULE.value,
       warmup_steps=_WARMUP.value, max_steps=_MAX_STEPS.value,
       max_epochs=_MAX_EPOCHS.value, max_minutes=_MAX_MINUTES.value,
-      clip=_CLIP.value, optimizer=_OPTIMIZER.value,
+      clip=_CLIP.value, optimizer='muon' if _MUON.value else 'adam',
       accumulation=_ACCUMULATION.value,
       forget=_FORGET.value, seed=_SEED.value,
       log_every=_LOG_EVERY.value, eval_every=_EVAL_EVERY.value,
