@@ -1,6 +1,7 @@
 """The whole path in a few minutes: `python -m experiments.demo --out=demo`.
 
-Composes two small corpora, prepares them, pre-trains a tiny Transformer-XL on
+First the model that comes with the package plays four tunes. Then the demo
+composes two small corpora, prepares them, pre-trains a tiny Transformer-XL on
 the first ("web" General MIDI), fine-tunes it on the second ("chip"), trains the
 same model on the second alone, compares the two, and lets the winner play. Each
 step is a command that a user would type; it is printed, then run.
@@ -38,6 +39,8 @@ def demo(out: pathlib.Path, seed: int) -> None:
   started = time.monotonic()
   corpus, data, runs = out / 'corpus', out / 'data', out / 'runs'
 
+  _run('experiments.run', '--flagfile=sample.flags', '--seconds=30',
+       f'--seed={seed}', f'--out_dir={out}/shipped')
   _run('data_prep.compose', f'--out={corpus}', f'--seed={seed}')
   _run('data_prep.lakh', f'--input={corpus}/web', f'--output={data}/web',
        f'--seed={seed}')
@@ -71,7 +74,9 @@ Perplexity on the chip corpus's valid songs, every event counted:
   chip alone, from scratch     {ppl['scratch']:8.2f}
   web pre-training, then chip  {ppl['finetune']:8.2f}
 
-  two new tunes     {out}/tunes  (text, MIDI, WAV, piano roll)
+  four tunes of the model that comes along
+                    {out}/shipped/index.html
+  two of this one   {out}/tunes/index.html  (text, MIDI, WAV, piano roll)
   learning curves   {curves}
   the composed MIDI {corpus}
   runs and weights  {runs}

@@ -8,6 +8,7 @@ import sys
 import pytest
 import soundfile
 
+from experiments import demo
 from lakhnes_jax import metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -23,6 +24,8 @@ def test_pretraining_helps_and_the_tunes_sound(tmp_path):
       float(re.search(rf'{words} +([\d.]+)\n', done.stdout)[1])
       for words in ('unigram', 'from scratch', 'then chip'))
   assert finetune < 0.95 * scratch < scratch < 0.5 * unigram
+  assert len(list(tmp_path.glob('shipped/*.wav'))) == 4
+  assert (tmp_path / 'shipped/index.html').exists()
   for name in ('000', '001'):
     audio, rate = soundfile.read(tmp_path / f'tunes/{name}.wav')
     assert len(audio) > 2 * rate
@@ -34,10 +37,7 @@ def test_pretraining_helps_and_the_tunes_sound(tmp_path):
       'train', 'valid'}
 
 
-def test_a_command_that_fails_ends_it(tmp_path):
-  (tmp_path / 'corpus').write_text('in the way')
-  done = subprocess.run(
-      [sys.executable, '-m', 'experiments.demo', f'--out={tmp_path}'], cwd=ROOT,
-      capture_output=True, text=True, check=False)
-  assert done.returncode == 1
-  assert 'this command failed: python -m data_prep.compose' in done.stderr
+def test_a_command_that_fails_ends_it(capfd):
+  with pytest.raises(SystemExit, match=r'failed: python -m experiments.run a'):
+    demo._run('experiments.run', 'a')
+  assert '$ python -m experiments.run a' in capfd.readouterr().out
