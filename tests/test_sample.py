@@ -267,12 +267,13 @@ def test_the_same_song_in_any_batch():
 
 def test_songs_end_at_exactly_the_given_time():
   of = MODELS['tx1']
+  hot = sample.Settings(temperature=9., top_k=0, batch=2)  # Soon it waits.
   limits = plans.Limits(600, seconds=.05)
   source = SONGS['tx1'][1]
   for plan, before in ((plans.new_song(ev.TX1, limits), 0),
                        (plans.continuation(ev.TX1, source, limits,
                                            prime_seconds=.25), .25)):
-    for got in sample.songs(of, [plan], SETTINGS, n=3):
+    for got in sample.songs(of, [plan], hot, n=3):
       assert ev.times_of(got.events)[-1] == round((before + .05) * 44100)
       prime = got.events[got.given]
       assert ev.times_of(prime)[-1:].sum() == round(before * 44100)
