@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 
+import memory
 import numpy as np
 
 SECONDS = 10  # CPU time for one file.
@@ -441,7 +442,7 @@ def _fuzz(kind: str, count: str, args: argparse.Namespace) -> dict:
   return {
       'kind': kind, 'result': counts['result'], 'reason': counts['reason'],
       'failures': failures, 'slowest': slowest,
-      'peak_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+      'peak_mb': memory.peak_bytes() // 2**20}
 
 
 def _shards(folder: pathlib.Path, number: int) -> pathlib.Path:
