@@ -75,6 +75,10 @@ _SMEAR_KEYS = flags.DEFINE_bool(
     'smear_keys', False, 'Mix each key with the one before it: copying is then '
     'learnt from far fewer songs.')
 
+_VOICE_STATE = flags.DEFINE_bool(
+    'voice_state', False, 'Tell the model at each token what every voice did '
+    'last and how long ago.')
+
 _CACHE = flags.DEFINE_string(
     'compilation_cache', '~/.cache/lakhnes_jax', 'Folder of compiled programs, '
     'so that the second start is quick; empty: none.')

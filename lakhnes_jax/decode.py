@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import events, model, quantize, ring, sampling
+from lakhnes_jax import events, model, quantize, ring, sampling, voice_state
 
 _BLOCK = 1024  # Tokens of all songs that are read at once, about.
 
@@ -31,12 +31,14 @@ class Cache(NamedTuple):
     distances: [H, R, C] each; projected embeddings of distance M .. 0.
     slot: int32 scalar, the slot to be written next; it holds the oldest token.
     count_B: int32, tokens read of each song.
+    voices: [2, B, 4], see `lakhnes_jax.voice_state`; () without it.
   """
   keys: tuple[Any, ...]
   values: tuple[Any, ...]
   distances: tuple[Any, ...]
   slot: Any
   count_B: Any
+  voices: Any = ()
 
 
 def init_cache(config: model.ModelConfig, params, batch: int,
@@ -50,10 +52,9 @@ def init_cache(config: model.ModelConfig, params, batch: int,
     mem_len: M, tokens that a token sees besides itself.
 
   Raises:
-    ValueError: `same_length` without memory.
+    ValueError: the model needs a memory, and M is 0.
   """
-  if config.same_length and not mem_len:
-    raise ValueError('same_length needs a memory: mem_len is 0')
+  model.check_memory(config, mem_len)
   size = mem_len + 1
   position_RxD = model.embed_distances(
       config, np.arange(mem_len, -1, -1)).astype(config.dtype)
@@ -65,7 +66,8 @@ def init_cache(config: model.ModelConfig, params, batch: int,
                  for _ in range(config.n_layer))
 
   return Cache(empty(config.d_head, size), empty(size, config.d_head),
-               distances, jnp.int32(0), jnp.zeros(batch, jnp.int32))
+               distances, jnp.int32(0), jnp.zeros(batch, jnp.int32),
+               voice_state.empty(batch) if config.voice_state else ())
 
 
 @jax.jit
@@ -112,7 +114,9 @@ def prepare(params, config: model.ModelConfig, *, int8: bool = False):
 
   return {
       'embedding': params['embedding'].astype(dtype),
-      'scaled_embedding': params['embedding'] * config.d_model**0.5,
+      'scaled': {name: params[name] * config.d_model**0.5 for name in (
+          'embedding', *(voice_state.shapes(config.n_token, config.d_model)
+                         if config.voice_state else ()))},
       'output_bias': params['output_bias'],
       'layers': [
           layer(jax.tree.map(lambda leaf, i=i: leaf[i], params['layers']))
@@ -127,7 +131,8 @@ def _step(params, config, cache: Cache, tokens_B):
     (logits [B, V] float32 of the next token, cache)
   """
   size = cache.keys[0].shape[2]
-  x_BxD = params['scaled_embedding'][tokens_B].astype(config.dtype)
+  x_Bx1xD, voices = _embed(params, config, cache.voices, tokens_B[:, None], 1)
+  x_BxD = x_Bx1xD[:, 0]
   keys, values = [], []
   for i, layer in enumerate(params['layers']):
     x_BxD, key, value = ring.step(
@@ -137,7 +142,22 @@ def _step(params, config, cache: Cache, tokens_B):
     values.append(value)
   return _logits(params, x_BxD), Cache(
       tuple(keys), tuple(values), cache.distances, (cache.slot + 1) % size,
-      cache.count_B + 1)
+      cache.count_B + 1, voices)
+
+
+@functools.partial(jax.jit, static_argnames='config')
+def _embed(params, config, voices, tokens_BxT, n_read):
+  """Embeds tokens, of which the first `n_read` are to be read.
+
+  Returns:
+    ([B, T, D], voices to go on with)
+  """
+  x_BxTxD = params['scaled']['embedding'][tokens_BxT]
+  if config.voice_state:
+    state_2xBxTx4 = voice_state.follow(config.n_token, voices, tokens_BxT)
+    x_BxTxD += voice_state.embed(params['scaled'], state_2xBxTx4)
+    voices = jax.lax.dynamic_index_in_dim(state_2xBxTx4, n_read - 1, 2, False)
+  return x_BxTxD.astype(config.dtype), voices
 
 
 def _logits(params, x):
@@ -173,6 +193,8 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
     skipped_B = length - np.asarray(lengths_B)
     known_BxL = np.arange(length) > skipped_B[:, None]
     cache = cache._replace(count_B=cache.count_B - skipped_B)
+    tokens_BxL = np.where(  # Nobody plays before the beginning.
+        np.arange(length) < skipped_B[:, None], events.START, tokens_BxL)
   if logits_BxV is None:
     known_BxL[:, 0] = False
     logits_BxV = jnp.zeros((batch, config.n_token), jnp.float32)
@@ -183,7 +205,8 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
     n_read = part_BxT.shape[1]
     part_BxT = np.pad(part_BxT, ((0, 0), (0, min(
         most, 1 << (n_read - 1).bit_length()) - n_read)))
-    x_BxTxD = params['scaled_embedding'][part_BxT].astype(config.dtype)
+    x_BxTxD, voices = _embed(params, config, cache.voices, part_BxT,
+                             np.int32(n_read))
     keys, values = [], []
     for i, layer in enumerate(params['layers']):
       x_BxTxD, key, value = ring.block(
@@ -195,7 +218,7 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
                                  np.int32(n_read))
     nlls.append(nll_BxT[:, :n_read])
     cache = Cache(tuple(keys), tuple(values), cache.distances, jnp.int32(0),
-                  cache.count_B + n_read)
+                  cache.count_B + n_read, voices)
   return np.concatenate(nlls, 1) * known_BxL, logits_BxV, cache
 
 

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from lakhnes_jax import voice_state
+
 NAME = 'txl'  # How checkpoints call this kind of model.
 DTYPES = ('float32', 'bfloat16')
 _INIT_STD = 0.02
@@ -42,6 +44,8 @@ class ModelConfig:
       each head learns (Olsson et al., "In-context Learning and Induction
       Heads", 2022): what came after like tokens is then found, and copied, by
       one layer alone.
+    voice_state: each token comes with what every voice did last and how long
+      ago, see `lakhnes_jax.voice_state`.
     unroll: compile each layer by itself instead of a loop over them: a fifth
       faster for small models on CPUs, whose loops copy what the backward pass
       needs; takes N times as long to compile, and more memory.
@@ -60,6 +64,7 @@ class ModelConfig:
   dtype: str = 'float32'
   remat: bool = False
   smear_keys: bool = False
+  voice_state: bool = False
   unroll: bool = False
 
   def __post_init__(self):
@@ -83,6 +88,8 @@ class ModelConfig:
       raise ValueError(f'clamp_len is {self.clamp_len}, neither -1 nor above 0')
     if self.dtype not in DTYPES:
       raise ValueError(f'dtype is {self.dtype!r}, not {" or ".join(DTYPES)}')
+    if self.voice_state:
+      voice_state.check(self.n_token)
 
   def to_dict(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -108,15 +115,26 @@ class Memory(NamedTuple):
   Attributes:
     hidden: [N, B, M, D], inputs of each layer, the newest last.
     length: int32 scalar; only the last `length` of M are valid.
+    voices: [2, B, 4], see `lakhnes_jax.voice_state`; () without it. Not valid
+      where `length` is 0.
   """
   hidden: Any
   length: Any
+  voices: Any = ()
+
+
+def check_memory(config: ModelConfig, mem_len: int) -> None:
+  """Raises ValueError if the model needs a memory and has none."""
+  for name in ('same_length', 'voice_state'):
+    if getattr(config, name) and not mem_len:
+      raise ValueError(f'{name} needs a memory: mem_len is 0')
 
 
 def empty_memory(config: ModelConfig, batch: int, mem_len: int) -> Memory:
   """Makes a memory of nothing yet that will hold up to `mem_len` states."""
   shape = (config.n_layer, batch, mem_len, config.d_model)
-  return Memory(jnp.zeros(shape, config.dtype), jnp.int32(0))
+  return Memory(jnp.zeros(shape, config.dtype), jnp.int32(0),
+                voice_state.empty(batch) if config.voice_state else ())
 
 
 def position_embedding(distance, d_model: int):
@@ -294,8 +312,7 @@ class TransformerXL(nn.Module):
   def __call__(self, tokens_BxL, memory: Memory):
     c = self.config
     _, _, mem_len, _ = memory.hidden.shape
-    if c.same_length and not mem_len:
-      raise ValueError('same_length needs a memory: mem_len is 0')
+    check_memory(c, mem_len)
     normal = nn.initializers.normal(_INIT_STD)
     dropout = nn.Dropout(c.dropout, deterministic=self.deterministic)
     embedding_VxD = self.param('embedding', normal, (c.n_token, c.d_model))
@@ -308,6 +325,14 @@ class TransformerXL(nn.Module):
 
     length = tokens_BxL.shape[1]
     x_BxLxD = embedding_VxD[tokens_BxL] * c.d_model**0.5
+    voices = ()
+    if c.voice_state:
+      state_2xBxLx4 = voice_state.follow(
+          c.n_token, jnp.where(memory.length, memory.voices, 0), tokens_BxL)
+      x_BxLxD += c.d_model**0.5 * voice_state.embed(
+          {name: self.param(name, normal, shape) for name, shape
+           in voice_state.shapes(c.n_token, c.d_model).items()}, state_2xBxLx4)
+      voices = state_2xBxLx4[:, :, -1]
     x_BxLxD = dropout(x_BxLxD).astype(c.dtype)
     # Distances K .. 0; nothing is K away, but see `shift`.
     position_PxD = dropout(embed_distances(
@@ -325,7 +350,7 @@ class TransformerXL(nn.Module):
         'bld,vd->blv', dropout(x_BxLxD), embedding_VxD.astype(c.dtype),
         preferred_element_type=jnp.float32) + output_bias_V
     return logits_BxLxV, Memory(
-        hidden_NxBxMxD, jnp.minimum(memory.length + length, mem_len))
+        hidden_NxBxMxD, jnp.minimum(memory.length + length, mem_len), voices)
 
   def _layers(self, x_BxLxD, memory_NxBxMxD, *shared):
     """Applies the layers, which share the other arguments, one by one."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lakhnes_jax import decode, model, ring, torch_names
+from lakhnes_jax import decode, events, model, ring, torch_names
 
 SMALL = model.ModelConfig(n_token=11, n_layer=2, n_head=2, d_model=8, d_head=4,
                           d_inner=16, dropout=0.)
@@ -119,16 +119,19 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
     np.testing.assert_array_equal(drawn[row], again[0])
 
 
-@pytest.mark.parametrize('same_length', [False, True])
+@pytest.mark.parametrize('settings', [
+    {'smear_keys': True}, {'smear_keys': True, 'same_length': True},
+    {'voice_state': True, 'n_token': events.TX1.size}])
 @pytest.mark.parametrize('mem_len', [1, 4, 30])
-def test_smeared_keys(monkeypatch, mem_len, same_length):
+def test_options(monkeypatch, mem_len, settings):
   """As the model does token by token; in blocks and rows of two lengths."""
   monkeypatch.setattr(decode, '_BLOCK', 1)
-  config = dataclasses.replace(SMALL, smear_keys=True, same_length=same_length)
+  config = dataclasses.replace(SMALL, **settings)
   params = jax.tree.map(lambda x: 10 * x, model.init_params(
       config, jax.random.key(0)))
-  params['layers']['attention']['smear'] /= 10
-  tokens = np.arange(2 * 37).reshape(2, 37)**2 % 11
+  if config.smear_keys:
+    params['layers']['attention']['smear'] /= 10
+  tokens = np.arange(2 * 37).reshape(2, 37)**2 % config.n_token
   memory, expected = model.empty_memory(config, 2, mem_len), []
   apply = jax.jit(model.apply, static_argnums=1)
   for number in range(37):
