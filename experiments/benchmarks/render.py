@@ -1,20 +1,22 @@
 """How fast songs become audio: `python -m experiments.benchmarks.render`.
 
-Prints one JSON object. Rates are seconds of audio per second (`wall`), and per
-second of CPU time of all threads (`cpu`): on a machine that does other work
-too, twice the latter is what two idle cores would do.
+The last line is JSON, a list of cases. Rates are seconds of audio a second, and
+(`per_cpu_second`) a second of CPU time of all threads: on a machine that does
+other work too, twice the latter is what two idle cores would do. `ratio` is to
+the original: its C player alone or, for `command`, all of nesmdb's way from a
+MIDI file to audio.
 """
 
 import argparse
 import json
 import os
 import pathlib
-import resource
-import sys
 import tempfile
 import time
 
 import numpy as np
+
+from experiments.benchmarks import machine
 
 
 def song(seed: int, seconds: int) -> np.ndarray:
@@ -38,8 +40,13 @@ def song(seed: int, seconds: int) -> np.ndarray:
                        seconds * ev.SAMPLE_RATE)
 
 
-def _rate(seconds: float, work, repeats: int) -> dict[str, float]:
-  """Best of `repeats` runs after one that compiles."""
+# Seconds of audio a second, on such a machine.
+PLAYER, NESMDB = 53., 1.65
+
+
+def _rate(case: str, seconds: float, work, repeats: int,
+          original: float = PLAYER) -> dict[str, object]:
+  """Times `repeats` runs after one that compiles."""
   work()
   walls, cpus = [], []
   for _ in range(repeats):
@@ -47,8 +54,10 @@ def _rate(seconds: float, work, repeats: int) -> dict[str, float]:
     work()
     walls.append(time.perf_counter() - wall)
     cpus.append(time.process_time() - cpu)
-  return {'wall': round(seconds / min(walls), 1),
-          'cpu': round(seconds / min(cpus), 1)}
+  rate = machine.summary(seconds, walls)
+  return {'case': case, 'audio_seconds_per_second': rate,
+          'per_cpu_second': machine.summary(seconds, cpus)['median'],
+          'ratio': rate['median'] / original}
 
 
 def _to_int16(pieces) -> list[np.ndarray]:
@@ -56,22 +65,22 @@ def _to_int16(pieces) -> list[np.ndarray]:
 
 
 def measure(stages: list[str], seconds: int = 60,
-            repeats: int = 5) -> dict[str, object]:
+            repeats: int = 9) -> list[dict[str, object]]:
   """Runs stages: single, batch, log, reference, command, hour, shapes."""
   import jax
   from jax import numpy as jnp
 
   from lakhnes_jax import apu, files, oscillators, registers, render, tracks
   from lakhnes_jax import score as scores
-  result = {'load': os.getloadavg()[0], 'cores': os.cpu_count(),
-            'jax': jax.__version__, 'device': str(jax.devices()[0])}
+  results = [machine.describe()]
   songs = [song(seed, seconds) for seed in range(8)]
   played = [scores.from_events(s) for s in songs]
   log = registers.from_score(played[0])
 
   if 'single' in stages:
-    result['single'] = _rate(
-        seconds, lambda: _to_int16(render.windows(played[0])), repeats)
+    results.append(_rate(
+        'single', seconds, lambda: _to_int16(render.windows(played[0])),
+        repeats))
   if 'batch' in stages:  # A thread a core, each with its share of the songs.
     size = tracks.bucket(max(len(s.start) for s in played) + 1)
     start, state = scores.pad(played, size)
@@ -82,15 +91,16 @@ def measure(stages: list[str], seconds: int = 60,
       audio = apu.render(start, state, count=seconds * render.SAMPLE_RATE)
       return jnp.round(audio * 32768).astype(jnp.int16)
 
-    result['batch'] = _rate(8 * seconds, lambda: list(tracks.ahead(
+    results.append(_rate('batch', 8 * seconds, lambda: list(tracks.ahead(
         lambda share: np.asarray(batch(start[share], state[share])), shares)),
-        repeats)
+        repeats))
   if 'log' in stages:  # Control units and all.
-    result['log'] = _rate(seconds, lambda: _to_int16(render.windows(log)),
-                          repeats)
+    results.append(_rate(
+        'log', seconds, lambda: _to_int16(render.windows(log)), repeats))
   if 'reference' in stages:
-    result['reference'] = _rate(
-        seconds, lambda: list(render.windows(log, 'reference')), repeats)
+    results.append(_rate(
+        'reference', seconds, lambda: list(render.windows(log, 'reference')),
+        repeats))
   if 'command' in stages:
     with tempfile.TemporaryDirectory() as folder:
       path = pathlib.Path(folder) / 'a.mid'
@@ -100,18 +110,16 @@ def measure(stages: list[str], seconds: int = 60,
         audio, = render.render_events([files.read_song(path)])
         render.write_audio(path.with_suffix('.wav'), audio)
 
-      result['command'] = _rate(seconds, command, repeats)
+      results.append(_rate('command', seconds, command, repeats, NESMDB))
   if 'hour' in stages:
     long = np.tile(songs[0], 3600 // seconds)
     began = time.perf_counter()
     for engine in render.ENGINES:
       for _ in render.windows(render.to_source(long, engine), engine):
         pass
-    unit = 1024 if sys.platform == 'darwin' else 1
-    result['hour'] = {
-        'wall': round(time.perf_counter() - began, 1),
-        'peak_mb': resource.getrusage(
-            resource.RUSAGE_SELF).ru_maxrss // 1024 // unit}
+    results.append({'case': 'an hour by both engines', 'hour_seconds':
+                    machine.spread([time.perf_counter() - began]),
+                    'peak_memory': machine.peak_memory()})
   if 'shapes' in stages:
     rng = np.random.default_rng(0)
     programs = apu.render_windows, oscillators.work_out
@@ -119,9 +127,10 @@ def measure(stages: list[str], seconds: int = 60,
       program.clear_cache()
     for seed, length in enumerate(rng.integers(1, 30, 200).tolist()):
       _to_int16(render.windows(scores.from_events(song(seed, length))))
-    result['shapes'] = sum(program._cache_size() for program in programs)
-  result['load_after'] = os.getloadavg()[0]
-  return result
+    results.append({
+        'case': '200 lengths', 'programs_compiled': machine.spread(
+            [sum(program._cache_size() for program in programs)])})
+  return [*results, {'load_after': os.getloadavg()[0]}]
 
 
 STAGES = ('single', 'batch', 'log', 'reference', 'command', 'hour', 'shapes')
