@@ -15,7 +15,7 @@ import sys
 
 from absl import app, flags, logging
 
-from experiments import generate
+from experiments import generate, huge_pages
 
 FLAGS_DIR = pathlib.Path(__file__).parent / 'flags'
 
@@ -387,20 +387,8 @@ def main(argv: list[str]) -> None:
     sys.exit(f'experiments.run: {error}')
 
 
-def _ask_for_huge_pages() -> None:
-  """Starts Python over with huge pages for what glibc allocates.
-
-  XLA takes fresh memory in each step on a CPU; clearing it 4 KiB at a time
-  costs a quarter of the step (experiments/benchmarks/RESULTS.md). glibc reads
-  the setting when a process starts.
-  """
-  if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ:
-    os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
-    os.execv(sys.executable, sys.orig_argv)
-
-
 if __name__ == '__main__':
-  _ask_for_huge_pages()
+  huge_pages.ask()
   try:
     arguments = resolve_flagfiles(sys.argv)
   except FileNotFoundError as missing:

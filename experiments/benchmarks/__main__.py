@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 
+from experiments import huge_pages
 from experiments.benchmarks import machine
 
 STAGES = ('machine', 'prepare', 'train', 'evaluate', 'decode', 'render',
@@ -56,4 +57,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+  huge_pages.ask()  # As experiments.run does.
   sys.exit(main())

@@ -23,6 +23,7 @@ import time
 import jax
 import numpy as np
 
+from experiments import huge_pages
 from experiments.benchmarks import machine
 from lakhnes_jax import decode, events, model, shards, weights
 
@@ -190,4 +191,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+  huge_pages.ask()  # As experiments.run does.
   main()

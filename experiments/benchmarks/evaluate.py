@@ -10,6 +10,7 @@ import json
 import jax
 import numpy as np
 
+from experiments import huge_pages
 from experiments.benchmarks import machine
 from lakhnes_jax import evaluate, events, model
 
@@ -41,4 +42,5 @@ def run(repeats: int = 5) -> dict:
 
 
 if __name__ == '__main__':
+  huge_pages.ask()  # As experiments.run does.
   print(json.dumps({**machine.describe(), **run()}))

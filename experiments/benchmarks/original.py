@@ -14,6 +14,7 @@ import pathlib
 import sys
 import time
 
+from experiments import huge_pages
 from experiments.benchmarks import machine
 
 # Stage -> (lanes, tgt_len, mem_len) to compare at.
@@ -148,4 +149,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+  huge_pages.ask()  # As experiments.run does.
   main()

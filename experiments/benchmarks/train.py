@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 
+from experiments import huge_pages
 from experiments.benchmarks import machine
 from lakhnes_jax import events, model, optimizer, train
 
@@ -85,4 +86,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+  huge_pages.ask()  # As experiments.run does.
   main()
