@@ -32,6 +32,9 @@ NO_LIMIT = np.iinfo(np.int32).max  # Of events or samples.
 ANY = -1 - len(ev.VOICES)
 # Silence of all voices, in samples. It is longer in one real song of 200.
 MAX_SILENCE = 2 * ev.SAMPLE_RATE
+# A voice starts no more notes than this in so many samples. Some do in one real
+# song of 200.
+MOST_NOTES, WITHIN = 16, ev.SAMPLE_RATE // 10
 _RANKS = 3  # Of one voice: NOTEOFF or NOTEON, VELOCITY, TIMBRE.
 _LAST = _RANKS * len(ev.VOICES)  # Rank of the end of a song, after all others.
 
@@ -303,11 +306,18 @@ class GrammarState(NamedTuple):
     silent_B: samples since the last of them ended, or since the start.
     rank_B: of the last event of this instant; -1 if there was none.
     untold_B: voice whose NOTEON waits for its VELOCITY; -1 for none.
+    ago_Bx4N: samples since the last N = MOST_NOTES notes of each voice
+      started, voice by voice, the newest first; WITHIN at most.
   """
   pitches_Bx4: Any
   silent_B: Any
   rank_B: Any
   untold_B: Any
+  ago_Bx4N: Any
+
+
+def _by_voice(x_Bx4N):
+  return x_Bx4N.reshape(-1, len(ev.VOICES), MOST_NOTES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,6 +331,8 @@ class Grammar:
   *   In a format with dynamics, a NOTEON is followed by its VELOCITY.
   *   All voices are never silent for longer than `max_silence`: waits that
       would pass it are forbidden, and at the limit all but NOTEONs and <S>.
+  *   No voice starts more than MOST_NOTES notes WITHIN a tenth of a second:
+      models get caught in glides that never end.
 
   Attributes:
     vocabulary: of the model.
@@ -330,8 +342,9 @@ class Grammar:
   max_silence: int = MAX_SILENCE
 
   def start(self) -> GrammarState:
-    return GrammarState(np.zeros(len(ev.VOICES), np.int32), np.int32(0),
-                        np.int32(-1), np.int32(-1))
+    n = len(ev.VOICES)
+    return GrammarState(np.zeros(n, np.int32), np.int32(0), np.int32(-1),
+                        np.int32(-1), np.full(n * MOST_NOTES, WITHIN, np.int32))
 
   def allowed(self, state: GrammarState):
     """[B, V] bool: the tokens that the rules leave."""
@@ -339,8 +352,11 @@ class Grammar:
     pitch_BxV = state.pitches_Bx4[:, table.voice]
     needs_note = np.isin(table.kind, (ev.NOTEOFF, ev.VELOCITY))
     again_BxV = (table.kind == ev.NOTEON) & (table.value == pitch_BxV)
-    allowed_BxV = ((pitch_BxV > 0) | ~needs_note) & ~again_BxV & (
-        (table.voice < 0) | (table.rank > state.rank_B[:, None]))
+    hurried_BxV = (table.kind == ev.NOTEON) & (
+        _by_voice(state.ago_Bx4N)[:, table.voice, -1] < WITHIN)
+    allowed_BxV = (
+        ((pitch_BxV > 0) | ~needs_note) & ~again_BxV & ~hurried_BxV & (
+            (table.voice < 0) | (table.rank > state.rank_B[:, None])))
 
     untold_Bx1 = state.untold_B[:, None]
     allowed_BxV &= (untold_Bx1 < 0) | (table.kind == ev.VELOCITY) & (
@@ -367,12 +383,18 @@ class Grammar:
         changes_Bx4, (noteon_B * table.value[tokens_B])[:, None],
         state.pitches_Bx4)
     has_velocity = jnp.array([bool(v.velocities) for v in ev.VOICES])
+    ago_Bx4xN = _by_voice(jnp.minimum(
+        WITHIN, state.ago_Bx4N + table.wait[tokens_B][:, None]))
+    ago_Bx4xN = jnp.where(
+        (here_Bx4 & noteon_B[:, None])[..., None],
+        jnp.pad(ago_Bx4xN[..., :-1], ((0, 0), (0, 0), (1, 0))), ago_Bx4xN)
     tells_B = noteon_B & has_velocity[voice_B] & self.vocabulary.dynamics
     return tokens_B, GrammarState(
         pitches_Bx4,
         jnp.where(pitches_Bx4.any(-1), 0,
                   state.silent_B + table.wait[tokens_B]),
-        table.rank[tokens_B], jnp.where(tells_B, voice_B, -1))
+        table.rank[tokens_B], jnp.where(tells_B, voice_B, -1),
+        ago_Bx4xN.reshape(state.ago_Bx4N.shape))
 
 
 @dataclasses.dataclass(frozen=True)

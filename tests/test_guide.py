@@ -100,6 +100,11 @@ def test_a_script_forces_tokens_and_leaves_pitches_open():
     ('WT_88000 WT_200', 'NO_NOTEON_3', True),
     ('WT_88000 WT_200', 'P1_NOTEOFF', False),
     ('WT_88000 WT_200', '<S>', True),
+    *((f'{8 * "P1_NOTEON_60 WT_270 P1_NOTEON_62 WT_1 "} WT_{last}', token, fine)
+      for last, token, fine in ((2000, 'P1_NOTEON_60', False),
+                                (2000, 'P1_NOTEOFF', True),
+                                (2000, 'P2_NOTEON_60', True),
+                                (2300, 'P1_NOTEON_60', True))),
 ])
 def test_grammar_by_hand(before, token, expected):
   grammar = guide.Grammar(ev.TX1)
@@ -128,13 +133,14 @@ def test_grammar_of_dynamics(before, expected):
 def _faults(names: list[str], dynamics: bool) -> list[str]:
   """What is wrong with a song, by the rules as a reader would check them."""
   faults, sounding, silent, instant = [], set(), 0, []
+  now, onsets = 0, {'P1': [], 'P2': [], 'TR': [], 'NO': []}
   for before, name in zip(['', *names], names, strict=False):
     voice, kind, *_ = [*name.split('_'), '']
     if dynamics and 'NOTEON' in before and before[:2] != 'TR' and (
         not name.startswith(before[:2] + '_VELOCITY')):
       faults.append(f'{before}, then {name}')
     if voice == 'WT':
-      instant = []
+      instant, now = [], now + int(kind)
       silent = 0 if sounding else silent + int(kind)
       if silent > 2 * 44100:
         faults.append(f'silent for {silent}')
@@ -148,6 +154,9 @@ def _faults(names: list[str], dynamics: bool) -> list[str]:
       faults.append(f'{name} in silence')
     if kind == 'NOTEON':
       sounding.add(voice)
+      onsets[voice].append(now)
+      if len(onsets[voice]) > 16 and now - onsets[voice][-17] < 4410:
+        faults.append(f'17 notes of {voice} within 0.1 s')
     if kind == 'NOTEOFF':
       sounding.remove(voice)
     silent = 0 if sounding else silent
