@@ -39,8 +39,8 @@ def demo(out: pathlib.Path, seed: int) -> None:
   started = time.monotonic()
   corpus, data, runs = out / 'corpus', out / 'data', out / 'runs'
 
-  _run('experiments.run', '--flagfile=sample.flags', '--seconds=30',
-       f'--seed={seed}', f'--out_dir={out}/shipped')
+  _run('experiments.run', '--flagfile=sample.flags', f'--seed={seed}',
+       f'--out_dir={out}/shipped')
   _run('data_prep.compose', f'--out={corpus}', f'--seed={seed}')
   _run('data_prep.lakh', f'--input={corpus}/web', f'--output={data}/web',
        f'--seed={seed}')

@@ -37,8 +37,9 @@ _TOP_K = flags.DEFINE_integer('top_k', 32,
 _TOP_P = flags.DEFINE_float(
     'top_p', 1., 'Only the likeliest that add up to this; 1: all.')
 _GRAMMAR = flags.DEFINE_bool(
-    'grammar', False, 'Forbid what real songs never do: a NOTEOFF in silence, '
-    'two notes of a voice at once, more than two seconds of silence.')
+    'grammar', False, 'Forbid what real songs hardly ever do: a NOTEOFF in '
+    'silence, two notes of a voice at once, more than two seconds of silence, '
+    'notes too fast to be heard.')
 _PRIME_EVENTS = flags.DEFINE_integer(
     'prime_events', None, 'For continue: events of --input to keep; default: '
     '512, or those of --prime_seconds.')
