@@ -3,13 +3,15 @@
     python -m experiments.benchmarks.original --original=LakhNES
 
 Needs torch and a checkout of github.com/chrisdonahue/LakhNES; without either it
-says so and does nothing. Training steps and evaluation segments of the full
-model with full memory are timed by turns, on the GPU where both see one. The
-last line is JSON; `ratio` is our rate by theirs.
+says so and does nothing. Training steps, evaluation segments and generation of
+the full model with full memory are timed by turns, each in a process of its own
+that sleeps while the other works, on the GPU where both see one. The last line
+is JSON; `ratio` is our rate by theirs, peaks are bytes of main memory.
 """
 
 import argparse
 import json
+import multiprocessing
 import pathlib
 import sys
 import time
@@ -17,8 +19,11 @@ import time
 from experiments import huge_pages
 from experiments.benchmarks import machine
 
-# Stage -> (lanes, tgt_len, mem_len) to compare at.
-SETTINGS = {'train': (4, 128, 512), 'evaluate': (10, 128, 896)}
+# Stage -> (lanes, tgt_len, mem_len) to compare at. Generation makes tgt_len
+# tokens a turn, one by one.
+SETTINGS = {'train': (4, 128, 512), 'evaluate': (10, 128, 896),
+            'generate': (1, 64, 512)}
+_PAUSE = 0.3  # Seconds, until the other's threads sleep.
 _VOCABULARY = 631
 
 
@@ -32,9 +37,10 @@ def theirs(checkout: pathlib.Path, stage: str, shape: tuple[int, int, int],
   torch.Tensor.byte = torch.Tensor.bool  # What masks have to be by now.
   lanes, tgt_len, mem_len = shape
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  parts = tgt_len if stage == 'generate' else 1
   model = MemTransformerLM(
-      _VOCABULARY, 12, 8, 512, 64, 2048, .1, 0., tgt_len=tgt_len, ext_len=0,
-      mem_len=mem_len)
+      _VOCABULARY, 12, 8, 512, 64, 2048, .1, 0., tgt_len=tgt_len // parts,
+      ext_len=0, mem_len=mem_len)
   for parameter in model.parameters():
     torch.nn.init.normal_(parameter, 0., .02)
   model = model.to(device).train(stage == 'train')
@@ -46,7 +52,8 @@ def theirs(checkout: pathlib.Path, stage: str, shape: tuple[int, int, int],
     nonlocal memory
     with torch.set_grad_enabled(stage == 'train'), torch.autocast(
         device, torch.bfloat16, enabled=dtype == 'bfloat16'):
-      loss, *memory = model(tokens, tokens, *memory)
+      for part in tokens.chunk(parts):
+        loss, *memory = model(part, part, *memory)
     loss = loss.float().mean()
     if stage == 'train':
       adam.zero_grad()
@@ -63,7 +70,7 @@ def ours(stage: str, shape: tuple[int, int, int], dtype: str):
   import jax
   import numpy as np
 
-  from lakhnes_jax import evaluate, model, optimizer, train
+  from lakhnes_jax import decode, evaluate, model, optimizer, train
   lanes, tgt_len, mem_len = shape
   config = model.ModelConfig(n_token=_VOCABULARY, dtype=dtype)
   tokens = np.random.default_rng(0).integers(
@@ -81,6 +88,19 @@ def ours(stage: str, shape: tuple[int, int, int], dtype: str):
       return float(loss)
 
     return read
+  if stage == 'generate':
+    params = decode.prepare(state.params, config)
+    cache = decode.init_cache(config, params, lanes, mem_len)
+    logits = jax.numpy.zeros((lanes, _VOCABULARY))
+    keys = jax.random.split(jax.random.key(0), lanes)
+
+    def draw():
+      nonlocal logits, cache
+      found, _, logits, cache, _ = decode.generate(
+          params, config, cache, logits, keys, tgt_len, chunk=tgt_len)
+      return found
+
+    return draw
   state = train.to_devices(state, 1)
   step = jax.pmap(
       lambda *args: train.train_step(
@@ -96,25 +116,47 @@ def ours(stage: str, shape: tuple[int, int, int], dtype: str):
   return take
 
 
+def _work(connection, make, *args) -> None:
+  """Takes a step whenever asked, and says how long it took; then its memory."""
+  step = make(*args)
+  while connection.recv():
+    started = time.perf_counter()
+    step()
+    connection.send(time.perf_counter() - started)
+  connection.send(machine.peak_memory())
+
+
 def compare(checkout: pathlib.Path, stage: str, shape: tuple[int, int, int],
             dtype: str, repeats: int) -> dict:
   """Times both by turns; the first turns fill the memory."""
-  steps = {'original': theirs(checkout, stage, shape, dtype),
-           'ours': ours(stage, shape, dtype)}
-  times: dict[str, list[float]] = {name: [] for name in steps}
+  spawn = multiprocessing.get_context('spawn')
+  asked = {}
+  for name, work in (('original', (theirs, checkout)), ('ours', (ours,))):
+    asked[name], other_end = spawn.Pipe()
+    spawn.Process(target=_work, args=(other_end, *work, stage, shape, dtype),
+                  daemon=True).start()
+    other_end.close()  # So that the end of the process is heard of.
+  times: dict[str, list[float]] = {name: [] for name in asked}
   lanes, tgt_len, mem_len = shape
   full = -(-mem_len // tgt_len) + 1
   for turn in range(full + repeats):
-    for name, step in steps.items():
-      started = time.perf_counter()
-      step()
+    for name, connection in asked.items():
+      time.sleep(_PAUSE)
+      connection.send(True)
+      seconds = connection.recv()
       if turn >= full:
-        times[name].append(time.perf_counter() - started)
+        times[name].append(seconds)
+  peaks = {}
+  for name, connection in asked.items():
+    connection.send(False)
+    peaks[name] = connection.recv()
   rates = {name: machine.summary(lanes * tgt_len, spent)
            for name, spent in times.items()}
   return {'case': f'{stage}, batch {lanes}, tgt {tgt_len}, mem {mem_len}, '
                   f'{dtype}', 'tokens_per_second': rates['ours'],
           'original_tokens_per_second': rates['original'],
+          'peak_memory': peaks['ours'],
+          'original_peak_memory': peaks['original'],
           'ratio': rates['ours']['median'] / rates['original']['median']}
 
 
@@ -122,6 +164,8 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--original', type=pathlib.Path,
                       help='checkout of the original')
+  parser.add_argument('--stages', nargs='+', choices=SETTINGS,
+                      default=list(SETTINGS))
   parser.add_argument('--shape', type=int, nargs=3, help='batch, tgt_len and '
                       'mem_len; default: as in the issue, stage by stage')
   parser.add_argument('--dtype', default='float32',
@@ -138,9 +182,8 @@ def main() -> None:
     print('no --original=CHECKOUT: not compared')
     print(json.dumps([]))
     return
-  results = [compare(args.original, stage, tuple(args.shape or shape),
-                     args.dtype, args.repeats)
-             for stage, shape in SETTINGS.items()]
+  results = [compare(args.original, stage, tuple(args.shape or SETTINGS[stage]),
+                     args.dtype, args.repeats) for stage in args.stages]
   for result in results:
     print(f'{result["case"]}: {result["tokens_per_second"]["median"]:.0f} '
           'tokens/s, the original '
