@@ -198,6 +198,29 @@ def shift(scores_BHLP):
   return flat[..., length:].reshape(*batch, length, columns - 1)
 
 
+def _attend(config: ModelConfig, q_BxLxHxC, k_BxKxHxC, v_BxKxHxC, r_PxHxC,
+            content_bias_HxC, position_bias_HxC, visible_LxK, dropout_rng):
+  """Mixes values, [B, L, H, C], by content and distance of their keys."""
+  c = config
+  # The scale is put on the queries, the smaller factor of either product.
+  scale = c.d_head**-0.5
+  scores = jnp.einsum(
+      'blhc,bkhc->bhlk',
+      (q_BxLxHxC + content_bias_HxC.astype(c.dtype)) * scale,
+      k_BxKxHxC, preferred_element_type=jnp.float32)
+  scores += shift(jnp.einsum(
+      'blhc,phc->bhlp',
+      (q_BxLxHxC + position_bias_HxC.astype(c.dtype)) * scale,
+      r_PxHxC, preferred_element_type=jnp.float32))
+  weights_BxHxLxK = jax.nn.softmax(
+      jnp.where(visible_LxK, scores, -jnp.inf)).astype(c.dtype)
+  if dropout_rng is not None:
+    kept = jax.random.bernoulli(dropout_rng, 1 - c.dropatt,
+                                weights_BxHxLxK.shape)
+    weights_BxHxLxK = jnp.where(kept, weights_BxHxLxK / (1 - c.dropatt), 0)
+  return jnp.einsum('bhlk,bkhc->blhc', weights_BxHxLxK, v_BxKxHxC)
+
+
 class _Attention(nn.Module):
   """Relative attention of a segment to the memory and itself."""
   config: ModelConfig
@@ -236,22 +259,13 @@ class _Attention(nn.Module):
           existing[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0))))
     r_PxHxC = jnp.einsum('pd,dhc->phc', position_PxD, position_DxHxC)
 
-    # The scale is put on the queries, the smaller factor of either product.
-    scale = c.d_head**-0.5
-    scores = jnp.einsum(
-        'blhc,bkhc->bhlk',
-        (q_BxLxHxC + content_bias_HxC.astype(c.dtype)) * scale,
-        k_BxKxHxC, preferred_element_type=jnp.float32)
-    scores += shift(jnp.einsum(
-        'blhc,phc->bhlp',
-        (q_BxLxHxC + position_bias_HxC.astype(c.dtype)) * scale,
-        r_PxHxC, preferred_element_type=jnp.float32))
-    weights_BxHxLxK = jax.nn.softmax(
-        jnp.where(visible_LxK, scores, -jnp.inf)).astype(c.dtype)
-    weights_BxHxLxK = nn.Dropout(c.dropatt)(weights_BxHxLxK,
-                                            self.deterministic)
-    mixed_BxLxHxC = jnp.einsum('bhlk,bkhc->blhc', weights_BxHxLxK,
-                               kv_BxKx2xHxC[:, :, 1])
+    # What is as large as the keys times the queries is not kept for the
+    # backward pass, but computed again.
+    mixed_BxLxHxC = jax.checkpoint(functools.partial(_attend, c))(
+        q_BxLxHxC, k_BxKxHxC, kv_BxKx2xHxC[:, :, 1], r_PxHxC, content_bias_HxC,
+        position_bias_HxC, visible_LxK,
+        None if self.deterministic or not c.dropatt else
+        self.make_rng('dropout'))
     out_BxLxD = jnp.einsum('blhc,hcd->bld', mixed_BxLxHxC, output_HxCxD)
     out_BxLxD = x_BxLxD + nn.Dropout(c.dropout)(out_BxLxD, self.deterministic)
     return out_BxLxD if c.pre_lnorm else norm(out_BxLxD)
