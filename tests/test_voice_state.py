@@ -13,6 +13,8 @@ CONFIG = model.ModelConfig(
     n_token=events.TX1.size, n_layer=2, n_head=2, d_model=8, d_head=4,
     d_inner=16, dropout=0., voice_state=True)
 
+apply = jax.jit(model.apply, static_argnums=1)
+
 
 def _walk(names):
   """Yields ([last event of each voice], [samples since]) after each name."""
@@ -74,7 +76,7 @@ class TestModel:
   def _read(self, length, memory):
     found = []
     for start in range(0, 24, length):
-      logits, memory = model.apply(
+      logits, memory = apply(
           self.params, CONFIG, self.tokens[:, start:start + length], memory)
       found.append(logits)
     return np.concatenate(found, 1), memory

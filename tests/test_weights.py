@@ -208,6 +208,7 @@ class TestShipped:
         if len(songs) == 20:
           break
     songs = np.stack([song for song in songs if len(song) == 257])
-    logits, _ = model.apply(params, config, songs[:, :-1],
-                            model.empty_memory(config, len(songs), 8))
+    logits, _ = jax.jit(model.apply, static_argnums=1)(
+        params, config, songs[:, :-1],
+        model.empty_memory(config, len(songs), 8))
     assert model.nll(logits, songs[:, 1:])[:, 128:].mean() < 3
