@@ -15,12 +15,24 @@ atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 os.environ.update(JAX_COMPILATION_CACHE_DIR=_cache,
                   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0')
 
-import pytest  # noqa: E402  (jax may start from here on)
+import jax  # noqa: E402  (may start from here on)
+import pytest  # noqa: E402
 from http_server import server  # noqa: E402, F401  (a fixture)
 
 SHARED = pathlib.Path(
     os.environ.get('LAKHNES_SHARED',
                    pathlib.Path(__file__).parents[2] / 'shared'))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_programs():
+  """Lets go of what the tests of a module compiled.
+
+  Each program takes some memory maps, of which Linux allows 65,530 a process;
+  XLA crashes where it gets no more.
+  """
+  yield
+  jax.clear_caches()
 
 
 @pytest.fixture(scope='session')
