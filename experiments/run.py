@@ -98,6 +98,9 @@ _BATCH_SIZE = flags.DEFINE_integer('batch_size', 60,
                                    'Lanes, all devices together.')
 _ACCUMULATION = flags.DEFINE_integer(
     'grad_accumulation', 1, 'Parts in which a batch is computed.')
+_DISPATCH = flags.DEFINE_integer(
+    'steps_per_dispatch', 1, 'Steps that the devices take by themselves; of '
+    'use where steps are so short that they wait for the host.')
 _FORGET = flags.DEFINE_float(
     'forget', 0., 'Probability that a training step begins with an empty '
     'memory, so that a model trained for few epochs can begin songs too.')
@@ -284,8 +287,8 @@ def _train_one() -> dict:
       warmup_steps=_WARMUP.value, max_steps=_MAX_STEPS.value,
       max_epochs=_MAX_EPOCHS.value, max_minutes=_MAX_MINUTES.value,
       clip=_CLIP.value, optimizer='muon' if _MUON.value else 'adam',
-      accumulation=_ACCUMULATION.value,
-      forget=_FORGET.value, seed=_SEED.value,
+      accumulation=_ACCUMULATION.value, forget=_FORGET.value,
+      steps_per_dispatch=_DISPATCH.value, seed=_SEED.value,
       log_every=_LOG_EVERY.value, eval_every=_EVAL_EVERY.value,
       save_every=_SAVE_EVERY.value)
   config = _model_config(model, vocabulary.size)

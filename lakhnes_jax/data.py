@@ -235,7 +235,7 @@ class Stream:
 
 
 class Prefetch:
-  """Reads a stream in a background thread, one batch ahead.
+  """Reads a stream in a background thread, some batches ahead.
 
   A context manager; leaving it ends the thread. Till then the stream is the
   thread's, and ahead of `state()`. An exception of the stream comes up in the
@@ -245,12 +245,12 @@ class Prefetch:
     waited: seconds that the consumer has waited for batches.
   """
 
-  def __init__(self, stream: Stream):
+  def __init__(self, stream: Stream, ahead: int = 1):
     self.waited = 0.
     self._stream = stream
     self._state = stream.state()
     self._peeked: tuple[Batch | None, Any] | None = None
-    self._queue: queue.Queue = queue.Queue(maxsize=1)
+    self._queue: queue.Queue = queue.Queue(maxsize=ahead)
     self._closed = threading.Event()
     # A daemon, so that an interpreter that exits in a hurry is not held up.
     self._thread = threading.Thread(

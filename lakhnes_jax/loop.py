@@ -50,6 +50,8 @@ class Settings:
     optimizer: 'adam' or 'muon'.
     accumulation: parts in which a batch is computed, to save memory.
     forget: probability that a step begins with an empty memory.
+    steps_per_dispatch: steps in one program, for devices that would otherwise
+      wait for the host; the cadences are multiples of it.
     seed: of the weights, the dropout masks, the songs and their augmentation.
     log_every, eval_every, save_every: cadences; 0 means never.
   """
@@ -67,6 +69,7 @@ class Settings:
   optimizer: str = 'adam'
   accumulation: int = 1
   forget: float = 0.
+  steps_per_dispatch: int = 1
   seed: int = 1111
   log_every: int = 200
   eval_every: int = 4000
@@ -142,6 +145,14 @@ def _starting_point(run_dir, origin: Origin, state: train.TrainState):
   return state, None, 'new weights'
 
 
+def _lay_out(group: list[data.Batch], devices: int) -> tuple[np.ndarray, ...]:
+  """Returns inputs, targets and resets for `train.pmapped_steps`."""
+  inputs, targets = (
+      np.stack([x.reshape(devices, -1, x.shape[-1]) for x in part], axis=1)
+      for part in zip(*((x.inputs, x.targets) for x in group), strict=True))
+  return inputs, targets, np.tile([x.new_epoch for x in group], (devices, 1))
+
+
 def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
         settings: Settings, *, origin: Origin = Origin(),
         augmentation: data.Augmentation | None = None, min_events: int = 0,
@@ -172,7 +183,8 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
 
   Raises:
     FloatingPointError: the loss is not finite; names the step.
-    ValueError: the batch does not divide, or a checkpoint does not fit.
+    ValueError: the batch or a cadence does not divide, or a checkpoint does
+      not fit.
   """
   run_dir = pathlib.Path(run_dir)
   devices, n_devices = jax.local_device_count(), jax.device_count()
@@ -183,13 +195,20 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
     raise ValueError(
         f'batch_size {settings.batch_size} is not a multiple of {n_devices} '
         f'devices x {settings.accumulation} accumulation steps')
+  at_once = settings.steps_per_dispatch
+  if at_once < 1:
+    raise ValueError(f'steps_per_dispatch {at_once}: need at least 1')
+  for cadence in ('log_every', 'eval_every', 'save_every'):
+    if getattr(settings, cadence) % at_once:
+      raise ValueError(f'{cadence} {getattr(settings, cadence)} is not a '
+                       f'multiple of steps_per_dispatch {at_once}')
   chief, lanes = hosts.is_chief(), hosts.own_lanes(settings.batch_size)
   stream = data.Stream(
       corpus, vocabulary, settings.batch_size, settings.tgt_len,
       augmentation=augmentation, seed=settings.seed, min_events=min_events,
       lane_slice=lanes)
   adam = optimizer.make(settings.clip, settings.optimizer)
-  step_fn = train.pmapped_step(
+  steps_fn = train.pmapped_steps(
       model=model, config=config, optimizer=adam, seed=settings.seed,
       accumulation=settings.accumulation, forget=settings.forget,
       schedule=optimizer.schedule(
@@ -223,25 +242,26 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
 
   state = train.to_devices(state._replace(memory=jax.tree.map(
       lambda x: x[:, lanes] if np.ndim(x) else x, state.memory)), devices)
-  shape = (devices, -1, settings.tgt_len)
-  waiting = None  # The last step's metrics, not yet read.
+  waiting = None  # The last dispatch's metrics, not yet read.
   vote, agreed = hosts.Vote(), _GO_ON
-  with (data.Prefetch(stream) as batches, progress, last, best,
+  with (data.Prefetch(stream, at_once) as batches, progress, last, best,
         _Stop() as stop):
-    _, ending = hosts.from_chief((), progress.done(batches.peek().epoch) or
-                                 progress.time_is_up())
+    _, ending = hosts.from_chief(
+        (), progress.done(progress.step, batches.peek().epoch) or
+        progress.time_is_up())
     while not ending:
-      batch = next(batches)
-      state, measured = step_fn(
-          state, batch.inputs.reshape(shape), batch.targets.reshape(shape),
-          np.full(devices, batch.new_epoch))
-      if waiting:  # The device works on this step while we read the last.
+      group, step = [next(batches)], progress.step + 1
+      while step % at_once and not progress.done(step, batches.peek().epoch):
+        group.append(next(batches))
+        step += 1
+      state, measured = steps_fn(state, *_lay_out(group, devices))
+      if waiting:  # The device works on these steps while we read the last.
         progress.read(*waiting)
-      progress.step += 1
-      waiting = progress.step, batch.epoch, measured, batches.waited
+      progress.step = step
+      waiting = step, group[-1].epoch, measured, batches.waited
       agreed = vote(_SIGNAL if stop.asked else
                     _TIME_IS_UP if progress.time_is_up() else _GO_ON)
-      ending = agreed != _GO_ON or progress.done(batches.peek().epoch)
+      ending = agreed != _GO_ON or progress.done(step, batches.peek().epoch)
       evaluating = valid is not None and (
           metrics.due(progress.step, settings.eval_every) or
           (ending and agreed != _SIGNAL and settings.eval_every > 0))

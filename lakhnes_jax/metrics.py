@@ -106,32 +106,34 @@ class Progress:
     yield
     self._started = time.monotonic() - seconds
 
-  def done(self, epoch: int) -> bool:
-    """Whether all steps or epochs are done, were `epoch` next."""
+  def done(self, step: int, epoch: int) -> bool:
+    """Whether all steps or epochs are done after `step`, were `epoch` next."""
     s = self._settings
-    return self.step >= s.max_steps or 0 < s.max_epochs <= epoch
+    return step >= s.max_steps or 0 < s.max_epochs <= epoch
 
   def time_is_up(self) -> bool:
     """Whether the minutes are used up."""
     return 0 < 60 * self._settings.max_minutes <= self.seconds
 
   def read(self, step: int, epoch: int, measured, waited: float) -> None:
-    """Fetches a step's metrics from the devices and writes lines when due.
+    """Fetches a dispatch's metrics from the devices; writes a line when due.
 
     Args:
-      step, epoch: whose they are.
-      measured: on the devices.
+      step, epoch: of its last step.
+      measured: of each of its steps, on the devices.
       waited: seconds spent on waiting for data, since the beginning.
 
     Raises:
       FloatingPointError: the loss is not finite.
     """
-    measured = {name: float(x) for name, x in train.first(measured).items()}
-    if not math.isfinite(measured['loss']):
-      raise FloatingPointError(
-          f'step {step}: the loss is {measured["loss"]}. The last checkpoint '
-          'is from before it; try a lower --learning_rate')
-    self._since_line.append(measured.pop('loss'))
+    measured = {name: x.tolist() for name, x in train.first(measured).items()}
+    losses = measured.pop('loss')
+    for number, loss in enumerate(losses, step + 1 - len(losses)):
+      if not math.isfinite(loss):
+        raise FloatingPointError(
+            f'step {number}: the loss is {loss}. The last checkpoint is from '
+            'before it; try a lower --learning_rate')
+    self._since_line.extend(losses)
     if not due(step, self._settings.log_every):
       return
     loss = sum(self._since_line) / len(self._since_line)
@@ -143,11 +145,12 @@ class Progress:
     speed = rate * self._settings.batch_size * self._settings.tgt_len
     self._line_time, self._line_step = seconds, step
     self._write(step=step, kind='train', epoch=epoch, loss=loss,
-                ppl=_ppl(loss), **measured, tokens_per_second=round(speed, 1),
-                waiting=round(idle, 4))
+                ppl=_ppl(loss), grad_norm=measured['grad_norm'][-1],
+                learning_rate=measured['learning_rate'][-1],
+                tokens_per_second=round(speed, 1), waiting=round(idle, 4))
     self._tell(f'step {step}/{self._settings.max_steps}  epoch {epoch + 1}  '
            f'loss {loss:.4f}  ppl {_ppl(loss):.2f}  '
-           f'lr {measured["learning_rate"]:.3g}  {speed:,.0f} tokens/s  '
+           f'lr {measured["learning_rate"][-1]:.3g}  {speed:,.0f} tokens/s  '
            f'ETA {self._eta(step, epoch, rate)}')
 
   def _eta(self, step: int, epoch: int, rate: float) -> str:

@@ -1,8 +1,8 @@
 """The training step, pure: one batch on every device, gradients averaged.
 
-Letters: A accumulation steps, B lanes of one device, L segment length,
-N layers. A *model* is a module or object with the functions of
-`lakhnes_jax.model`: `init_params`, `empty_memory`, `apply` and `nll`. Each
+Letters: A accumulation steps, B lanes of one device, K steps of a dispatch,
+L segment length, N layers. A *model* is a module or object with the functions
+of `lakhnes_jax.model`: `init_params`, `empty_memory`, `apply` and `nll`. Each
 leaf of its memory but the scalar `length` has the lanes on axis 1.
 """
 
@@ -137,19 +137,25 @@ def _join_memory(memory):
   return jax.tree.map(join, memory)
 
 
-def pmapped_step(**settings):
+def pmapped_steps(**settings):
   """Compiles `train_step` for all local devices; see there for `settings`.
 
   Returns:
-    Function of (state, inputs [devices, B, L], targets, reset [devices]) whose
-    state is donated.
+    Function of (state, inputs [devices, K, B, L], targets, reset [devices, K])
+    that takes K steps, one after another, in one program, so that the host is
+    needed once for all of them. The state is donated; each metric is
+    [devices, K]. Another K compiles anew.
   """
-  return jax.pmap(functools.partial(train_step, **settings), axis_name=AXIS,
-                  donate_argnums=0)
+  def steps(state: TrainState, *batches):
+    return jax.lax.scan(
+        lambda state, batch: train_step(state, *batch, **settings), state,
+        batches)
+
+  return jax.pmap(steps, axis_name=AXIS, donate_argnums=0)
 
 
 def to_devices(state: TrainState, devices: int) -> TrainState:
-  """Lays a host state out for `pmapped_step`: lanes split, the rest copied."""
+  """Lays a host state out for `pmapped_steps`: lanes split, the rest copied."""
   def copy(x):
     x = np.asarray(x)
     return np.broadcast_to(x, (devices, *x.shape))

@@ -308,10 +308,12 @@ def _prefetch_threads() -> list[threading.Thread]:
   return [t for t in threading.enumerate() if t.name == 'prefetch']
 
 
-def test_prefetch_hands_out_the_same_batches_and_states(songs):
+@pytest.mark.parametrize('ahead', [1, 4])
+def test_prefetch_hands_out_the_same_batches_and_states(songs, ahead):
   plain = data.Stream(songs, events.TX1, 3, 7, augmentation=ALL)
   with data.Prefetch(
-      data.Stream(songs, events.TX1, 3, 7, augmentation=ALL)) as batches:
+      data.Stream(songs, events.TX1, 3, 7, augmentation=ALL),
+      ahead) as batches:
     assert batches.state() == plain.state()
     for i in range(30):
       if i % 2:  # Looking ahead is no handing out.

@@ -162,6 +162,32 @@ def test_another_number_of_devices_goes_on(data_dir, tmp_path):
   np.testing.assert_allclose(resumed, losses[5:], rtol=1e-5)
 
 
+def test_steps_of_one_dispatch_are_the_same_steps(data_dir, tmp_path):
+  """Begun within a dispatch, ended within another by the last epoch."""
+  single, first, several = (tmp_path / x for x in ('single', 'first',
+                                                   'several'))
+  for workdir, changes in (
+      (single, {}), (first, {'max_steps': 6}),
+      (several, {'resume_from': first, 'steps_per_dispatch': 4})):
+    done = _run(data_dir, workdir, **{
+        'dropout': .1, 'schedule': 'constant', 'log_every': 4, 'eval_every': 8,
+        'learning_rate': 1e-3, 'save_every': 4, 'max_steps': 100,
+        'max_epochs': 3, **changes})
+    assert done.returncode == 0, done.stderr
+  (state, meta), (state_2, meta_2) = (
+      checkpoint.restore(run, 'last') for run in (single, several))
+  assert meta['step'] % 4 and meta['step'] > 12
+  assert [meta_2[x] for x in ('step', 'data')] == [
+      meta[x] for x in ('step', 'data')]
+  assert state_2['step'] == state['step'] == meta['step']
+  lines, others = ([x for x in _lines(run) if x['step'] > 6]
+                   for run in (single, several))
+  for name in ('step', 'kind', 'epoch'):
+    assert [x.get(name) for x in others] == [x.get(name) for x in lines]
+  np.testing.assert_allclose([x['loss'] for x in others],
+                             [x['loss'] for x in lines], rtol=1e-5)
+
+
 def test_init_from_takes_weights_and_starts_at_zero(
     whole_run, data_dir, tmp_path):
   done = _run(data_dir, tmp_path, init_from=whole_run, init_optimizer=True,
@@ -223,6 +249,8 @@ def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('changes, words', [
+    ({'steps_per_dispatch': 5}, ['eval_every 8', 'steps_per_dispatch 5']),
+    ({'steps_per_dispatch': 0}, ['at least 1']),
     ({'d_model': 32}, ['another shape', 'checkpoints/last']),
     ({'batch_size': 3}, ['memory', 'another shape']),
     ({'data_dir': '/nowhere'}, ['/nowhere', 'python -m data_prep.nesmdb']),

@@ -6,9 +6,11 @@ import pytest
 from lakhnes_jax import loop, metrics
 
 
-def _measured(loss: float):
-  values = {'loss': loss, 'grad_norm': 2., 'learning_rate': .5}
-  return {name: jnp.full(1, value) for name, value in values.items()}
+def _measured(*losses: float):
+  """As the devices give it: [devices, steps]."""
+  values = {'loss': losses, 'grad_norm': (2.,) * len(losses),
+            'learning_rate': (.5,) * len(losses)}
+  return {name: jnp.array([x]) for name, x in values.items()}
 
 
 def _progress(folder, meta=None, **settings):
@@ -56,14 +58,23 @@ def test_best(tmp_path):
 def test_a_loss_that_is_not_finite(tmp_path, loss):
   with pytest.raises(FloatingPointError, match=f'step 3: the loss is {loss}'):
     _progress(tmp_path).read(3, 0, _measured(loss), 0.)
+  with pytest.raises(FloatingPointError, match=f'step 4: the loss is {loss}'):
+    _progress(tmp_path).read(6, 0, _measured(1., loss, 2., 3.), 0.)
+
+
+def test_a_line_of_steps_that_came_together(tmp_path):
+  progress = _progress(tmp_path, log_every=4)
+  progress.read(2, 0, _measured(1., 2.), 0.)
+  progress.read(4, 1, _measured(4., 5.), 0.)
+  line, = metrics.read(tmp_path)
+  assert (line['step'], line['epoch'], line['loss']) == (4, 1, 3.)
 
 
 def test_done(tmp_path):
   progress = _progress(tmp_path, max_epochs=2)
-  assert not progress.done(epoch=1)
-  assert progress.done(epoch=2)
-  progress.step = 10
-  assert progress.done(epoch=0)
+  assert not progress.done(0, epoch=1)
+  assert progress.done(0, epoch=2)
+  assert progress.done(10, epoch=0)
   for minutes, up in ((0., False), (1., True), (2., False)):
     progress = _progress(tmp_path, {'seconds': 61.}, max_minutes=minutes)
     assert progress.time_is_up() == up

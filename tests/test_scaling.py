@@ -18,15 +18,16 @@ def test_step_on_four_devices(compilations):
   assert jax.local_device_count() == 4
   _, state, step = scaling.tiny_step()
   state = train.to_devices(state, 4)
-  tokens = np.ones((4, scaling.LANES // 4, scaling.LENGTH), np.int32)
+  tokens = np.ones((4, 1, scaling.LANES // 4, scaling.LENGTH), np.int32)
   before = compilations.number
-  hlo = step.lower(state, tokens, tokens, np.zeros(4, bool)).compile().as_text()
+  hlo = step.lower(state, tokens, tokens,
+                   np.zeros((4, 1), bool)).compile().as_text()
   assert scaling.count(hlo) == {'all_reduces': 1, 'host_calls': 0}
   for i in range(6):
     if i == 1:
       assert compilations.number > before  # It counts.
       before = compilations.number
-    state, _ = step(state, tokens, tokens, np.full(4, i == 3))
+    state, _ = step(state, tokens, tokens, np.full((4, 1), i == 3))
   assert compilations.number == before
 
 
@@ -38,6 +39,14 @@ def test_counts_what_is_there():
       np.arange(4.)).compile().as_text()
   found = scaling.count(hlo)
   assert found['all_reduces'] == 2 and found['host_calls'] > 0
+
+
+def test_several_steps_are_one_program():
+  _, state, steps = scaling.tiny_step()
+  tokens = np.ones((4, 3, scaling.LANES // 4, scaling.LENGTH), np.int32)
+  hlo = steps.lower(train.to_devices(state, 4), tokens, tokens,
+                    np.zeros((4, 3), bool)).compile().as_text()
+  assert scaling.count(hlo) == {'all_reduces': 1, 'host_calls': 0}
 
 
 @pytest.mark.slow

@@ -44,11 +44,11 @@ def run(folder: pathlib.Path, steps: int, batches: int) -> dict:
   adam = optimizer.make(.25)
   state = train.to_devices(
       train.init_state(model, config, adam, lanes, length, seed=0), 1)
-  step = train.pmapped_step(
+  step = train.pmapped_steps(
       model=model, config=config, optimizer=adam, seed=0,
       schedule=optimizer.schedule('constant', 1e-4, 1, 0))
-  shape = (1, lanes, length)
-  zeros, reset = np.zeros(shape, np.int32), np.zeros(1, bool)
+  shape = (1, 1, lanes, length)
+  zeros, reset = np.zeros(shape, np.int32), np.zeros((1, 1), bool)
   state, _ = step(state, zeros, zeros, reset)  # Compiled before we look.
   augmentation = augment.Augmentation.from_names(['all'])
   before, peak = resident(), {'own': 0, 'mapped': 0}

@@ -1,14 +1,15 @@
 """The same step on 1, 2, 4 and 8 devices: `... .benchmarks.scaling`.
 
 Virtual CPU devices share the cores, so their arithmetic cannot get faster; what
-is looked at is what our own code adds. Each number of devices is a process of
-its own that trains a tiny model, whose arithmetic is next to nothing, on the
-same batch of all devices together. The last line is JSON, a result a number:
+is looked at is what our own code adds. Each case is a process of its own that
+trains a tiny model, whose arithmetic is next to nothing, on the same batch of
+all devices together. The last line is JSON, a result a case:
 
 *   `step_seconds`: from the call to the end of the step;
-*   `dispatch_seconds`: until the call returns, which is what the host does;
+*   `dispatch_seconds`: until the call returns, which is what the host does, for
+    each of the steps that the call takes;
 *   `all_reduces`: in the compiled step; `host_calls`: transfers to the host;
-*   `late_compilations`: after step 1.
+*   `late_compilations`: after the first call.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import time
 
 from experiments.benchmarks import machine
 
-DEVICES = (1, 2, 4, 8)
+CASES = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 8), (8, 8))  # Devices, steps.
 LANES, LENGTH, MEM_LEN = 8, 16, 16
 _COMPILED = '/jax/core/compile/backend_compile_duration'
 
@@ -40,12 +41,12 @@ class Compilations:
 
 
 def tiny_step():
-  """Returns (config, host state, `train.pmapped_step`) of the tiny model."""
+  """Returns (config, host state, `train.pmapped_steps`) of the tiny model."""
   from lakhnes_jax import events, model, optimizer, train
   config = model.ModelConfig(n_token=events.TX1.size, n_layer=2, n_head=2,
                              d_model=16, d_head=8, d_inner=16)
   adam = optimizer.make(.25)
-  step = train.pmapped_step(
+  step = train.pmapped_steps(
       model=model, config=config, optimizer=adam, seed=0,
       schedule=optimizer.schedule('cosine', 1e-4, 1000, 0))
   return config, train.init_state(model, config, adam, LANES, MEM_LEN, 0), step
@@ -59,8 +60,8 @@ def count(hlo: str) -> dict[str, int]:
           r'\b(?:outfeed|infeed|send|recv)\(|callback', hlo))}
 
 
-def run(steps: int = 200, parts: int = 5) -> dict:
-  """Measures on the devices of this process."""
+def run(at_once: int = 1, steps: int = 200, parts: int = 5) -> dict:
+  """Measures calls of `at_once` steps on the devices of this process."""
   import jax
   import numpy as np
 
@@ -69,8 +70,8 @@ def run(steps: int = 200, parts: int = 5) -> dict:
   config, state, step = tiny_step()
   state = train.to_devices(state, n)
   tokens = np.random.default_rng(0).integers(
-      1, config.n_token, (n, LANES // n, LENGTH), np.int32)
-  reset = np.zeros(n, bool)
+      1, config.n_token, (n, at_once, LANES // n, LENGTH), np.int32)
+  reset = np.zeros((n, at_once), bool)
   hlo = step.lower(state, tokens, tokens, reset).compile().as_text()
   state, measured = step(state, tokens, tokens, reset)
   jax.block_until_ready(measured)
@@ -78,38 +79,43 @@ def run(steps: int = 200, parts: int = 5) -> dict:
   whole, dispatch = [], []
   for _ in range(parts):
     called, started = 0., time.perf_counter()
-    for _ in range(steps // parts):
+    for _ in range(steps // parts // at_once):
       begun = time.perf_counter()
       state, measured = step(state, tokens, tokens, reset)
       called += time.perf_counter() - begun
       jax.block_until_ready(measured)
     whole.append((time.perf_counter() - started) / (steps // parts))
     dispatch.append(called / (steps // parts))
-  return {'case': f'{n} devices', 'step_seconds': machine.spread(whole),
+  return {'case': f'{n} devices, {at_once} steps a call',
+          'step_seconds': machine.spread(whole),
           'dispatch_seconds': machine.spread(dispatch), **count(hlo),
           'late_compilations': compilations.number, **machine.describe()}
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--here', action='store_true', help='measure on the '
-                      'devices there are, in this process')
+  parser.add_argument('--here', type=int, metavar='STEPS', help='measure calls '
+                      'of so many steps on the devices there are, in this '
+                      'process')
   args = parser.parse_args()
   if args.here:
-    print(json.dumps(run()))
+    print(json.dumps(run(args.here)))
     return
   results = []
-  for n in DEVICES:
+  for n, at_once in CASES:
     done = subprocess.run(
-        [sys.executable, '-m', 'experiments.benchmarks.scaling', '--here'],
+        [sys.executable, '-m', 'experiments.benchmarks.scaling',
+         '--here', str(at_once)],
         env={**os.environ, 'JAX_PLATFORMS': 'cpu',
              'XLA_FLAGS': f'--xla_force_host_platform_device_count={n}'},
         check=True, stdout=subprocess.PIPE, text=True)
-    results.append(json.loads(done.stdout.splitlines()[-1]))
-    print(f'{n} devices: {1e3 * results[-1]["step_seconds"]["median"]:.2f} ms '
-          f'a step, {1e3 * results[-1]["dispatch_seconds"]["median"]:.2f} ms '
-          f'of it the call; {results[-1]["all_reduces"]} all-reduces, '
-          f'{results[-1]["late_compilations"]} late compilations')
+    result = json.loads(done.stdout.splitlines()[-1])
+    results.append(result)
+    print(f'{result["case"]}: '
+          f'{1e3 * result["step_seconds"]["median"]:.2f} ms a step, '
+          f'{1e3 * result["dispatch_seconds"]["median"]:.2f} ms of it the '
+          f'call; {result["all_reduces"]} all-reduces, '
+          f'{result["late_compilations"]} late compilations')
   print(json.dumps(results))
 
 
