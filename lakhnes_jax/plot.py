@@ -2,6 +2,7 @@
 """
 
 import io
+import itertools
 import os
 import pathlib
 
@@ -139,33 +140,45 @@ def draw_roll(score: scores.Score, roll, hits):
               fontsize='small')
 
 
-def learning_curves(runs: list[str | os.PathLike], path: str | os.PathLike):
+def learning_curves(runs: list, path: str | os.PathLike):
   """Draws train and valid loss of some runs over the steps.
 
+  The losses of the first tenth of the steps may lie above the picture: they
+  would press all others together.
+
   Args:
-    runs: run directories with `metrics.jsonl`; those without are left out.
+    runs: run directories with `metrics.jsonl`, those without are left out; or
+      lists of them, each of one colour, as for several seeds.
     path: PNG file to write.
   """
   from lakhnes_jax import metrics
   fig = figure(figsize=(9, 8))
   loss, rate, speed = fig.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
-  for number, run in enumerate(runs):
+  late = []
+  for run, colour, dashes in (
+      (run, f'C{number}', dashes) for number, group in enumerate(runs)
+      for run, dashes in zip([group] if isinstance(group, str | os.PathLike)
+                             else group, itertools.cycle(('-', '--', ':')))):
     lines = metrics.read(run)
-    colour, name = f'C{number}', pathlib.Path(run).name
+    name = pathlib.Path(run).name
+    late += [x['loss'] for x in lines if x['step'] > lines[-1]['step'] / 10]
 
-    def draw(axes, kind, value, lines=lines, colour=colour, **style):
+    def draw(axes, kind, value, lines=lines, colour=colour, dashes=dashes,
+             **style):
       points = [(x['step'], x[value]) for x in lines if x['kind'] == kind]
       if points:
-        axes.plot(*zip(*points, strict=True), color=colour, **style)
+        axes.plot(*zip(*points, strict=True), dashes, color=colour, **style)
 
     draw(loss, 'train', 'loss', alpha=0.4, label=f'{name}, train')
-    draw(loss, 'valid', 'loss', marker='o', markersize=3,
+    draw(loss, 'valid', 'loss', marker='o', markersize=4,
          label=f'{name}, valid')
     draw(rate, 'train', 'learning_rate')
     draw(speed, 'train', 'tokens_per_second')
   loss.set(ylabel='loss (nats an event)')
   if loss.lines:
-    loss.legend()
+    margin = 0.01 + (max(late) - min(late)) / 20
+    loss.set_ylim(min(late) - margin, max(late) + margin)
+    loss.legend(ncols=2)
   rate.set(ylabel='learning rate')
   speed.set(ylabel='tokens/s', xlabel='step', ylim=(0, None))
   for axes in (loss, rate, speed):

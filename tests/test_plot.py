@@ -1,4 +1,5 @@
 import builtins
+import json
 
 import numpy as np
 import pytest
@@ -24,6 +25,29 @@ def test_notes_are_bars():
 def test_piano_roll_is_a_png(tmp_path, text):
   plot.piano_roll(ev.from_text(text), tmp_path / 'a.png', title='A song')
   assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_learning_curves(tmp_path, monkeypatch):
+  for run, losses in (('a1', [9., 2., 1.5]), ('a2', [8., 3., 1.7]),
+                      ('b', [7.])):
+    (tmp_path / run).mkdir()
+    (tmp_path / run / 'metrics.jsonl').write_text(''.join(
+        json.dumps({'step': 1 + 10 * i, 'kind': 'train', 'loss': loss,
+                    'learning_rate': .1, 'tokens_per_second': 1.}) + '\n'
+        for i, loss in enumerate(losses)))
+  drawn = []
+  monkeypatch.setattr(plot, 'save', lambda fig, path: drawn.append(fig))
+  runs = [[tmp_path / 'a1', tmp_path / 'a2'], tmp_path / 'none']
+  plot.learning_curves(runs, tmp_path / 'a.png')
+  plot.learning_curves([*runs, str(tmp_path / 'b')], tmp_path / 'b.png')
+  seeds, both = (fig.axes[0] for fig in drawn)
+  first, second = seeds.lines
+  assert first.get_color() == second.get_color()
+  assert first.get_linestyle() != second.get_linestyle()
+  assert first.get_color() != both.lines[2].get_color()
+  # Step 1 of 21 does not count, step 1 of 1 does.
+  assert 3 < seeds.get_ylim()[1] < 4 and 7 < both.get_ylim()[1] < 8
+  plot.learning_curves([tmp_path / 'none'], tmp_path / 'c.png')  # No error.
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
