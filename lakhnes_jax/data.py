@@ -235,7 +235,7 @@ class Stream:
 
 
 class Prefetch:
-  """Reads a stream in a background thread, some batches ahead.
+  """Reads a stream in a background thread, `ahead` batches in advance.
 
   A context manager; leaving it ends the thread. Till then the stream is the
   thread's, and ahead of `state()`. An exception of the stream comes up in the
