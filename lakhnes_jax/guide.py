@@ -32,6 +32,9 @@ NO_LIMIT = np.iinfo(np.int32).max  # Of events or samples.
 ANY = -1 - len(ev.VOICES)
 # Silence of all voices, in samples. It is longer in one real song of 200.
 MAX_SILENCE = 2 * ev.SAMPLE_RATE
+# Of one note, in samples. Each voice holds a longer one in one real song of
+# 200, the noise in fewer.
+MAX_HELD = 9 * ev.SAMPLE_RATE
 # A voice starts no more notes than this in so many samples. Some do in one real
 # song of 200.
 MOST_NOTES, WITHIN = 16, ev.SAMPLE_RATE // 10
@@ -306,6 +309,7 @@ class GrammarState(NamedTuple):
     silent_B: samples since the last of them ended, or since the start.
     rank_B: of the last event of this instant; -1 if there was none.
     untold_B: voice whose NOTEON waits for its VELOCITY; -1 for none.
+    held_Bx4: samples since they began; 0 for silent voices, `max_held` at most.
     ago_Bx4N: samples since the last N = MOST_NOTES notes of each voice
       started, voice by voice, the newest first; WITHIN at most.
   """
@@ -313,6 +317,7 @@ class GrammarState(NamedTuple):
   silent_B: Any
   rank_B: Any
   untold_B: Any
+  held_Bx4: Any
   ago_Bx4N: Any
 
 
@@ -333,21 +338,27 @@ class Grammar:
       would pass it are forbidden, and at the limit all but NOTEONs and <S>.
   *   No voice starts more than MOST_NOTES notes WITHIN a tenth of a second:
       models get caught in glides that never end.
+  *   No note is held for much longer than `max_held`: after the wait that
+      reaches it only those who hold one may speak, to end it or to start
+      another. Models get caught in drones, too.
 
   Attributes:
     vocabulary: of the model.
     max_silence: samples.
+    max_held: samples.
   """
   vocabulary: ev.Vocabulary
   max_silence: int = MAX_SILENCE
+  max_held: int = MAX_HELD
 
   def start(self) -> GrammarState:
     n = len(ev.VOICES)
     return GrammarState(np.zeros(n, np.int32), np.int32(0), np.int32(-1),
-                        np.int32(-1), np.full(n * MOST_NOTES, WITHIN, np.int32))
+                        np.int32(-1), np.zeros(n, np.int32),
+                        np.full(n * MOST_NOTES, WITHIN, np.int32))
 
   def allowed(self, state: GrammarState):
-    """[B, V] bool: the tokens that the rules leave."""
+    """[B, V] bool: the tokens that all rules leave but the last."""
     table = _tokens(self.vocabulary)
     pitch_BxV = state.pitches_Bx4[:, table.voice]
     needs_note = np.isin(table.kind, (ev.NOTEOFF, ev.VELOCITY))
@@ -370,8 +381,18 @@ class Grammar:
         len(table.kind)) == ev.START)
     return jnp.where(silent_Bx1 >= self.max_silence, goes_on_V, allowed_BxV)
 
+  def ends_notes(self, state: GrammarState):
+    """[B, V] bool: the tokens that the last rule leaves."""
+    table = _tokens(self.vocabulary)
+    overdue_Bx4 = state.held_Bx4 >= self.max_held
+    return overdue_Bx4[:, table.voice] & np.isin(
+        table.kind, (ev.NOTEOFF, ev.NOTEON)) | ~overdue_Bx4.any(
+            -1, keepdims=True)
+
   def restrict(self, state: GrammarState, logits_BxV):
-    return _allow(logits_BxV, self.allowed(state))
+    # One after the other: given voices may drone, and no other rule gives way.
+    return _allow(_allow(logits_BxV, self.allowed(state)),
+                  self.ends_notes(state))
 
   def choose(self, state: GrammarState, tokens_B):
     table = jax.tree.map(jnp.asarray, _tokens(self.vocabulary))
@@ -388,13 +409,15 @@ class Grammar:
     ago_Bx4xN = jnp.where(
         (here_Bx4 & noteon_B[:, None])[..., None],
         jnp.pad(ago_Bx4xN[..., :-1], ((0, 0), (0, 0), (1, 0))), ago_Bx4xN)
+    held_Bx4 = jnp.where(changes_Bx4 | (pitches_Bx4 == 0), 0, jnp.minimum(
+        self.max_held, state.held_Bx4 + table.wait[tokens_B][:, None]))
     tells_B = noteon_B & has_velocity[voice_B] & self.vocabulary.dynamics
     return tokens_B, GrammarState(
         pitches_Bx4,
         jnp.where(pitches_Bx4.any(-1), 0,
                   state.silent_B + table.wait[tokens_B]),
         table.rank[tokens_B], jnp.where(tells_B, voice_B, -1),
-        ago_Bx4xN.reshape(state.ago_Bx4N.shape))
+        held_Bx4, ago_Bx4xN.reshape(state.ago_Bx4N.shape))
 
 
 @dataclasses.dataclass(frozen=True)
