@@ -128,6 +128,7 @@ class Progress:
     """
     measured = {name: x.tolist() for name, x in train.first(measured).items()}
     losses = measured.pop('loss')
+    last = {name: values[-1] for name, values in measured.items()}
     for number, loss in enumerate(losses, step + 1 - len(losses)):
       if not math.isfinite(loss):
         raise FloatingPointError(
@@ -145,12 +146,11 @@ class Progress:
     speed = rate * self._settings.batch_size * self._settings.tgt_len
     self._line_time, self._line_step = seconds, step
     self._write(step=step, kind='train', epoch=epoch, loss=loss,
-                ppl=_ppl(loss), grad_norm=measured['grad_norm'][-1],
-                learning_rate=measured['learning_rate'][-1],
-                tokens_per_second=round(speed, 1), waiting=round(idle, 4))
+                ppl=_ppl(loss), **last, tokens_per_second=round(speed, 1),
+                waiting=round(idle, 4))
     self._tell(f'step {step}/{self._settings.max_steps}  epoch {epoch + 1}  '
            f'loss {loss:.4f}  ppl {_ppl(loss):.2f}  '
-           f'lr {measured["learning_rate"][-1]:.3g}  {speed:,.0f} tokens/s  '
+           f'lr {last["learning_rate"]:.3g}  {speed:,.0f} tokens/s  '
            f'ETA {self._eta(step, epoch, rate)}')
 
   def _eta(self, step: int, epoch: int, rate: float) -> str:

@@ -154,11 +154,12 @@ def learning_curves(runs: list, path: str | os.PathLike):
   from lakhnes_jax import metrics
   fig = figure(figsize=(9, 8))
   loss, rate, speed = fig.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
-  late = []
-  for run, colour, dashes in (
-      (run, f'C{number}', dashes) for number, group in enumerate(runs)
-      for run, dashes in zip([group] if isinstance(group, str | os.PathLike)
-                             else group, itertools.cycle(('-', '--', ':')))):
+  groups = [[group] if isinstance(group, str | os.PathLike) else group
+            for group in runs]
+  styled = [(run, f'C{number}', dashes) for number, group in enumerate(groups)
+            for run, dashes in zip(group, itertools.cycle(('-', '--', ':')))]
+  late = []  # Losses that the picture has to show.
+  for run, colour, dashes in styled:
     lines = metrics.read(run)
     name = pathlib.Path(run).name
     late += [x['loss'] for x in lines if x['step'] > lines[-1]['step'] / 10]

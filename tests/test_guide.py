@@ -259,7 +259,8 @@ def test_skipping_is_choosing_in_vain():
 
 def _forbidden(vocabulary, songs) -> int:
   """Counts the events of songs that grammar would not have allowed."""
-  grammar = guide.Grammar(vocabulary, 10 * ev.SAMPLE_RATE, guide.NO_LIMIT)
+  grammar = guide.Grammar(vocabulary, max_silence=10 * ev.SAMPLE_RATE,
+                          max_held=20 * ev.SAMPLE_RATE)
   rows = [vocabulary.encode(vocabulary.project(augment.trim(song)))
           for song in songs]
   tokens = np.zeros((len(rows), 1 << max(map(len, rows)).bit_length()), int)
@@ -269,7 +270,9 @@ def _forbidden(vocabulary, songs) -> int:
   @jax.jit
   def count(tokens):
     def body(state, tokens_B):
-      fine = jnp.take_along_axis(grammar.allowed(state), tokens_B[:, None], 1)
+      fine = jnp.take_along_axis(
+          grammar.allowed(state) & grammar.ends_notes(state),
+          tokens_B[:, None], 1)
       return grammar.choose(state, tokens_B)[1], ~fine[:, 0]
     _, wrong = jax.lax.scan(body, guide.stack(
         [grammar.start()] * len(tokens)), tokens.T)

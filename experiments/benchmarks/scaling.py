@@ -76,16 +76,16 @@ def run(at_once: int = 1, steps: int = 200, parts: int = 5) -> dict:
   state, measured = step(state, tokens, tokens, reset)
   jax.block_until_ready(measured)
   compilations = Compilations()
-  whole, dispatch = [], []
+  whole, dispatch, calls = [], [], steps // parts // at_once
   for _ in range(parts):
     called, started = 0., time.perf_counter()
-    for _ in range(steps // parts // at_once):
+    for _ in range(calls):
       begun = time.perf_counter()
       state, measured = step(state, tokens, tokens, reset)
       called += time.perf_counter() - begun
       jax.block_until_ready(measured)
-    whole.append((time.perf_counter() - started) / (steps // parts))
-    dispatch.append(called / (steps // parts))
+    whole.append((time.perf_counter() - started) / (calls * at_once))
+    dispatch.append(called / (calls * at_once))
   return {'case': f'{n} devices, {at_once} steps a call',
           'step_seconds': machine.spread(whole),
           'dispatch_seconds': machine.spread(dispatch), **count(hlo),
