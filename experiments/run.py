@@ -78,6 +78,9 @@ _SMEAR_KEYS = flags.DEFINE_bool(
 _VOICE_STATE = flags.DEFINE_bool(
     'voice_state', False, 'Tell the model at each token what every voice did '
     'last and how long ago.')
+_RECALL = flags.DEFINE_integer(
+    'recall', 0, 'Tell the model at each token what followed when the song was '
+    'here before, at most so many tokens ago; 0: do not.')
 
 _CACHE = flags.DEFINE_string(
     'compilation_cache', '~/.cache/lakhnes_jax', 'Folder of compiled programs, '

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import events, model, quantize, ring, sampling, voice_state
+from lakhnes_jax import events, model, quantize, ring, sampling
 
 _BLOCK = 1024  # Tokens of all songs that are read at once, about.
 
@@ -31,14 +31,14 @@ class Cache(NamedTuple):
     distances: [H, R, C] each; projected embeddings of distance M .. 0.
     slot: int32 scalar, the slot to be written next; it holds the oldest token.
     count_B: int32, tokens read of each song.
-    voices: [2, B, 4], see `lakhnes_jax.voice_state`; () without it.
+    told: as in `model.Memory`.
   """
   keys: tuple[Any, ...]
   values: tuple[Any, ...]
   distances: tuple[Any, ...]
   slot: Any
   count_B: Any
-  voices: Any = ()
+  told: model.Told = model.Told()
 
 
 def init_cache(config: model.ModelConfig, params, batch: int,
@@ -67,7 +67,7 @@ def init_cache(config: model.ModelConfig, params, batch: int,
 
   return Cache(empty(config.d_head, size), empty(size, config.d_head),
                distances, jnp.int32(0), jnp.zeros(batch, jnp.int32),
-               voice_state.empty(batch) if config.voice_state else ())
+               model.nothing_told(config, batch))
 
 
 @jax.jit
@@ -114,9 +114,8 @@ def prepare(params, config: model.ModelConfig, *, int8: bool = False):
 
   return {
       'embedding': params['embedding'].astype(dtype),
-      'scaled': {name: params[name] * config.d_model**0.5 for name in (
-          'embedding', *(voice_state.shapes(config.n_token, config.d_model)
-                         if config.voice_state else ()))},
+      'scaled': {name: params[name] * config.d_model**0.5
+                 for name in ('embedding', *model.table_shapes(config))},
       'output_bias': params['output_bias'],
       'layers': [
           layer(jax.tree.map(lambda leaf, i=i: leaf[i], params['layers']))
@@ -131,7 +130,7 @@ def _step(params, config, cache: Cache, tokens_B):
     (logits [B, V] float32 of the next token, cache)
   """
   size = cache.keys[0].shape[2]
-  x_Bx1xD, voices = _embed(params, config, cache.voices, tokens_B[:, None], 1)
+  x_Bx1xD, told = _embed(params, config, cache.told, tokens_B[:, None], 1)
   x_BxD = x_Bx1xD[:, 0]
   keys, values = [], []
   for i, layer in enumerate(params['layers']):
@@ -142,22 +141,20 @@ def _step(params, config, cache: Cache, tokens_B):
     values.append(value)
   return _logits(params, x_BxD), Cache(
       tuple(keys), tuple(values), cache.distances, (cache.slot + 1) % size,
-      cache.count_B + 1, voices)
+      cache.count_B + 1, told)
 
 
 @functools.partial(jax.jit, static_argnames='config')
-def _embed(params, config, voices, tokens_BxT, n_read):
+def _embed(params, config, told, tokens_BxT, n_read):
   """Embeds tokens, of which the first `n_read` are to be read.
 
   Returns:
-    ([B, T, D], voices to go on with)
+    ([B, T, D], what has been told, to go on with)
   """
-  x_BxTxD = params['scaled']['embedding'][tokens_BxT]
-  if config.voice_state:
-    state_2xBxTx4 = voice_state.follow(config.n_token, voices, tokens_BxT)
-    x_BxTxD += voice_state.embed(params['scaled'], state_2xBxTx4)
-    voices = jax.lax.dynamic_index_in_dim(state_2xBxTx4, n_read - 1, 2, False)
-  return x_BxTxD.astype(config.dtype), voices
+  scaled = params['scaled']
+  told_BxTxD, told = model.tell(scaled, config, told, tokens_BxT, n_read)
+  x_BxTxD = scaled['embedding'][tokens_BxT] + told_BxTxD
+  return x_BxTxD.astype(config.dtype), told
 
 
 def _logits(params, x):
@@ -205,8 +202,8 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
     n_read = part_BxT.shape[1]
     part_BxT = np.pad(part_BxT, ((0, 0), (0, min(
         most, 1 << (n_read - 1).bit_length()) - n_read)))
-    x_BxTxD, voices = _embed(params, config, cache.voices, part_BxT,
-                             np.int32(n_read))
+    x_BxTxD, told = _embed(params, config, cache.told, part_BxT,
+                           np.int32(n_read))
     keys, values = [], []
     for i, layer in enumerate(params['layers']):
       x_BxTxD, key, value = ring.block(
@@ -218,7 +215,7 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
                                  np.int32(n_read))
     nlls.append(nll_BxT[:, :n_read])
     cache = Cache(tuple(keys), tuple(values), cache.distances, jnp.int32(0),
-                  cache.count_B + n_read, voices)
+                  cache.count_B + n_read, told)
   return np.concatenate(nlls, 1) * known_BxL, logits_BxV, cache
 
 

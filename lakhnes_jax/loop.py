@@ -82,7 +82,8 @@ class Origin:
 
   Attributes:
     resume_from: another run's directory, continued exactly.
-    init_from: another run or weights; steps and data start anew.
+    init_from: another run or weights; steps and data start anew. What the
+      model is told and those know nothing of starts at 0.
     init_optimizer: whether Adam's moments come along with the weights.
   """
   resume_from: str = ''
@@ -119,7 +120,8 @@ class _Stop:
       signal.signal(number, handler)
 
 
-def _starting_point(run_dir, origin: Origin, state: train.TrainState):
+def _starting_point(run_dir, origin: Origin, state: train.TrainState, model,
+                    config):
   """Fills the state from the first source that has something.
 
   Returns:
@@ -138,6 +140,7 @@ def _starting_point(run_dir, origin: Origin, state: train.TrainState):
     if 'opt_state' not in tree and origin.init_optimizer:
       raise ValueError(f'{origin.init_from}: has weights but no optimizer '
                        'state; leave out --init_optimizer')
+    tree['params'] = model.grow(tree['params'], config)
     parts = {part: checkpoint.fill(getattr(state, part), tree[part],
                                    origin.init_from) for part in wanted}
     return (state._replace(**parts), None,
@@ -218,7 +221,7 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
                            settings.mem_len, settings.seed)
   meta = None
   if chief:
-    state, meta, words = _starting_point(run_dir, origin, state)
+    state, meta, words = _starting_point(run_dir, origin, state, model, config)
     metrics.report(
         f'{run_dir}: {words}; {model.n_params(state.params):,} parameters on '
         f'{n_devices} {jax.local_devices()[0].device_kind}')

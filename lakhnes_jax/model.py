@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from lakhnes_jax import voice_state
+from lakhnes_jax import recall, voice_state
 
 NAME = 'txl'  # How checkpoints call this kind of model.
 DTYPES = ('float32', 'bfloat16')
@@ -46,6 +46,8 @@ class ModelConfig:
       one layer alone.
     voice_state: each token comes with what every voice did last and how long
       ago, see `lakhnes_jax.voice_state`.
+    recall: each token comes with what followed when the song was here before,
+      up to so many tokens ago, see `lakhnes_jax.recall`; 0 for no such thing.
     unroll: compile each layer by itself instead of a loop over them: a fifth
       faster for small models on CPUs, whose loops copy what the backward pass
       needs; takes N times as long to compile, and more memory.
@@ -65,6 +67,7 @@ class ModelConfig:
   remat: bool = False
   smear_keys: bool = False
   voice_state: bool = False
+  recall: int = 0
   unroll: bool = False
 
   def __post_init__(self):
@@ -88,8 +91,12 @@ class ModelConfig:
       raise ValueError(f'clamp_len is {self.clamp_len}, neither -1 nor above 0')
     if self.dtype not in DTYPES:
       raise ValueError(f'dtype is {self.dtype!r}, not {" or ".join(DTYPES)}')
+    if self.recall < 0:
+      raise ValueError(f'recall is {self.recall}, not 0 or more')
     if self.voice_state:
       voice_state.check(self.n_token)
+    if self.recall:
+      recall.check(self.n_token)
 
   def to_dict(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -109,23 +116,33 @@ class ModelConfig:
     return cls(**settings)
 
 
+class Told(NamedTuple):
+  """What has to be kept of tokens, to tell the model more than the next one.
+
+  Attributes:
+    voices: [2, B, 4], see `lakhnes_jax.voice_state`; () without it.
+    history: [1, B, H], see `lakhnes_jax.recall`; () without it.
+  """
+  voices: Any = ()
+  history: Any = ()
+
+
 class Memory(NamedTuple):
   """What the layers remember of earlier segments.
 
   Attributes:
     hidden: [N, B, M, D], inputs of each layer, the newest last.
     length: int32 scalar; only the last `length` of M are valid.
-    voices: [2, B, 4], see `lakhnes_jax.voice_state`; () without it. Not valid
-      where `length` is 0.
+    told: of the tokens before; not valid where `length` is 0.
   """
   hidden: Any
   length: Any
-  voices: Any = ()
+  told: Told = Told()
 
 
 def check_memory(config: ModelConfig, mem_len: int) -> None:
   """Raises ValueError if the model needs a memory and has none."""
-  for name in ('same_length', 'voice_state'):
+  for name in ('same_length', 'voice_state', 'recall'):
     if getattr(config, name) and not mem_len:
       raise ValueError(f'{name} needs a memory: mem_len is 0')
 
@@ -134,7 +151,63 @@ def empty_memory(config: ModelConfig, batch: int, mem_len: int) -> Memory:
   """Makes a memory of nothing yet that will hold up to `mem_len` states."""
   shape = (config.n_layer, batch, mem_len, config.d_model)
   return Memory(jnp.zeros(shape, config.dtype), jnp.int32(0),
-                voice_state.empty(batch) if config.voice_state else ())
+                nothing_told(config, batch))
+
+
+def nothing_told(config: ModelConfig, batch: int) -> Told:
+  """Returns what is kept before the first token."""
+  return Told(voice_state.empty(batch) if config.voice_state else (),
+              recall.empty(batch, config.recall) if config.recall else ())
+
+
+def table_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of the tables that `tell` takes, by name."""
+  shapes = {}
+  if config.voice_state:
+    shapes |= voice_state.shapes(config.n_token, config.d_model)
+  if config.recall:
+    shapes |= recall.shapes(config.n_token, config.d_model)
+  return shapes
+
+
+def grow(params, config: ModelConfig):
+  """Adds tables of zeros where the model shall be told more than it was.
+
+  Args:
+    params: of a model that was told nothing, or less than `config` says.
+    config: of the model to be.
+
+  Returns:
+    params that make the same of every token, until they are trained
+  """
+  return {**{name: np.zeros(shape, np.float32)
+             for name, shape in table_shapes(config).items()}, **params}
+
+
+def tell(tables, config: ModelConfig, told: Told, tokens_BxL, n_read):
+  """Embeds what comes with tokens beside themselves.
+
+  Args:
+    tables: shaped as `table_shapes` says.
+    config: the model's.
+    told: of the tokens before.
+    tokens_BxL: int32 ids.
+    n_read: int scalar, 1 .. L; so many are kept for what follows.
+
+  Returns:
+    ([B, L, D], or 0 where nothing comes with them; `Told` to go on with)
+  """
+  x_BxLxD, (voices, history) = 0, told
+  if config.voice_state:
+    state_2xBxLx4 = voice_state.follow(config.n_token, voices, tokens_BxL)
+    x_BxLxD += voice_state.embed(tables, state_2xBxLx4)
+    voices = jax.lax.dynamic_index_in_dim(state_2xBxLx4, n_read - 1, 2, False)
+  if config.recall:
+    found_XxBxL, all_1xBxK = recall.follow(config.n_token, history, tokens_BxL)
+    x_BxLxD += recall.embed(tables, found_XxBxL)
+    history = jax.lax.dynamic_slice_in_dim(
+        all_1xBxK, n_read, history.shape[2], 2)
+  return x_BxLxD, Told(voices, history)
 
 
 def position_embedding(distance, d_model: int):
@@ -339,14 +412,12 @@ class TransformerXL(nn.Module):
 
     length = tokens_BxL.shape[1]
     x_BxLxD = embedding_VxD[tokens_BxL] * c.d_model**0.5
-    voices = ()
-    if c.voice_state:
-      state_2xBxLx4 = voice_state.follow(
-          c.n_token, jnp.where(memory.length, memory.voices, 0), tokens_BxL)
-      x_BxLxD += c.d_model**0.5 * voice_state.embed(
-          {name: self.param(name, normal, shape) for name, shape
-           in voice_state.shapes(c.n_token, c.d_model).items()}, state_2xBxLx4)
-      voices = state_2xBxLx4[:, :, -1]
+    tables = {name: self.param(name, normal, shape)
+              for name, shape in table_shapes(c).items()}
+    told_BxLxD, told = tell(tables, c, jax.tree.map(
+        lambda x: jnp.where(memory.length, x, 0), memory.told), tokens_BxL,
+        length)
+    x_BxLxD += c.d_model**0.5 * told_BxLxD
     x_BxLxD = dropout(x_BxLxD).astype(c.dtype)
     # Distances K .. 0; nothing is K away, but see `shift`.
     position_PxD = dropout(embed_distances(
@@ -364,7 +435,7 @@ class TransformerXL(nn.Module):
         'bld,vd->blv', dropout(x_BxLxD), embedding_VxD.astype(c.dtype),
         preferred_element_type=jnp.float32) + output_bias_V
     return logits_BxLxV, Memory(
-        hidden_NxBxMxD, jnp.minimum(memory.length + length, mem_len), voices)
+        hidden_NxBxMxD, jnp.minimum(memory.length + length, mem_len), told)
 
   def _layers(self, x_BxLxD, memory_NxBxMxD, *shared):
     """Applies the layers, which share the other arguments, one by one."""

@@ -2,8 +2,8 @@
 
 Letters: A accumulation steps, B lanes of one device, K steps of a dispatch,
 L segment length, N layers. A *model* is a module or object with the functions
-of `lakhnes_jax.model`: `init_params`, `empty_memory`, `apply` and `nll`. Each
-leaf of its memory but the scalar `length` has the lanes on axis 1.
+of `lakhnes_jax.model`: `init_params`, `grow`, `empty_memory`, `apply` and
+`nll`. Each leaf of its memory but the scalar `length` has the lanes on axis 1.
 """
 
 import functools

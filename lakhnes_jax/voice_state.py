@@ -108,5 +108,6 @@ def embed(tables, state):
   """
   last, since = state
   ids = jnp.asarray(_wait_ids())[since]
-  return (tables['last_event'][last] + tables['since_event'][
-      jnp.arange(len(events.VOICES)), ids]).sum(-2)
+  return sum(tables['last_event'][last[..., voice]]
+             + tables['since_event'][voice][ids[..., voice]]
+             for voice in range(len(events.VOICES)))

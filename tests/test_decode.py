@@ -121,7 +121,8 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
 
 @pytest.mark.parametrize('settings', [
     {'smear_keys': True}, {'smear_keys': True, 'same_length': True},
-    {'voice_state': True, 'n_token': events.TX1.size}])
+    {'voice_state': True, 'n_token': events.TX1.size},
+    {'recall': 12, 'n_token': events.TX1.size}])
 @pytest.mark.parametrize('mem_len', [1, 4, 30])
 def test_options(monkeypatch, mem_len, settings):
   """As the model does token by token; in blocks and rows of two lengths."""
@@ -131,7 +132,8 @@ def test_options(monkeypatch, mem_len, settings):
       config, jax.random.key(0)))
   if config.smear_keys:
     params['layers']['attention']['smear'] /= 10
-  tokens = np.arange(2 * 37).reshape(2, 37)**2 % config.n_token
+  # Comes round after 11 tokens.
+  tokens = (np.arange(2 * 37).reshape(2, 37)**2 % 11 + 1) * 57 % config.n_token
   memory, expected = model.empty_memory(config, 2, mem_len), []
   apply = jax.jit(model.apply, static_argnums=1)
   for number in range(37):

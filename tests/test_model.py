@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lakhnes_jax import model
+from lakhnes_jax import events, model
 
 SMALL = model.ModelConfig(n_token=11, n_layer=2, n_head=2, d_model=8, d_head=4,
                           d_inner=16, dropout=0.)
@@ -245,3 +245,53 @@ class TestSmearedKeys:
     gradient_NxH = np.abs(grads['layers']['attention']['smear'])
     assert gradient_NxH.shape == (2, 2)
     assert gradient_NxH.min() > 1e-3
+
+
+@pytest.mark.parametrize('settings', [{'voice_state': True}, {'recall': 12}],
+                         ids=lambda settings: next(iter(settings)))
+class TestTold:
+  """What comes with the tokens; 24 of them, the last half as the first."""
+  tokens = jnp.asarray(np.tile(np.random.default_rng(0).integers(
+      1, events.TX1.size, (2, 12)), 2))
+
+  def _read(self, settings, length, memory=None, mem_len=24):
+    """Returns logits of the tokens, read in segments, and the memory."""
+    config = dataclasses.replace(SMALL, n_token=events.TX1.size, **settings)
+    params = jax.tree.map(lambda x: 10 * x,
+                          init_params(config, jax.random.key(0)))
+    memory = memory or model.empty_memory(config, 2, mem_len)
+    found = []
+    for start in range(0, 24, length):
+      logits, memory = apply(
+          params, config, self.tokens[:, start:start + length], memory)
+      found.append(logits)
+    return np.concatenate(found, 1), memory
+
+  @pytest.mark.parametrize('length', [1, 8])
+  def test_segments_equal_the_whole(self, settings, length):
+    whole, _ = self._read(settings, 24)
+    parts, _ = self._read(settings, length)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-5)
+
+  def test_matters(self, settings):
+    whole, _ = self._read(settings, 24)
+    other, _ = self._read({}, 24)
+    assert np.abs(whole - other).max() > .01
+
+  def test_an_emptied_memory_forgets(self, settings):
+    expected, memory = self._read(settings, 24, mem_len=4)
+    assert all(x.any() for x in jax.tree.leaves(memory.told))
+    again, _ = self._read(settings, 24, memory._replace(length=jnp.int32(0)))
+    np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-5)
+    other, _ = self._read(settings, 24, memory._replace(
+        hidden=jnp.zeros_like(memory.hidden)))
+    nothing, _ = self._read(settings, 24, memory._replace(
+        hidden=jnp.zeros_like(memory.hidden),
+        told=jax.tree.map(jnp.zeros_like, memory.told)))
+    assert np.abs(other - nothing).max() > .01
+
+  def test_refuses(self, settings):
+    with pytest.raises(ValueError, match='memory'):
+      self._read(settings, 24, mem_len=0)
+    with pytest.raises(ValueError, match='11 tokens'):
+      dataclasses.replace(SMALL, **settings)

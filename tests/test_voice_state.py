@@ -1,19 +1,10 @@
 """What each voice did last, against a walk through the text."""
 
-import dataclasses
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lakhnes_jax import events, model, voice_state
-
-CONFIG = model.ModelConfig(
-    n_token=events.TX1.size, n_layer=2, n_head=2, d_model=8, d_head=4,
-    d_inner=16, dropout=0., voice_state=True)
-
-apply = jax.jit(model.apply, static_argnums=1)
+from lakhnes_jax import events, voice_state
 
 
 def _walk(names):
@@ -66,39 +57,3 @@ def test_embeds_the_nearest_wait():
   wait = {name: i for i, name in enumerate(events.TX1.tokens)}
   assert [time_embedded(t) for t in (0, 1, 99, 734, 11_760, 100_000)] == [
       0, *(wait[f'WT_{t}'] for t in (1, 99, 730, 12_000, 100_000))]
-
-
-class TestModel:
-  params = model.init_params(CONFIG, jax.random.key(0))
-  tokens = jnp.asarray(np.random.default_rng(0).integers(
-      1, events.TX1.size, (2, 24)))
-
-  def _read(self, length, memory):
-    found = []
-    for start in range(0, 24, length):
-      logits, memory = apply(
-          self.params, CONFIG, self.tokens[:, start:start + length], memory)
-      found.append(logits)
-    return np.concatenate(found, 1), memory
-
-  @pytest.mark.parametrize('length', [1, 8])
-  def test_segments_equal_the_whole(self, length):
-    whole, _ = self._read(24, model.empty_memory(CONFIG, 2, 24))
-    parts, _ = self._read(length, model.empty_memory(CONFIG, 2, 24))
-    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
-
-  def test_an_emptied_memory_forgets_the_voices(self):
-    fresh = model.empty_memory(CONFIG, 2, 4)
-    expected, memory = self._read(24, fresh)
-    assert memory.voices.any()
-    again, _ = self._read(24, memory._replace(length=jnp.int32(0)))
-    np.testing.assert_allclose(again, expected, rtol=1e-6)
-    other, _ = self._read(24, fresh._replace(
-        length=memory.length, voices=memory.voices))
-    assert np.abs(other - expected).max() > 1e-4
-
-  def test_refuses(self):
-    with pytest.raises(ValueError, match='memory'):
-      self._read(24, model.empty_memory(CONFIG, 2, 0))
-    with pytest.raises(ValueError, match='11 tokens'):
-      dataclasses.replace(CONFIG, n_token=11)

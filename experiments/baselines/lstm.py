@@ -21,7 +21,7 @@ from flax import linen as nn
 
 from lakhnes_jax.model import DTYPES, n_params, nll
 
-__all__ = ['NAME', 'Memory', 'ModelConfig', 'apply', 'empty_memory',
+__all__ = ['NAME', 'Memory', 'ModelConfig', 'apply', 'empty_memory', 'grow',
            'init_params', 'n_params', 'nll']
 
 NAME = 'lstm'  # How checkpoints call this kind of model.
@@ -88,6 +88,12 @@ def empty_memory(config: ModelConfig, batch: int, mem_len: int = 0) -> Memory:
   del mem_len
   shape = (config.n_layer, batch, config.d_model)
   return Memory(jnp.zeros(shape), jnp.zeros(shape), jnp.int32(0))
+
+
+def grow(params, config: ModelConfig):
+  """Returns params: there is nothing that could be added."""
+  del config
+  return params
 
 
 def _forget_bias(rng, shape, dtype):
