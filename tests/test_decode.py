@@ -125,7 +125,10 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
     {'recall': 12, 'n_token': events.TX1.size}])
 @pytest.mark.parametrize('mem_len', [1, 4, 30])
 def test_options(monkeypatch, mem_len, settings):
-  """As the model does token by token; in blocks and rows of two lengths."""
+  """As the model does token by token; in blocks and rows of two lengths.
+
+  Logits reach 10, hence the tolerance.
+  """
   monkeypatch.setattr(decode, '_BLOCK', 1)
   config = dataclasses.replace(SMALL, **settings)
   params = jax.tree.map(lambda x: 10 * x, model.init_params(
@@ -147,19 +150,19 @@ def test_options(monkeypatch, mem_len, settings):
           prepared, config, cache, tokens[:, start:start + part])
       start += part
       np.testing.assert_allclose(logits, expected[start - 1], rtol=1e-5,
-                                 atol=1e-5)
+                                 atol=1e-4)
   step = jax.jit(decode._step, static_argnums=1)
   cache = decode.init_cache(config, prepared, 2, mem_len)
   for number in range(37):
     logits, cache = step(prepared, config, cache, tokens[:, number])
-    np.testing.assert_allclose(logits, expected[number], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(logits, expected[number], rtol=1e-5, atol=1e-4)
   # The second row begins anew where the first goes on.
   cache = decode.init_cache(config, prepared, 2, mem_len)
   rows = np.stack([tokens[0], np.roll(tokens[0], 20)])
   _, logits, _ = decode.prefill(prepared, config, cache, rows,
                                 lengths_B=[37, 17])
   np.testing.assert_allclose(logits, [expected[36][0], expected[16][0]],
-                             rtol=1e-5, atol=1e-5)
+                             rtol=1e-5, atol=1e-4)
 
 
 def test_few_compilations_serve_all_lengths():
