@@ -48,12 +48,7 @@ def _keys(n_token: int) -> dict[str, np.ndarray]:
   and no more, since what the program's own time adds to them never comes again.
   `rhythm` counts the frames of waits, but knows events by voice and kind alone.
   """
-  for vocabulary in events.VOCABULARIES.values():
-    if vocabulary.size == n_token:
-      event = vocabulary.events
-      break
-  else:
-    raise ValueError(f'recall: {n_token} tokens are those of no vocabulary')
+  event = events.of_size(n_token, 'recall').events
   long = event >= _WITHIN
   what = 8 * events.voice_of(event) + events.kind_of(event)
   kinds = {
@@ -67,7 +62,7 @@ def _keys(n_token: int) -> dict[str, np.ndarray]:
 
 def _scatter(kind_V) -> np.ndarray:
   """Turns small integers into uint32 that look random (MurmurHash3's end)."""
-  x = np.asarray(kind_V).astype(np.int64).astype(np.uint32)
+  x = kind_V.astype(np.int64).astype(np.uint32)
   for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
     x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
   return x ^ (x >> np.uint32(16))

@@ -31,12 +31,8 @@ class _Tables(NamedTuple):
 
 @functools.lru_cache
 def _tables(n_token: int) -> _Tables:
-  for vocabulary in events.VOCABULARIES.values():
-    if vocabulary.size == n_token:
-      event_V = vocabulary.events
-      return _Tables(np.maximum(event_V, 0), np.where(
-          event_V < 0, events.voice_of(np.minimum(event_V, -1)), -1))
-  raise ValueError(f'voice_state: {n_token} tokens are those of no vocabulary')
+  event_V = events.of_size(n_token, 'voice_state').events
+  return _Tables(np.maximum(event_V, 0), events.voice_of(event_V))
 
 
 @functools.lru_cache
