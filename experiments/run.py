@@ -81,6 +81,9 @@ _VOICE_STATE = flags.DEFINE_bool(
 _RECALL = flags.DEFINE_integer(
     'recall', 0, 'Tell the model at each token what followed when the song was '
     'here before, at most so many tokens ago; 0: do not.')
+_VOICE_RECALL = flags.DEFINE_bool(
+    'voice_recall', False, 'Tell the model at each token what every voice did '
+    'next when it was here before, and when; needs --recall.')
 
 _CACHE = flags.DEFINE_string(
     'compilation_cache', '~/.cache/lakhnes_jax', 'Folder of compiled programs, '

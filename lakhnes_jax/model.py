@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from lakhnes_jax import recall, voice_state
+from lakhnes_jax import recall, voice_recall, voice_state
 
 NAME = 'txl'  # How checkpoints call this kind of model.
 DTYPES = ('float32', 'bfloat16')
@@ -48,6 +48,9 @@ class ModelConfig:
       ago, see `lakhnes_jax.voice_state`.
     recall: each token comes with what followed when the song was here before,
       up to so many tokens ago, see `lakhnes_jax.recall`; 0 for no such thing.
+    voice_recall: each token comes with what every voice did next, and when,
+      after it did the same within `recall` tokens, see
+      `lakhnes_jax.voice_recall`.
     unroll: compile each layer by itself instead of a loop over them: a fifth
       faster for small models on CPUs, whose loops copy what the backward pass
       needs; takes N times as long to compile, and more memory.
@@ -68,6 +71,7 @@ class ModelConfig:
   smear_keys: bool = False
   voice_state: bool = False
   recall: int = 0
+  voice_recall: bool = False
   unroll: bool = False
 
   def __post_init__(self):
@@ -93,6 +97,8 @@ class ModelConfig:
       raise ValueError(f'dtype is {self.dtype!r}, not {" or ".join(DTYPES)}')
     if self.recall < 0:
       raise ValueError(f'recall is {self.recall}, not 0 or more')
+    if self.voice_recall and not self.recall:
+      raise ValueError('voice_recall needs recall, which is 0')
     if self.voice_state:
       voice_state.check(self.n_token)
     if self.recall:
@@ -122,9 +128,11 @@ class Told(NamedTuple):
   Attributes:
     voices: [2, B, 4], see `lakhnes_jax.voice_state`; () without it.
     history: [1, B, H], see `lakhnes_jax.recall`; () without it.
+    expected: [2, B, 4], see `lakhnes_jax.voice_recall`; () without it.
   """
   voices: Any = ()
   history: Any = ()
+  expected: Any = ()
 
 
 class Memory(NamedTuple):
@@ -157,7 +165,8 @@ def empty_memory(config: ModelConfig, batch: int, mem_len: int) -> Memory:
 def nothing_told(config: ModelConfig, batch: int) -> Told:
   """Returns what is kept before the first token."""
   return Told(voice_state.empty(batch) if config.voice_state else (),
-              recall.empty(batch, config.recall) if config.recall else ())
+              recall.empty(batch, config.recall) if config.recall else (),
+              voice_recall.empty(batch) if config.voice_recall else ())
 
 
 def table_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -167,6 +176,8 @@ def table_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     shapes |= voice_state.shapes(config.n_token, config.d_model)
   if config.recall:
     shapes |= recall.shapes(config.n_token, config.d_model)
+  if config.voice_recall:
+    shapes |= voice_recall.shapes(config.n_token, config.d_model)
   return shapes
 
 
@@ -197,7 +208,7 @@ def tell(tables, config: ModelConfig, told: Told, tokens_BxL, n_read):
   Returns:
     ([B, L, D], or 0 where nothing comes with them; `Told` to go on with)
   """
-  x_BxLxD, (voices, history) = 0, told
+  x_BxLxD, (voices, history, expected) = 0, told
   if config.voice_state:
     state_2xBxLx4 = voice_state.follow(config.n_token, voices, tokens_BxL)
     x_BxLxD += voice_state.embed(tables, state_2xBxLx4)
@@ -207,7 +218,13 @@ def tell(tables, config: ModelConfig, told: Told, tokens_BxL, n_read):
     x_BxLxD += recall.embed(tables, found_XxBxL)
     history = jax.lax.dynamic_slice_in_dim(
         all_1xBxK, n_read, history.shape[2], 2)
-  return x_BxLxD, Told(voices, history)
+  if config.voice_recall:
+    state_2xBxLx4 = voice_recall.follow(
+        config.n_token, config.recall, all_1xBxK[0], expected,
+        tokens_BxL.shape[1])
+    x_BxLxD += voice_recall.embed(tables, state_2xBxLx4)
+    expected = jax.lax.dynamic_index_in_dim(state_2xBxLx4, n_read - 1, 2, False)
+  return x_BxLxD, Told(voices, history, expected)
 
 
 def position_embedding(distance, d_model: int):

@@ -55,12 +55,17 @@ def _keys(n_token: int) -> dict[str, np.ndarray]:
       'tokens': np.arange(n_token),
       'notes': np.where(event < 0, event, long),
       'rhythm': np.where(event < 0, -1 - what, np.where(
-          long, np.rint(event / _FRAME), 0)),
+          long, frames(event), 0)),
   }
-  return {name: _scatter(kind) for name, kind in kinds.items()}
+  return {name: scatter(kind) for name, kind in kinds.items()}
 
 
-def _scatter(kind_V) -> np.ndarray:
+def frames(samples):
+  """Returns the nearest number of a music program's calls, half to even."""
+  return (samples / _FRAME).round()
+
+
+def scatter(kind_V) -> np.ndarray:
   """Turns small integers into uint32 that look random (MurmurHash3's end)."""
   x = kind_V.astype(np.int64).astype(np.uint32)
   for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
@@ -106,20 +111,36 @@ def follow(n_token: int, history_1xBxH, tokens_BxL):
   start_BxL = jax.lax.cummax(
       jnp.where(all_BxK == events.START, place_K, -1), 1)[:, size:]
 
-  def last_equal(hash_K):
-    equal_LxK = (hash_K == hash_K[size:, None]) & (place_K < place_L[:, None])
-    return jnp.where(equal_LxK, place_K, -1).max(1)
-
-  # Few at once: what is compared should not leave the cache of a processor.
-  last_XBxL = jax.lax.map(
-      last_equal, _hashes(n_token, all_BxK).reshape(-1, len(place_K)),
-      batch_size=-(-256 // len(place_L)))
-  last_XxBxL = last_XBxL.reshape(len(CONTEXTS), *tokens_BxL.shape)
+  last_XxBxL = last_equal(_hashes(n_token, all_BxK), len(place_L))
   order_Xx1x1 = np.array([x.order for x in CONTEXTS])[:, None, None]
   known_XxBxL = last_XxBxL >= jnp.maximum(
       place_L - reach, start_BxL + order_Xx1x1)
   next_XxBxL = jnp.take_along_axis(all_BxK[None], last_XxBxL + 1, 2)
   return jnp.where(known_XxBxL, next_XxBxL, events.START), all_BxK[None]
+
+
+def last_equal(hash_XxBxK, length: int):
+  """Finds where the values of the last L places were before.
+
+  Args:
+    hash_XxBxK: values to compare.
+    length: L.
+
+  Returns:
+    [X, B, L] int32: the last place before that has an equal value, -1 if none
+  """
+  *rows, size = hash_XxBxK.shape
+  place_K = jnp.arange(size)
+  place_L = place_K[-length:]
+
+  def find(hash_K):
+    equal_LxK = (hash_K == hash_K[-length:, None]) & (
+        place_K < place_L[:, None])
+    return jnp.where(equal_LxK, place_K, -1).max(1)
+
+  # Few at once: what is compared should not leave the cache of a processor.
+  return jax.lax.map(find, hash_XxBxK.reshape(-1, size),
+                     batch_size=-(-256 // length)).reshape(*rows, length)
 
 
 def _hashes(n_token: int, tokens_BxK):

@@ -122,7 +122,8 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
 @pytest.mark.parametrize('settings', [
     {'smear_keys': True}, {'smear_keys': True, 'same_length': True},
     {'voice_state': True, 'n_token': events.TX1.size},
-    {'recall': 12, 'n_token': events.TX1.size}])
+    {'recall': 12, 'n_token': events.TX1.size},
+    {'recall': 30, 'voice_recall': True, 'n_token': events.TX1.size}])
 @pytest.mark.parametrize('mem_len', [1, 4, 30])
 def test_options(monkeypatch, mem_len, settings):
   """As the model does token by token; in blocks and rows of two lengths."""

@@ -204,7 +204,8 @@ def test_init_from_takes_weights_and_starts_at_zero(
 
 def test_init_from_a_model_that_was_told_less(whole_run, data_dir, tmp_path):
   losses = []
-  for number, more in enumerate(({}, {'voice_state': True, 'recall': 30})):
+  for number, more in enumerate(({}, {
+      'voice_state': True, 'recall': 30, 'voice_recall': True})):
     done = _run(data_dir, tmp_path / str(number), init_from=whole_run,
                 max_steps=2, learning_rate=0., log_every=1, eval_every=0,
                 **more)
@@ -212,7 +213,7 @@ def test_init_from_a_model_that_was_told_less(whole_run, data_dir, tmp_path):
     losses.append([x['loss'] for x in _lines(tmp_path / str(number))])
   np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
   tree, _ = checkpoint.restore(tmp_path / '1', 'last')
-  for name in ('last_event', 'since_event', 'recalled'):
+  for name in ('last_event', 'since_event', 'recalled', 'expected', 'due'):
     assert not tree['params'][name].any()
   done = _run(data_dir, tmp_path / '2', init_from=tmp_path / '1', max_steps=1)
   assert done.returncode != 0

@@ -247,8 +247,9 @@ class TestSmearedKeys:
     assert gradient_NxH.min() > 1e-3
 
 
-@pytest.mark.parametrize('settings', [{'voice_state': True}, {'recall': 12}],
-                         ids=lambda settings: next(iter(settings)))
+@pytest.mark.parametrize('settings', [
+    {'voice_state': True}, {'recall': 12}, {'recall': 40, 'voice_recall': True}
+], ids=lambda settings: list(settings)[-1])
 class TestTold:
   """What comes with the tokens; 24 of them, the last half as the first."""
   tokens = jnp.asarray(np.tile(np.random.default_rng(0).integers(
@@ -275,7 +276,7 @@ class TestTold:
 
   def test_matters(self, settings):
     whole, _ = self._read(settings, 24)
-    other, _ = self._read({}, 24)
+    other, _ = self._read(dict(list(settings.items())[:-1]), 24)
     assert np.abs(whole - other).max() > .01
 
   def test_an_emptied_memory_forgets(self, settings):
