@@ -5,6 +5,8 @@ Front Line, ISMIR 2020), and MusPy (Dong et al., ISMIR 2020), whose definitions
 are followed where a voice of the chip allows it.
 """
 
+import collections
+
 import numpy as np
 
 from lakhnes_jax import events as ev
@@ -14,6 +16,7 @@ _MAJOR = np.array([1, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1])
 _STEPS = 32  # Grid of onsets, a second: 64 in a bar of 4/4 at 120 bpm.
 _BARS = (1.0, 4.0)  # Seconds; shortest and longest that a bar may be.
 _REPEAT = 16  # Notes.
+_FEW = 3  # Notes of different pitch or voice.
 
 
 def features(song: np.ndarray) -> dict[str, float]:
@@ -37,6 +40,7 @@ def features(song: np.ndarray) -> dict[str, float]:
       or its relative natural minor (Mogren, 2016; MusPy).
     groove_consistency, groove_recurrence: see `groove`.
     self_repetition: see `self_repetition`.
+    stasis: see `stasis`.
   """
   score = scores.from_events(song)
   lasts = np.diff(score.start, append=score.length)
@@ -63,6 +67,7 @@ def features(song: np.ndarray) -> dict[str, float]:
       'scale_consistency': _in_scale(classes),
       **groove(onsets, score.length),
       'self_repetition': self_repetition(song),
+      'stasis': stasis(song),
   }
   return {name: float(value) for name, value in found.items()}
 
@@ -142,3 +147,37 @@ def self_repetition(song: np.ndarray, length: int = _REPEAT) -> float:
   begun[starts] += 1
   begun[starts + length] -= 1
   return float((np.cumsum(begun)[:-1] > 0).mean())
+
+
+def stasis(song: np.ndarray, few: int = _FEW) -> float:
+  """Longest time without anything new, as a share of the song.
+
+  What a model that got stuck does: a chord held, a trill, one figure for ever.
+
+  Args:
+    song: int32 events.
+    few: NOTEONs that still count as nothing new, of different melodic voice or
+      pitch.
+
+  Returns:
+    0 to 1: the longest stretch, from a melodic NOTEON to another or the end, in
+    which there are no more than `few`; nan where there are none
+  """
+  melodic = (ev.kind_of(song) == ev.NOTEON) & (ev.voice_of(song) != ev.NO)
+  notes, times = song[melodic], ev.times_of(song)
+  length = int(times[-1]) if len(song) else 0
+  if not len(notes) or not length:
+    return np.nan
+  times = np.append(times[melodic], length)
+  longest = first = 0
+  inside = collections.Counter()
+  for place, note in enumerate(notes.tolist()):
+    inside[note] += 1
+    while len(inside) > few:
+      gone = notes[first].item()
+      inside[gone] -= 1
+      if not inside[gone]:
+        del inside[gone]
+      first += 1
+    longest = max(longest, times[place + 1] - times[first])
+  return float(longest / length)

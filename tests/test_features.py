@@ -32,6 +32,7 @@ def test_by_hand():
       # Onsets at 0, 1 and 3: bars of 2 s are alike but for the first onset.
       'groove_consistency': 1 - 1 / 64,
       'groove_recurrence': 2 / 3,
+      'stasis': 1,  # From TR's G at 0 s there are three notes.
   })
 
 
@@ -68,7 +69,8 @@ def test_songs_with_nothing_to_measure():
   assert silent['note_density'] == 0
   assert silent['silence'] == silent['silence_P1'] == 1
   for name in ('polyphony', 'pitch_class_entropy', 'scale_consistency',
-               'groove_consistency', 'groove_recurrence', 'self_repetition'):
+               'groove_consistency', 'groove_recurrence', 'self_repetition',
+               'stasis'):
     assert np.isnan(silent[name])
   drums = features.features(song('NO_NOTEON_3 WT_44100'))
   assert np.isnan(drums['scale_consistency'])
@@ -142,3 +144,19 @@ def test_self_repetition():
   assert np.isnan(features.self_repetition(notes(*range(40, 47)), 4))
   # Runs that overlap repeat as well.
   assert features.self_repetition(notes(*[40] * 8), 4) == 1
+
+
+@pytest.mark.parametrize('text, share', [
+    ('P1_NOTEON_60 WT_10 P1_NOTEON_61 WT_10', 1),
+    # Four notes, one after the other: three of them fill the last 40 of 50.
+    ('P1_NOTEON_60 WT_10 P1_NOTEON_61 WT_10 P1_NOTEON_62 WT_10 P1_NOTEON_63 '
+     'WT_20', 4 / 5),
+    # The voice counts, noise does not, nor a wait before the first note.
+    ('WT_50 P1_NOTEON_60 P2_NOTEON_60 NO_NOTEON_1 NO_NOTEON_2 TR_NOTEON_60 '
+     'WT_10 P1_NOTEON_61 WT_30 TR_NOTEON_61 WT_10', 5 / 10),
+    # A trill of two notes in a song of four.
+    ('P1_NOTEON_60 WT_10 P1_NOTEON_64 WT_10' + 4 * (
+        ' P1_NOTEON_67 WT_10 P1_NOTEON_69 WT_10'), 9 / 10),
+])
+def test_stasis(text, share):
+  assert features.stasis(song(text)) == pytest.approx(share)
