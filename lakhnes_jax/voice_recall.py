@@ -47,7 +47,6 @@ class _Tables(NamedTuple):
 
 
 _, _KINDS, _VALUES = events.EVENT.shape
-_NOTEON_0 = events.NOTEON * _VALUES  # What is said by a NOTEON of pitch 0.
 
 
 @functools.lru_cache
@@ -96,71 +95,92 @@ def follow(n_token: int, reach: int, all_BxK, state_2xBx4xS, length: int):
     nothing is known; and samples until then, negative if it is overdue, 0 if
     nothing is known
   """
-  wait_V, voice_V, on_V, said_V, token_S = map(jnp.asarray, _tables(n_token))
-  time_BxK = jnp.cumsum(wait_V[all_BxK], 1)
-  voice_BxK, said_BxK = voice_V[all_BxK], said_V[all_BxK]
-  start_BxK = _last(all_BxK == events.START)
-  mine_BxKx4 = voice_BxK[..., None] == jnp.arange(len(events.VOICES))
+  tables = _Tables(*map(jnp.asarray, _tables(n_token)))
+  time_BxK = jnp.cumsum(tables.wait_V[all_BxK], 1)
+  what_BxLxS, when_BxLxS = _look_up(tables, reach, all_BxK, time_BxK, length)
+  # Where the last event of each voice is, or <S>; -1 if it is in the past.
+  tokens_BxL = all_BxK[:, -length:]
+  from_BxLx4 = _last(_by_voice(tables.voice_V[tokens_BxL]) | (
+      tokens_BxL == events.START)[..., None])
+  now_BxLx1x1 = time_BxK[:, -length:, None, None]
+  then_Bx1x1 = time_BxK[:, -length - 1, None, None]
 
-  # The events of the voice before and after each event; -1 and K for none.
-  before_BxK = _of(voice_BxK, jnp.pad(
-      _last(mine_BxKx4), ((0, 0), (1, 0), (0, 0)), constant_values=-1)[:, :-1])
-  before_BxK = jnp.where(voice_BxK < 0, -1, before_BxK)
-  after_BxK = _of(voice_BxK, _next(mine_BxKx4))
-  frames_BxK = recall.frames(time_BxK - _at(time_BxK, before_BxK))
-
-  # The voice's NOTEON, up to each event, that says how high it is.
-  high_BxK = _of(voice_BxK, _last(mine_BxKx4 & on_V[all_BxK][..., None]))
-  pitch_BxK = _at(said_BxK, high_BxK)
-  interval_BxK = jnp.where(
-      on_V[all_BxK], pitch_BxK - _at(pitch_BxK, before_BxK), said_BxK + _VALUES)
-  hashes, firsts = zip(
-      *_contexts(all_BxK, frames_BxK, before_BxK, before_BxK),
-      *_contexts(interval_BxK, frames_BxK, before_BxK,
-                 _back(high_BxK, before_BxK)))
-  found_XxBxL = recall.last_equal(jnp.stack(hashes), length)
-
-  here_L = jnp.arange(all_BxK.shape[1])[-length:]
-  oldest_BxL = jnp.maximum(here_L - reach, start_BxK[:, -length:] + 1)
-  rows = [[jnp.zeros_like(oldest_BxL)] * 2 for _ in SOURCES]
-  for number, (found_BxL, first_BxK) in enumerate(zip(found_XxBxL, firsts)):
-    source, order = divmod(number, len(ORDERS))
-    next_BxL = _at(after_BxK, found_BxL)
-    token_BxL = _at(all_BxK, next_BxL)
-    if SOURCES[source] == 'any':
-      higher_BxL = pitch_BxK[:, -length:] - _at(pitch_BxK, found_BxL)
-      said_BxL = _at(said_BxK, next_BxL)
-      said_BxL = jnp.where(
-          on_V[token_BxL], _NOTEON_0 + jnp.clip(
-              said_BxL - _NOTEON_0 + higher_BxL, 0, _VALUES - 1), said_BxL)
-      token_BxL = token_S[
-          voice_BxK[:, -length:] * _KINDS * _VALUES + said_BxL]
-    known_BxL = (
-        (_back(first_BxK, found_BxL) >= oldest_BxL)
-        & (first_BxK[:, -length:] >= oldest_BxL)
-        & (next_BxL <= here_L) & (token_BxL > 0))
-    new = (token_BxL + order * n_token,
-           _at(time_BxK, next_BxL) - _at(time_BxK, found_BxL))
-    rows[source] = [jnp.where(known_BxL, *x)
-                    for x in zip(new, rows[source], strict=True)]
-  what_BxLxS, when_BxLxS = (jnp.stack(x, -1) for x in zip(*rows))
-
-  # What the last event of each voice, or <S>, led to expect; -1 if in the past.
-  new_BxLx4 = (mine_BxKx4 | (all_BxK == events.START)[..., None])[:, -length:]
-  from_BxLx4 = _last(new_BxLx4)
-  now_BxLx1 = time_BxK[:, -length:, None]
-  then_BxLx1 = time_BxK[:, -length - 1, None, None]
-
-  def expected(old_Bx4xS, x_BxLxS):
+  def as_of(old_Bx4xS, x_BxLxS):
+    """What was known when the last event came."""
     return jnp.where(
         (from_BxLx4 < 0)[..., None], old_Bx4xS[:, None],
         jax.vmap(lambda x_LxS, from_Lx4: x_LxS[from_Lx4])(x_BxLxS, from_BxLx4))
 
   old_what, old_when = state_2xBx4xS
-  what = expected(old_what, what_BxLxS)
-  when = expected(old_when + then_BxLx1, when_BxLxS + now_BxLx1)
-  return jnp.stack([
-      what, jnp.where(what > 0, when - now_BxLx1[..., None], 0)])
+  what = as_of(old_what, what_BxLxS)
+  when = as_of(old_when + then_Bx1x1, when_BxLxS + now_BxLx1x1[..., 0])
+  return jnp.stack([what, jnp.where(what > 0, when - now_BxLx1x1, 0)])
+
+
+def _look_up(tables, reach, all_BxK, time_BxK, length):
+  """Finds at each event what its voice should do next, and how much later.
+
+  Returns:
+    two [B, L, S] int32, what (as `follow` says it) and when, from this event
+    on; at tokens that are no events 0
+  """
+  voice_BxK, said_BxK = tables.voice_V[all_BxK], tables.said_V[all_BxK]
+  is_on_BxK = tables.on_V[all_BxK]
+  mine_BxKx4 = _by_voice(voice_BxK)
+  start_BxK = _last(all_BxK == events.START)
+
+  # The events of the voice before and after each event; -1 and K for none.
+  before_BxK = jnp.where(voice_BxK < 0, -1, _of(voice_BxK, jnp.pad(
+      _last(mine_BxKx4), ((0, 0), (1, 0), (0, 0)), constant_values=-1)[:, :-1]))
+  after_BxK = _of(voice_BxK, _next(mine_BxKx4))
+  frames_BxK = recall.frames(time_BxK - _at(time_BxK, before_BxK))
+  # The voice's NOTEON, up to each event, that says how high it is.
+  high_BxK = _of(voice_BxK, _last(mine_BxKx4 & is_on_BxK[..., None]))
+  pitch_BxK = _at(said_BxK, high_BxK)
+  interval_BxK = jnp.where(is_on_BxK, pitch_BxK - _at(pitch_BxK, before_BxK),
+                           said_BxK + _VALUES)
+  hashes, firsts = zip(
+      *_contexts(all_BxK, frames_BxK, before_BxK, before_BxK),
+      *_contexts(interval_BxK, frames_BxK, before_BxK,
+                 _back(high_BxK, before_BxK)), strict=True)
+  found_XxBxL = recall.last_equal(jnp.stack(hashes), length)
+
+  here_L = jnp.arange(all_BxK.shape[1])[-length:]
+  oldest_BxL = jnp.maximum(here_L - reach, start_BxK[:, -length:] + 1)
+  best = [[jnp.zeros_like(oldest_BxL)] * 2 for _ in SOURCES]
+  for number, (found_BxL, first_BxK) in enumerate(
+      zip(found_XxBxL, firsts, strict=True)):
+    source, order = divmod(number, len(ORDERS))
+    next_BxL = _at(after_BxK, found_BxL)
+    token_BxL = _at(all_BxK, next_BxL)
+    if SOURCES[source] == 'any':
+      higher_BxL = pitch_BxK[:, -length:] - _at(pitch_BxK, found_BxL)
+      token_BxL = _told(tables, token_BxL, voice_BxK[:, -length:], higher_BxL)
+    known_BxL = ((_back(first_BxK, found_BxL) >= oldest_BxL)
+                 & (first_BxK[:, -length:] >= oldest_BxL)
+                 & (next_BxL <= here_L) & (token_BxL > 0))
+    new = (token_BxL + order * len(tables.voice_V),
+           _at(time_BxK, next_BxL) - _at(time_BxK, found_BxL))
+    best[source] = [jnp.where(known_BxL, *x)
+                    for x in zip(new, best[source], strict=True)]
+  return (jnp.stack(x, -1) for x in zip(*best, strict=True))
+
+
+def _told(tables, token, voice, semitones):
+  """Turns tokens into those by which a voice is told the same, but higher.
+
+  Returns:
+    ids, 0 where there is no such token
+  """
+  said = tables.said_V[token]
+  noteon_0 = events.NOTEON * _VALUES
+  said = jnp.where(tables.on_V[token], noteon_0 + jnp.clip(
+      said - noteon_0 + semitones, 0, _VALUES - 1), said)
+  return tables.token_S[voice * _KINDS * _VALUES + said]
+
+
+def _by_voice(voice):
+  return voice[..., None] == jnp.arange(len(events.VOICES))
 
 
 def _at(x_BxK, place_BxN):

@@ -28,7 +28,7 @@ class _Song:
     self.played = {voice: [] for voice in ('P1', 'P2', 'TR', 'NO')}
 
   def pitch(self, voice, index):
-    """(place, pitch) of the last NOTEON up to an event, None before the first."""
+    """(place, pitch) of the last NOTEON up to an event; None before it."""
     for place, _, name in reversed(self.played[voice][:index + 1]):
       if 'NOTEON' in name:
         return place, int(name.split('_')[2])

@@ -16,7 +16,7 @@ from experiments.benchmarks import machine
 
 STAGES = ('machine', 'prepare', 'train', 'evaluate', 'decode', 'render',
           'scaling', 'startup')
-OTHERS = ('costs', 'corpus')  # Not by default: long, or 4 GB of disk.
+OTHERS = ('costs', 'corpus', 'told')  # Not by default: long, or 4 GB of disk.
 
 
 def main() -> int:

@@ -31,15 +31,12 @@ def train_flops(config: model.ModelConfig, length: int, mem_len: int) -> float:
   return 3 * (config.n_layer * per_layer + 2 * d * config.n_token)
 
 
-def run(lanes: int = 4, length: int = 128, mem_len: int = 512,
-        dtype: str = 'float32', repeats: int = 5) -> dict:
-  """Measures training with full memory.
+def stepper(config: model.ModelConfig, lanes: int, length: int, mem_len: int):
+  """Compiles a training step and fills the memory.
 
   Returns:
-    tokens a second, compile time in seconds, share of the measured matrix
-    product's operations, peak memory in bytes, ratio to the original.
+    (function that trains one step, seconds it took to compile)
   """
-  config = model.ModelConfig(n_token=events.TX1.size, dtype=dtype)
   adam = optimizer.make(0.25)
   state = train.to_devices(
       train.init_state(model, config, adam, lanes, mem_len, seed=0), 1)
@@ -55,14 +52,27 @@ def run(lanes: int = 4, length: int = 128, mem_len: int = 512,
   compiled = step.lower(state, tokens, tokens, reset).compile()
   compile_seconds = time.perf_counter() - started
 
-  def steps():
+  def one():
     nonlocal state
     state, measured = compiled(state, tokens, tokens, reset)
     return measured
 
-  for _ in range(-(-mem_len // length)):  # Until the memory is full.
-    steps()
-  rate = machine.summary(lanes * length, machine.seconds(steps, repeats))
+  for _ in range(-(-mem_len // length)):
+    one()
+  return one, compile_seconds
+
+
+def run(lanes: int = 4, length: int = 128, mem_len: int = 512,
+        dtype: str = 'float32', repeats: int = 5) -> dict:
+  """Measures training with full memory.
+
+  Returns:
+    tokens a second, compile time in seconds, share of the measured matrix
+    product's operations, peak memory in bytes, ratio to the original.
+  """
+  config = model.ModelConfig(n_token=events.TX1.size, dtype=dtype)
+  step, compile_seconds = stepper(config, lanes, length, mem_len)
+  rate = machine.summary(lanes * length, machine.seconds(step, repeats))
   peak = machine.matmul_flops(dtype)
   original = ORIGINAL.get((lanes, length, mem_len))
   return {
