@@ -128,7 +128,7 @@ class Told(NamedTuple):
   Attributes:
     voices: [2, B, 4], see `lakhnes_jax.voice_state`; () without it.
     history: [1, B, H], see `lakhnes_jax.recall`; () without it.
-    expected: [2, B, 4], see `lakhnes_jax.voice_recall`; () without it.
+    expected: see `lakhnes_jax.voice_recall`; () without it.
   """
   voices: Any = ()
   history: Any = ()
@@ -166,7 +166,8 @@ def nothing_told(config: ModelConfig, batch: int) -> Told:
   """Returns what is kept before the first token."""
   return Told(voice_state.empty(batch) if config.voice_state else (),
               recall.empty(batch, config.recall) if config.recall else (),
-              voice_recall.empty(batch) if config.voice_recall else ())
+              voice_recall.empty(batch, config.recall)
+              if config.voice_recall else ())
 
 
 def table_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -219,11 +220,10 @@ def tell(tables, config: ModelConfig, told: Told, tokens_BxL, n_read):
     history = jax.lax.dynamic_slice_in_dim(
         all_1xBxK, n_read, history.shape[2], 2)
   if config.voice_recall:
-    state_2xBxLx4 = voice_recall.follow(
-        config.n_token, config.recall, all_1xBxK[0], expected,
-        tokens_BxL.shape[1])
-    x_BxLxD += voice_recall.embed(tables, state_2xBxLx4)
-    expected = jax.lax.dynamic_index_in_dim(state_2xBxLx4, n_read - 1, 2, False)
+    expected_2xBxLx4xS, expected = voice_recall.follow(
+        config.n_token, expected,
+        all_1xBxK[0, :, -tokens_BxL.shape[1] - config.recall:], n_read)
+    x_BxLxD += voice_recall.embed(tables, expected_2xBxLx4xS)
   return x_BxLxD, Told(voices, history, expected)
 
 

@@ -15,7 +15,7 @@ Letters as in `lakhnes_jax.model`; H tokens of history, K = H + L, S sources.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,8 @@ import numpy as np
 from lakhnes_jax import events, recall
 
 SOURCES = ('own', 'any')
-ORDERS = (1, 2, 4, 8, 16)  # Lengths of context, in events; the longest counts.
+# Lengths of context, in events, each twice that before; the longest counts.
+ORDERS = (1, 2, 4, 8, 16)
 _LONGEST = int(events.WAITS[-1])  # Samples; what is farther off counts as this.
 _FACTORS = tuple(map(np.uint32, (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)))  # Odd.
 
@@ -74,96 +75,214 @@ def _due_ids() -> np.ndarray:
       np.int32)
 
 
-def empty(batch: int):
-  """Returns the state before anything was played: [2, B, 4, S] int32."""
-  return jnp.zeros((2, batch, len(events.VOICES), len(SOURCES)), jnp.int32)
+class State(NamedTuple):
+  """What is carried from token to token.
+
+  Places are told by how many tokens away they are, both ends counted, so that 1
+  is the place itself; 0 means that there is none.
+
+  Attributes:
+    expected: [2, B, 4, S], what the voices should do and when, see `follow`.
+    since: [3, B, 4], from the last token back to each voice's last event, its
+      last NOTEON, and <S>.
+    time: [1, B, H] samples, from any moment on, to each of the last H tokens.
+    back: [O, B, H], from each back by an order's number of the voice's events.
+    high: [1, B, H], from each back to its voice's last NOTEON.
+    after: [1, B, H], from each on to the voice's next event.
+    hash: [O S, B, H], of the contexts that end at each.
+  """
+  expected: Any
+  since: Any
+  time: Any
+  back: Any
+  high: Any
+  after: Any
+  hash: Any
 
 
-def follow(n_token: int, reach: int, all_BxK, state_2xBx4xS, length: int):
+def empty(batch: int, reach: int) -> State:
+  """Returns the state before anything was played, int32 zeros.
+
+  Args:
+    batch: B.
+    reach: H, how many tokens back something is looked for.
+  """
+  voices, sources, orders = len(events.VOICES), len(SOURCES), len(ORDERS)
+  return State(*(jnp.zeros(shape, jnp.int32) for shape in (
+      (2, batch, voices, sources), (3, batch, voices), *(
+          (rows, batch, reach) for rows in (1, orders, 1, 1, orders * sources)
+      ))))
+
+
+def follow(n_token: int, state: State, all_BxK, n_read):
   """Follows what each voice is expected to do.
 
   Args:
     n_token: size of the vocabulary, which identifies it.
-    reach: how many tokens back something is looked for.
-    all_BxK: int32 ids, those of the segment last; `reach` or more before it.
-    state_2xBx4xS: before the segment.
-    length: L, of the segment.
+    state: before the segment.
+    all_BxK: int32 ids, the H tokens before the segment and its L.
+    n_read: int scalar, 1 .. L; so many are kept for what follows.
 
   Returns:
-    [2, B, L, 4, S] int32, the state after each token: what the voice's next
-    event should be, as token id + V * index of the order that says so, 0 if
-    nothing is known; and samples until then, negative if it is overdue, 0 if
-    nothing is known
+    ([2, B, L, 4, S] int32: after each token what the voice's next event should
+    be, as token id + V * index of the order that says so, 0 if nothing is
+    known; and samples until then, negative if it is overdue, 0 if nothing is
+    known; the state to go on with)
   """
   tables = _Tables(*map(jnp.asarray, _tables(n_token)))
-  time_BxK = jnp.cumsum(tables.wait_V[all_BxK], 1)
-  what_BxLxS, when_BxLxS = _look_up(tables, reach, all_BxK, time_BxK, length)
-  # Where the last event of each voice is, or <S>; -1 if it is in the past.
-  tokens_BxL = all_BxK[:, -length:]
-  from_BxLx4 = _last(_by_voice(tables.voice_V[tokens_BxL]) | (
-      tokens_BxL == events.START)[..., None])
-  now_BxLx1x1 = time_BxK[:, -length:, None, None]
-  then_Bx1x1 = time_BxK[:, -length - 1, None, None]
+  reach = state.time.shape[2]
+  tokens_BxL = all_BxK[:, reach:]
+  past_Bx1x1 = state.time[0, :, -1:, None]
+  time_BxL = past_Bx1x1[..., 0] + jnp.cumsum(tables.wait_V[tokens_BxL], 1)
 
-  def as_of(old_Bx4xS, x_BxLxS):
-    """What was known when the last event came."""
-    return jnp.where(
-        (from_BxLx4 < 0)[..., None], old_Bx4xS[:, None],
-        jax.vmap(lambda x_LxS, from_Lx4: x_LxS[from_Lx4])(x_BxLxS, from_BxLx4))
+  # Where each voice's last event, last NOTEON and <S> are; -1 for nowhere.
+  mine_BxLx4 = tables.voice_V[tokens_BxL][..., None] == jnp.arange(
+      len(events.VOICES))
+  start_BxLx4 = jnp.broadcast_to(
+      (tokens_BxL == events.START)[..., None], mine_BxLx4.shape)
+  old_3xBx4 = jnp.where(state.since > 0, reach - state.since, -1)
+  last_3xBxLx4 = jnp.stack([_last(*x, start_BxLx4, reach) for x in zip(
+      old_3xBx4, (mine_BxLx4, mine_BxLx4 & tables.on_V[tokens_BxL][..., None],
+                  start_BxLx4), strict=True)])
+  log, found_2xBxLxS = _look_up(
+      tables, state, all_BxK, time_BxL,
+      jnp.concatenate([old_3xBx4[:, :, None], last_3xBxLx4], 2))
 
-  old_what, old_when = state_2xBx4xS
-  what = as_of(old_what, what_BxLxS)
-  when = as_of(old_when + then_Bx1x1, when_BxLxS + now_BxLx1x1[..., 0])
-  return jnp.stack([what, jnp.where(what > 0, when - now_BxLx1x1, 0)])
+  # What was known when each voice had its last event, and what is left of it.
+  event_BxLx4, _, begun_BxLx4 = last_3xBxLx4
+  is_past_BxLx4 = event_BxLx4 < reach
+  in_segment = jax.vmap(lambda x_Lx_, at_Lx4: x_Lx_[at_Lx4])
+  what_BxLx4xS, when_BxLx4xS = jnp.where(
+      is_past_BxLx4[..., None], jnp.where(
+          begun_BxLx4[..., None] < reach, state.expected[:, :, None], 0),
+      jnp.stack([in_segment(x_BxLxS, event_BxLx4 - reach)
+                 for x_BxLxS in found_2xBxLxS]))
+  gone_BxLx4 = time_BxL[..., None] - jnp.where(
+      is_past_BxLx4, past_Bx1x1, in_segment(time_BxL, event_BxLx4 - reach))
+  expected = jnp.stack([what_BxLx4xS, jnp.where(
+      what_BxLx4xS > 0, when_BxLx4xS - gone_BxLx4[..., None], 0)])
+
+  last_3xBx4 = jax.lax.dynamic_index_in_dim(last_3xBxLx4, n_read - 1, 2, False)
+  return expected, State(
+      jax.lax.dynamic_index_in_dim(expected, n_read - 1, 2, False),
+      jnp.where(last_3xBx4 < 0, 0, reach + n_read - last_3xBx4),
+      *(jax.lax.dynamic_slice_in_dim(x, n_read, reach, 2) for x in log))
 
 
-def _look_up(tables, reach, all_BxK, time_BxK, length):
+def _last(old_Bx4, is_it_BxLx4, start_BxLx4, reach):
+  """Where something was last, up to each token; -1 for not in this song.
+
+  Args:
+    old_Bx4: where it was before the segment.
+    is_it_BxLx4: where it is.
+    start_BxLx4: where songs begin.
+    reach: place of the segment's first token.
+  """
+  twice_Lx1 = 2 * (reach + jnp.arange(is_it_BxLx4.shape[1])[:, None])
+  last_BxLx4 = jax.lax.cummax(jnp.where(
+      is_it_BxLx4, twice_Lx1 + 1, jnp.where(start_BxLx4, twice_Lx1, -1)), 1)
+  return jnp.where(last_BxLx4 < 0, old_Bx4[:, None],
+                   jnp.where(last_BxLx4 % 2, last_BxLx4 // 2, -1))
+
+
+def _look_up(tables, state, all_BxK, time_BxL, last_3xBxNx4):
   """Finds at each event what its voice should do next, and how much later.
 
+  Args:
+    tables: of the vocabulary.
+    state: before the segment.
+    all_BxK: the H tokens before it and its own.
+    time_BxL: their times.
+    last_3xBxNx4: as in `follow`, from the token before the segment on.
+
   Returns:
-    two [B, L, S] int32, what (as `follow` says it) and when, from this event
-    on; at tokens that are no events 0
+    (the last five of `State`, of K tokens; [2, B, L, S] int32, what, as
+    `follow` says it, and when, as of each event; of no use at other tokens)
   """
-  voice_BxK, said_BxK = tables.voice_V[all_BxK], tables.said_V[all_BxK]
-  is_on_BxK = tables.on_V[all_BxK]
-  mine_BxKx4 = _by_voice(voice_BxK)
-  start_BxK = _last(all_BxK == events.START)
+  batch, size = all_BxK.shape
+  reach = state.time.shape[2]
+  place_K = jnp.arange(size)
+  here_L = place_K[reach:]
+  tokens_BxL = all_BxK[:, reach:]
+  voice_BxL, is_on_BxL = tables.voice_V[tokens_BxL], tables.on_V[tokens_BxL]
 
-  # The events of the voice before and after each event; -1 and K for none.
-  before_BxK = jnp.where(voice_BxK < 0, -1, _of(voice_BxK, jnp.pad(
-      _last(mine_BxKx4), ((0, 0), (1, 0), (0, 0)), constant_values=-1)[:, :-1]))
-  after_BxK = _of(voice_BxK, _next(mine_BxKx4))
-  frames_BxK = recall.frames(time_BxK - _at(time_BxK, before_BxK))
-  # The voice's NOTEON, up to each event, that says how high it is.
-  high_BxK = _of(voice_BxK, _last(mine_BxKx4 & is_on_BxK[..., None]))
-  pitch_BxK = _at(said_BxK, high_BxK)
-  interval_BxK = jnp.where(is_on_BxK, pitch_BxK - _at(pitch_BxK, before_BxK),
-                           said_BxK + _VALUES)
-  hashes, firsts = zip(
-      *_contexts(all_BxK, frames_BxK, before_BxK, before_BxK),
-      *_contexts(interval_BxK, frames_BxK, before_BxK,
-                 _back(high_BxK, before_BxK)), strict=True)
-  found_XxBxL = recall.last_equal(jnp.stack(hashes), length)
+  def own(x_BxLx4):
+    return jnp.where(voice_BxL < 0, -1, jnp.take_along_axis(
+        x_BxLx4, jnp.maximum(voice_BxL, 0)[..., None], 2)[..., 0])
 
-  here_L = jnp.arange(all_BxK.shape[1])[-length:]
-  oldest_BxL = jnp.maximum(here_L - reach, start_BxK[:, -length:] + 1)
-  best = [[jnp.zeros_like(oldest_BxL)] * 2 for _ in SOURCES]
-  for number, (found_BxL, first_BxK) in enumerate(
-      zip(found_XxBxL, firsts, strict=True)):
-    source, order = divmod(number, len(ORDERS))
-    next_BxL = _at(after_BxK, found_BxL)
+  def places(away_BxH, new_BxL):
+    old_BxH = jnp.where(away_BxH > 0, place_K[:reach] + 1 - away_BxH, -1)
+    return jnp.concatenate([jnp.maximum(old_BxH, -1), new_BxL], 1)
+
+  def pitch(place_BxL):
+    return tables.said_V[_at(all_BxK, place_BxL)]
+
+  time_BxK = jnp.concatenate([state.time[0], time_BxL], 1)
+  before_BxL = own(last_3xBxNx4[0, :, :-1])
+  high_BxK = places(state.high[0], own(last_3xBxNx4[1, :, 1:]))
+  high_BxL = high_BxK[:, reach:]
+  after_BxK = jnp.concatenate([
+      jnp.where(state.after[0] > 0, place_K[:reach] - 1 + state.after[0], -1),
+      jnp.full_like(tokens_BxL, -1)], 1)
+  after_BxK = after_BxK.at[
+      jnp.arange(batch)[:, None], jnp.where(before_BxL < 0, size, before_BxL)
+  ].set(here_L, mode='drop')
+
+  # The contexts that end at each event, order by order.
+  interval_BxL = pitch(high_BxL) - pitch(_at(high_BxK, before_BxL))
+  said_BxL = tables.said_V[tokens_BxL]
+  frames_BxL = recall.frames(time_BxL - _at(time_BxK, before_BxL))
+  hash_BxLs = [_hash(what_BxL, frames_BxL) for what_BxL in (
+      tokens_BxL, jnp.where(is_on_BxL, interval_BxL, said_BxL + _VALUES))]
+  back_BxL, backs, hashes = before_BxL, [], []
+  for number, order in enumerate(ORDERS):
+    if number:
+      hash_BxLs = [
+          hash_BxL + _at(hash_BxK, back_BxL) * np.uint32(
+              pow(int(_FACTORS[0]), order // 2, 1 << 32))
+          for hash_BxL, hash_BxK in zip(
+              hash_BxLs, hashes[-len(SOURCES):], strict=True)]
+      back_BxL = _back(backs[-1], back_BxL)
+    backs.append(places(state.back[number], back_BxL))
+    hashes += [jnp.concatenate([
+        state.hash[len(SOURCES) * number + source].astype(jnp.uint32),
+        hash_BxL], 1) for source, hash_BxL in enumerate(hash_BxLs)]
+
+  # Where they ended before, and what came next.
+  found_XxBxL = recall.last_equal(jnp.stack(hashes), len(here_L))
+  oldest_BxL = jnp.maximum(here_L - reach, last_3xBxNx4[2, :, 1:, 0] + 1)
+  found = jnp.zeros((len(SOURCES), 2, *tokens_BxL.shape), jnp.int32)
+  for number, found_BxL in enumerate(found_XxBxL):
+    order, source = divmod(number, len(SOURCES))
+    first_BxL, first_here_BxL = (
+        _back(backs[order], found_BxL), backs[order][:, reach:])
+    next_BxL = _back(after_BxK, found_BxL)
     token_BxL = _at(all_BxK, next_BxL)
     if SOURCES[source] == 'any':
-      higher_BxL = pitch_BxK[:, -length:] - _at(pitch_BxK, found_BxL)
-      token_BxL = _told(tables, token_BxL, voice_BxK[:, -length:], higher_BxL)
-    known_BxL = ((_back(first_BxK, found_BxL) >= oldest_BxL)
-                 & (first_BxK[:, -length:] >= oldest_BxL)
-                 & (next_BxL <= here_L) & (token_BxL > 0))
-    new = (token_BxL + order * len(tables.voice_V),
-           _at(time_BxK, next_BxL) - _at(time_BxK, found_BxL))
-    best[source] = [jnp.where(known_BxL, *x)
-                    for x in zip(new, best[source], strict=True)]
-  return (jnp.stack(x, -1) for x in zip(*best, strict=True))
+      first_BxL, first_here_BxL = (
+          _back(high_BxK, x_BxL) for x_BxL in (first_BxL, first_here_BxL))
+      higher_BxL = pitch(high_BxL) - pitch(_at(high_BxK, found_BxL))
+      token_BxL = _told(tables, token_BxL, voice_BxL, higher_BxL)
+    is_known_BxL = ((jnp.minimum(first_BxL, first_here_BxL) >= oldest_BxL)
+                    & (next_BxL >= 0) & (next_BxL <= here_L) & (token_BxL > 0))
+    found = found.at[source].set(jnp.where(is_known_BxL, jnp.stack([
+        token_BxL + order * len(tables.voice_V),
+        _at(time_BxK, next_BxL) - _at(time_BxK, found_BxL)]), found[source]))
+
+  def away(places_BxK):
+    return jnp.where(places_BxK < 0, 0, place_K + 1 - places_BxK)
+
+  return (time_BxK[None], jnp.stack([away(x) for x in backs]),
+          away(high_BxK)[None],
+          jnp.where(after_BxK < 0, 0, after_BxK + 1 - place_K)[None],
+          jnp.stack(hashes).astype(jnp.int32)), jnp.moveaxis(found, 0, -1)
+
+
+def _hash(what, frames):
+  """Hashes what an event is and how far from that before, uint32."""
+  mixed = (what.astype(jnp.uint32) * _FACTORS[0]
+           + frames.astype(jnp.uint32) * _FACTORS[1])
+  return (mixed ^ (mixed >> 15)) * _FACTORS[2]
 
 
 def _told(tables, token, voice, semitones):
@@ -179,10 +298,6 @@ def _told(tables, token, voice, semitones):
   return tables.token_S[voice * _KINDS * _VALUES + said]
 
 
-def _by_voice(voice):
-  return voice[..., None] == jnp.arange(len(events.VOICES))
-
-
 def _at(x_BxK, place_BxN):
   return jnp.take_along_axis(x_BxK, place_BxN, 1)
 
@@ -190,51 +305,6 @@ def _at(x_BxK, place_BxN):
 def _back(x_BxK, place_BxN):
   """As `_at`, but -1 where there is no place."""
   return jnp.where(place_BxN < 0, -1, _at(x_BxK, place_BxN))
-
-
-def _of(voice_BxK, x_BxKx4):
-  """Each token's value for its own voice; any for tokens that have none."""
-  return jnp.take_along_axis(
-      x_BxKx4, jnp.maximum(voice_BxK, 0)[..., None], 2)[..., 0]
-
-
-def _last(is_it):
-  """Where something [B, K, ..] last was, up to each place; -1 for nowhere."""
-  place_K = jnp.arange(is_it.shape[1])
-  return jax.lax.cummax(jnp.where(
-      is_it, jnp.expand_dims(place_K, range(1, is_it.ndim - 1)), -1), 1)
-
-
-def _next(is_it_BxKx4):
-  """Where something is next, after each place; K for nowhere."""
-  size = is_it_BxKx4.shape[1]
-  from_BxKx4 = jax.lax.cummin(jnp.where(
-      is_it_BxKx4, jnp.arange(size)[:, None], size), 1, reverse=True)
-  return jnp.pad(from_BxKx4, ((0, 0), (0, 1), (0, 0)),
-                 constant_values=size)[:, 1:]
-
-
-def _contexts(what_BxK, frames_BxK, before_BxK, first_BxK):
-  """Yields for each order the hash of what ends at each event, and its begin.
-
-  Args:
-    what_BxK: what counts of an event.
-    frames_BxK: its distance from that before.
-    before_BxK: where that was, -1 for nowhere.
-    first_BxK: the first place that one has to know for this event.
-  """
-  hash_BxK = what_BxK.astype(jnp.uint32) * _FACTORS[0] + frames_BxK.astype(
-      jnp.uint32) * _FACTORS[1]
-  hash_BxK = (hash_BxK ^ (hash_BxK >> 15)) * _FACTORS[2]
-  order = 1
-  for wanted in ORDERS:
-    while order < wanted:
-      hash_BxK += _at(hash_BxK, before_BxK) * np.uint32(
-          pow(int(_FACTORS[0]), order, 1 << 32))
-      first_BxK = _back(first_BxK, before_BxK)
-      before_BxK = _back(before_BxK, before_BxK)
-      order *= 2
-    yield hash_BxK, first_BxK
 
 
 def shapes(n_token: int, width: int) -> dict[str, tuple[int, ...]]:
