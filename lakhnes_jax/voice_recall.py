@@ -38,13 +38,13 @@ class _Tables(NamedTuple):
     voice_V: its voice, or -1.
     on_V: whether it is a NOTEON.
     said_V: what it tells its voice: kind and value in one number.
-    token_S: ids by voice and what it is told, 0 where there is no such token.
+    token_E: ids by voice and what it is told, 0 where there is no such token.
   """
   wait_V: np.ndarray
   voice_V: np.ndarray
   on_V: np.ndarray
   said_V: np.ndarray
-  token_S: np.ndarray
+  token_E: np.ndarray
 
 
 _, _KINDS, _VALUES = events.EVENT.shape
@@ -57,10 +57,10 @@ def _tables(n_token: int) -> _Tables:
   said_V = kind_V * _VALUES + np.where(
       event_V < 0, events.value_of(event_V), 0)
   chip = event_V < 0
-  token_S = np.zeros(events.EVENT.size, np.int32)
-  token_S[(voice_V * _KINDS * _VALUES + said_V)[chip]] = np.flatnonzero(chip)
+  token_E = np.zeros(events.EVENT.size, np.int32)
+  token_E[(voice_V * _KINDS * _VALUES + said_V)[chip]] = np.flatnonzero(chip)
   return _Tables(np.maximum(event_V, 0), voice_V, kind_V == events.NOTEON,
-                 said_V, token_S)
+                 said_V, token_E)
 
 
 @functools.lru_cache
@@ -144,9 +144,9 @@ def follow(n_token: int, state: State, all_BxK, n_read):
   last_3xBxLx4 = jnp.stack([_last(*x, start_BxLx4, reach) for x in zip(
       old_3xBx4, (mine_BxLx4, mine_BxLx4 & tables.on_V[tokens_BxL][..., None],
                   start_BxLx4), strict=True)])
-  log, found_2xBxLxS = _look_up(
-      tables, state, all_BxK, time_BxL,
-      jnp.concatenate([old_3xBx4[:, :, None], last_3xBxLx4], 2))
+  log = _go_on(tables, state, all_BxK, time_BxL,
+               jnp.concatenate([old_3xBx4[:, :, None], last_3xBxLx4], 2))
+  found_2xBxLxS = _look_up(tables, log, all_BxK, last_3xBxLx4[2, ..., 0])
 
   # What was known when each voice had its last event, and what is left of it.
   event_BxLx4, _, begun_BxLx4 = last_3xBxLx4
@@ -166,7 +166,8 @@ def follow(n_token: int, state: State, all_BxK, n_read):
   return expected, State(
       jax.lax.dynamic_index_in_dim(expected, n_read - 1, 2, False),
       jnp.where(last_3xBx4 < 0, 0, reach + n_read - last_3xBx4),
-      *(jax.lax.dynamic_slice_in_dim(x, n_read, reach, 2) for x in log))
+      *(jax.lax.dynamic_slice_in_dim(x, n_read, reach, 2)
+        for x in log.to_state()))
 
 
 def _last(old_Bx4, is_it_BxLx4, start_BxLx4, reach):
@@ -185,58 +186,73 @@ def _last(old_Bx4, is_it_BxLx4, start_BxLx4, reach):
                    jnp.where(last_BxLx4 % 2, last_BxLx4 // 2, -1))
 
 
-def _look_up(tables, state, all_BxK, time_BxL, last_3xBxNx4):
-  """Finds at each event what its voice should do next, and how much later.
+class _Log(NamedTuple):
+  """What is known of the tokens of a segment and the H before; -1 for nowhere.
+
+  Attributes:
+    time_BxK, hashes: as in `State`; the hashes are a list, of [B, K] uint32.
+    backs: for each order [B, K], the place that many events of the voice back.
+    high_BxK, after_BxK: the places that `State` tells by their distance.
+  """
+  time_BxK: Any
+  backs: list
+  high_BxK: Any
+  after_BxK: Any
+  hashes: list
+
+  def to_state(self) -> tuple:
+    """Returns the last five of `State`, of K tokens."""
+    place_K = jnp.arange(self.time_BxK.shape[1])
+
+    def away(place_BxK, step=1):
+      return jnp.where(place_BxK < 0, 0, 1 + step * (place_K - place_BxK))
+
+    return (self.time_BxK[None], jnp.stack([away(x) for x in self.backs]),
+            away(self.high_BxK)[None], away(self.after_BxK, -1)[None],
+            jnp.stack(self.hashes).astype(jnp.int32))
+
+
+def _go_on(tables, state, all_BxK, time_BxL, last_3xBxNx4) -> _Log:
+  """Adds a segment to what is known.
 
   Args:
     tables: of the vocabulary.
     state: before the segment.
     all_BxK: the H tokens before it and its own.
-    time_BxL: their times.
+    time_BxL: when these are.
     last_3xBxNx4: as in `follow`, from the token before the segment on.
-
-  Returns:
-    (the last five of `State`, of K tokens; [2, B, L, S] int32, what, as
-    `follow` says it, and when, as of each event; of no use at other tokens)
   """
   batch, size = all_BxK.shape
   reach = state.time.shape[2]
-  place_K = jnp.arange(size)
-  here_L = place_K[reach:]
+  place_H, here_L = jnp.split(jnp.arange(size), [reach])
   tokens_BxL = all_BxK[:, reach:]
-  voice_BxL, is_on_BxL = tables.voice_V[tokens_BxL], tables.on_V[tokens_BxL]
+  voice_BxL = tables.voice_V[tokens_BxL]
 
   def own(x_BxLx4):
     return jnp.where(voice_BxL < 0, -1, jnp.take_along_axis(
         x_BxLx4, jnp.maximum(voice_BxL, 0)[..., None], 2)[..., 0])
 
-  def places(away_BxH, new_BxL):
-    old_BxH = jnp.where(away_BxH > 0, place_K[:reach] + 1 - away_BxH, -1)
+  def places(away_BxH, new_BxL, step=-1):
+    old_BxH = jnp.where(
+        away_BxH > 0, place_H + step * (away_BxH - 1), -1)
     return jnp.concatenate([jnp.maximum(old_BxH, -1), new_BxL], 1)
 
-  def pitch(place_BxL):
-    return tables.said_V[_at(all_BxK, place_BxL)]
-
   time_BxK = jnp.concatenate([state.time[0], time_BxL], 1)
-  before_BxL = own(last_3xBxNx4[0, :, :-1])
+  back_BxL = own(last_3xBxNx4[0, :, :-1])
   high_BxK = places(state.high[0], own(last_3xBxNx4[1, :, 1:]))
-  high_BxL = high_BxK[:, reach:]
-  after_BxK = jnp.concatenate([
-      jnp.where(state.after[0] > 0, place_K[:reach] - 1 + state.after[0], -1),
-      jnp.full_like(tokens_BxL, -1)], 1)
-  after_BxK = after_BxK.at[
-      jnp.arange(batch)[:, None], jnp.where(before_BxL < 0, size, before_BxL)
+  after_BxK = places(state.after[0], jnp.full_like(tokens_BxL, -1), 1).at[
+      jnp.arange(batch)[:, None], jnp.where(back_BxL < 0, size, back_BxL)
   ].set(here_L, mode='drop')
 
-  # The contexts that end at each event, order by order.
-  interval_BxL = pitch(high_BxL) - pitch(_at(high_BxK, before_BxL))
   said_BxL = tables.said_V[tokens_BxL]
-  frames_BxL = recall.frames(time_BxL - _at(time_BxK, before_BxL))
+  interval_BxL = said_BxL - _pitch(tables, all_BxK, _at(high_BxK, back_BxL))
+  frames_BxL = recall.frames(time_BxL - _at(time_BxK, back_BxL))
   hash_BxLs = [_hash(what_BxL, frames_BxL) for what_BxL in (
-      tokens_BxL, jnp.where(is_on_BxL, interval_BxL, said_BxL + _VALUES))]
-  back_BxL, backs, hashes = before_BxL, [], []
+      tokens_BxL, jnp.where(
+          tables.on_V[tokens_BxL], interval_BxL, said_BxL + _VALUES))]
+  backs, hashes = [], []
   for number, order in enumerate(ORDERS):
-    if number:
+    if number:  # What an order half as long made of it, and of what was before.
       hash_BxLs = [
           hash_BxL + _at(hash_BxK, back_BxL) * np.uint32(
               pow(int(_FACTORS[0]), order // 2, 1 << 32))
@@ -244,38 +260,56 @@ def _look_up(tables, state, all_BxK, time_BxL, last_3xBxNx4):
               hash_BxLs, hashes[-len(SOURCES):], strict=True)]
       back_BxL = _back(backs[-1], back_BxL)
     backs.append(places(state.back[number], back_BxL))
-    hashes += [jnp.concatenate([
-        state.hash[len(SOURCES) * number + source].astype(jnp.uint32),
-        hash_BxL], 1) for source, hash_BxL in enumerate(hash_BxLs)]
+    old_SxBxH = state.hash[len(SOURCES) * number:][:len(SOURCES)]
+    hashes += [jnp.concatenate([old_BxH.astype(jnp.uint32), hash_BxL], 1)
+               for old_BxH, hash_BxL in zip(old_SxBxH, hash_BxLs, strict=True)]
+  return _Log(time_BxK, backs, high_BxK, after_BxK, hashes)
 
-  # Where they ended before, and what came next.
-  found_XxBxL = recall.last_equal(jnp.stack(hashes), len(here_L))
-  oldest_BxL = jnp.maximum(here_L - reach, last_3xBxNx4[2, :, 1:, 0] + 1)
-  found = jnp.zeros((len(SOURCES), 2, *tokens_BxL.shape), jnp.int32)
-  for number, found_BxL in enumerate(found_XxBxL):
+
+def _look_up(tables, log: _Log, all_BxK, start_BxL):
+  """Finds at each event what its voice should do next, and how much later.
+
+  Args:
+    tables: of the vocabulary.
+    log: of the segment and what was before.
+    all_BxK: their tokens.
+    start_BxL: where the song of each token begins.
+
+  Returns:
+    [2, B, L, S] int32: what, as `follow` says it, and when, as of each event;
+    of no use at other tokens
+  """
+  length = start_BxL.shape[1]
+  reach = all_BxK.shape[1] - length
+  here_L = reach + jnp.arange(length)
+  voice_BxL = tables.voice_V[all_BxK[:, reach:]]
+  high_BxL = log.high_BxK[:, reach:]
+  oldest_BxL = jnp.maximum(here_L - reach, start_BxL + 1)
+  best = [jnp.zeros((2, *voice_BxL.shape), jnp.int32) for _ in SOURCES]
+  for number, found_BxL in enumerate(
+      recall.last_equal(jnp.stack(log.hashes), length)):
     order, source = divmod(number, len(SOURCES))
-    first_BxL, first_here_BxL = (
-        _back(backs[order], found_BxL), backs[order][:, reach:])
-    next_BxL = _back(after_BxK, found_BxL)
+    # What has to be known of the past: back to where the contexts begin.
+    firsts = [_back(log.backs[order], found_BxL), log.backs[order][:, reach:]]
+    next_BxL = _back(log.after_BxK, found_BxL)
     token_BxL = _at(all_BxK, next_BxL)
     if SOURCES[source] == 'any':
-      first_BxL, first_here_BxL = (
-          _back(high_BxK, x_BxL) for x_BxL in (first_BxL, first_here_BxL))
-      higher_BxL = pitch(high_BxL) - pitch(_at(high_BxK, found_BxL))
+      firsts = [_back(log.high_BxK, first_BxL) for first_BxL in firsts]
+      higher_BxL = _pitch(tables, all_BxK, high_BxL) - _pitch(
+          tables, all_BxK, _at(log.high_BxK, found_BxL))
       token_BxL = _told(tables, token_BxL, voice_BxL, higher_BxL)
-    is_known_BxL = ((jnp.minimum(first_BxL, first_here_BxL) >= oldest_BxL)
-                    & (next_BxL >= 0) & (next_BxL <= here_L) & (token_BxL > 0))
-    found = found.at[source].set(jnp.where(is_known_BxL, jnp.stack([
+    is_known_BxL = ((jnp.minimum(*firsts) >= oldest_BxL) & (next_BxL >= 0)
+                    & (next_BxL <= here_L) & (token_BxL > 0))
+    best[source] = jnp.where(is_known_BxL, jnp.stack([
         token_BxL + order * len(tables.voice_V),
-        _at(time_BxK, next_BxL) - _at(time_BxK, found_BxL)]), found[source]))
+        _at(log.time_BxK, next_BxL) - _at(log.time_BxK, found_BxL)
+    ]), best[source])
+  return jnp.stack(best, -1)
 
-  def away(places_BxK):
-    return jnp.where(places_BxK < 0, 0, place_K + 1 - places_BxK)
 
-  return (time_BxK[None], jnp.stack([away(x) for x in backs]),
-          away(high_BxK)[None],
-          jnp.where(after_BxK < 0, 0, after_BxK + 1 - place_K)[None],
-          jnp.stack(hashes).astype(jnp.int32)), jnp.moveaxis(found, 0, -1)
+def _pitch(tables, all_BxK, place_BxL):
+  """What NOTEONs say, kind and pitch in one number."""
+  return tables.said_V[_at(all_BxK, place_BxL)]
 
 
 def _hash(what, frames):
@@ -295,7 +329,7 @@ def _told(tables, token, voice, semitones):
   noteon_0 = events.NOTEON * _VALUES
   said = jnp.where(tables.on_V[token], noteon_0 + jnp.clip(
       said - noteon_0 + semitones, 0, _VALUES - 1), said)
-  return tables.token_S[voice * _KINDS * _VALUES + said]
+  return tables.token_E[voice * _KINDS * _VALUES + said]
 
 
 def _at(x_BxK, place_BxN):
