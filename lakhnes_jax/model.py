@@ -48,9 +48,9 @@ class ModelConfig:
       ago, see `lakhnes_jax.voice_state`.
     recall: each token comes with what followed when the song was here before,
       up to so many tokens ago, see `lakhnes_jax.recall`; 0 for no such thing.
-    voice_recall: each token comes with what every voice did next, and when,
-      after it did the same within `recall` tokens, see
-      `lakhnes_jax.voice_recall`.
+    voice_recall: each token comes with what every voice should do next, and
+      when, as it or another did after the like within the last `recall` tokens,
+      see `lakhnes_jax.voice_recall`.
     unroll: compile each layer by itself instead of a loop over them: a fifth
       faster for small models on CPUs, whose loops copy what the backward pass
       needs; takes N times as long to compile, and more memory.

@@ -247,6 +247,11 @@ class TestSmearedKeys:
     assert gradient_NxH.min() > 1e-3
 
 
+def test_voice_recall_needs_recall():
+  with pytest.raises(ValueError, match='voice_recall needs recall'):
+    dataclasses.replace(SMALL, n_token=events.TX1.size, voice_recall=True)
+
+
 @pytest.mark.parametrize('settings', [
     {'voice_state': True}, {'recall': 12}, {'recall': 40, 'voice_recall': True}
 ], ids=lambda settings: list(settings)[-1])
