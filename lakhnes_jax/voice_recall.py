@@ -283,7 +283,7 @@ def _look_up(tables, log: _Log, all_BxK, start_BxL):
   reach = all_BxK.shape[1] - length
   here_L = reach + jnp.arange(length)
   voice_BxL = tables.voice_V[all_BxK[:, reach:]]
-  high_BxL = log.high_BxK[:, reach:]
+  pitch_BxL = _pitch(tables, all_BxK, log.high_BxK[:, reach:])
   oldest_BxL = jnp.maximum(here_L - reach, start_BxL + 1)
   best = [jnp.zeros((2, *voice_BxL.shape), jnp.int32) for _ in SOURCES]
   for number, found_BxL in enumerate(
@@ -295,7 +295,7 @@ def _look_up(tables, log: _Log, all_BxK, start_BxL):
     token_BxL = _at(all_BxK, next_BxL)
     if SOURCES[source] == 'any':
       firsts = [_back(log.high_BxK, first_BxL) for first_BxL in firsts]
-      higher_BxL = _pitch(tables, all_BxK, high_BxL) - _pitch(
+      higher_BxL = pitch_BxL - _pitch(
           tables, all_BxK, _at(log.high_BxK, found_BxL))
       token_BxL = _told(tables, token_BxL, voice_BxL, higher_BxL)
     is_known_BxL = ((jnp.minimum(*firsts) >= oldest_BxL) & (next_BxL >= 0)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rounds
 
 from lakhnes_jax import events, recall
 
@@ -41,18 +42,11 @@ def _walk(key, order, names):
 def _songs(vocabulary):
   """Three lanes of 160 tokens that come round, with changes of all kinds."""
   rng = np.random.default_rng(0)
-  number = {name: i for i, name in enumerate(vocabulary.tokens)}
-  lanes = []
-  for phrase in ('P1_NOTEON_60 WT_20 P2_NOTEON_64 WT_700 P1_NOTEOFF WT_12000',
-                 'NO_NOTEON_3 WT_590 TR_NOTEON_40 WT_600 NO_NOTEOFF WT_1400',
-                 'P1_NOTEON_60 P2_NOTEON_60 WT_1500 P1_NOTEON_62 WT_1500'):
-    tokens = np.array([number[name] for name in phrase.split()])
-    tokens = np.resize(tokens, 160)
-    new = [number[name] for name in (
-        'WT_21', 'WT_1400', 'WT_1500', 'P1_NOTEON_61', 'P1_NOTEOFF')]
-    tokens = np.where(rng.random(160) < .02, rng.choice(new, 160), tokens)
-    lanes.append(tokens)
-  lanes = np.stack(lanes)
+  lanes = rounds.lanes(vocabulary, (
+      'P1_NOTEON_60 WT_20 P2_NOTEON_64 WT_700 P1_NOTEOFF WT_12000',
+      'NO_NOTEON_3 WT_590 TR_NOTEON_40 WT_600 NO_NOTEOFF WT_1400',
+      'P1_NOTEON_60 P2_NOTEON_60 WT_1500 P1_NOTEON_62 WT_1500'), 160, rng, .02,
+      'WT_21 WT_1400 WT_1500 P1_NOTEON_61 P1_NOTEOFF')
   lanes[0, 0] = lanes[1, 70] = lanes[1, 71] = events.START
   lanes[2, 60:110] = rng.integers(1, vocabulary.size, 50)  # Beyond reach.
   return lanes

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rounds
 
 from lakhnes_jax import events, voice_recall
 
@@ -101,21 +102,15 @@ def _walk(names, tokens):
 def _songs(vocabulary):
   """Three lanes of 200 tokens that come round, with changes of all kinds."""
   rng = np.random.default_rng(0)
-  number = {name: i for i, name in enumerate(vocabulary.tokens)}
-  lanes = []
-  for phrase in (
+  lanes = rounds.lanes(vocabulary, (
       # P2 echoes P1 a third higher; a melody, an echo and drums.
       'P1_NOTEON_60 WT_20 P2_NOTEON_64 WT_700 P1_NOTEON_62 WT_9 P2_NOTEON_66 '
       'WT_2200 P1_NOTEOFF NO_NOTEON_3 P2_NOTEOFF WT_700',
       'TR_NOTEON_40 WT_1500 TR_NOTEON_42 WT_1500 P2_NOTEON_60 WT_1500 '
       'P2_NOTEON_62 WT_1500 TR_NOTEON_30 P2_NOTEON_107 WT_90000 WT_90000',
       'P1_NOTEON_108 P2_NOTEON_33 WT_730 P1_NOTEON_106 P2_NOTEON_34 WT_800 '
-      'NO_NOTEON_2 TR_NOTEON_50 WT_730'):
-    tokens = np.resize([number[name] for name in phrase.split()], 200)
-    new = [number[name] for name in (
-        'WT_700', 'WT_1500', 'P1_NOTEON_61', 'P1_NOTEOFF', 'P2_NOTEON_60')]
-    lanes.append(np.where(rng.random(200) < .03, rng.choice(new, 200), tokens))
-  lanes = np.stack(lanes)
+      'NO_NOTEON_2 TR_NOTEON_50 WT_730'), 200, rng, .03,
+      'WT_700 WT_1500 P1_NOTEON_61 P1_NOTEOFF P2_NOTEON_60')
   lanes[0, 0] = lanes[1, 90] = lanes[1, 91] = events.START
   lanes[2, 60:160] = rng.integers(1, vocabulary.size, 100)  # Beyond reach.
   return lanes
