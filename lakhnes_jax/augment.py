@@ -1,9 +1,13 @@
-"""Augmentation: trimming and four random changes, on songs of exact events.
+"""Augmentation: trimming and random changes, on songs of exact events.
 
 Songs are those of `lakhnes_jax.events`; wait quantisation comes afterwards.
 Every function is pure and vectorised. VELOCITY and TIMBRE events follow their
 voice. Which changes there are, their order and their ranges: LakhNES, section
-3.3 and its published code.
+3.3 and its published code; but for the change of tempo, which is not in it.
+
+LakhNES stretches a song by up to 5%, and with it the frames in which a console
+plays. A change of tempo keeps them: a game's music program is called once a
+frame, notes begin a whole number of frames apart, and so do they afterwards.
 """
 
 import dataclasses
@@ -17,6 +21,9 @@ from lakhnes_jax import events as ev
 
 MAX_SEMITONES = 6  # Transposition is uniform in -6 .. +6.
 MAX_SPEED_CHANGE = .05  # Playback speed is uniform in .95 .. 1.05.
+FRAME = 733.79  # Samples; an NES makes 60.0988 frames a second.
+TICKS = range(4, 25)  # Frames.
+_SAME_FRAME = 180  # Samples; waits below come of how long the program takes.
 _ALL_VOICES = tuple(range(len(ev.VOICES)))
 _DROPPED = ~ev.N_CODES  # The event one past the last: to be left out.
 
@@ -67,6 +74,58 @@ def stretch(events: np.ndarray, speed: float) -> np.ndarray:
   return ev.from_times(times, events[is_chip], times[-1] if times.size else 0)
 
 
+def tick(events: np.ndarray) -> int:
+  """Finds the step in which a song's notes begin, such as a sixteenth.
+
+  Returns:
+    the longest of `TICKS` of which nine tenths as many times between NOTEONs
+    of a voice are multiples as of any; 0 where those are few
+  """
+  chip = events[events < 0]
+  frame = _frames(ev.times_of(events)[events < 0])
+  voice, is_on = ev.voice_of(chip), ev.kind_of(chip) == ev.NOTEON
+  apart = np.concatenate([
+      np.diff(frame[is_on & (voice == v)]) for v in _ALL_VOICES])
+  apart = apart[(apart >= TICKS[0] - 1) & (apart < 65)]
+  if len(apart) < 8:
+    return 0
+  share = np.array([np.mean(apart % frames == 0) for frames in TICKS])
+  if share.max() < .6:
+    return 0
+  return TICKS[int(np.flatnonzero(share >= .9 * share.max())[-1])]
+
+
+def change_tempo(events: np.ndarray, ratio: float) -> np.ndarray:
+  """Plays a song `ratio` times as slowly, in whole frames.
+
+  What was in one frame stays in one, as far apart as it was, and what was in
+  several stays in as many. A wait at the end goes.
+
+  Raises:
+    ValueError: ratio is not positive.
+  """
+  if not ratio > 0:
+    raise ValueError(f'ratio {ratio} of tempos is not positive')
+  is_chip = events < 0
+  times = ev.times_of(events)[is_chip]
+  old, which = np.unique(_frames(times), return_inverse=True)
+  place = np.arange(len(old))
+  new = place + np.maximum.accumulate(
+      np.rint(old * ratio).astype(np.int64) - place)
+  times = np.maximum.accumulate(
+      times + np.rint((new - old)[which] * FRAME).astype(np.int64))
+  return ev.from_times(times, events[is_chip], times[-1] if times.size else 0)
+
+
+def _frames(times: np.ndarray) -> np.ndarray:
+  """Numbers the frames at whose beginnings writes were made, from 0."""
+  if not times.size:
+    return times
+  is_first = np.diff(times, prepend=-_SAME_FRAME) >= _SAME_FRAME
+  first = np.maximum.accumulate(np.where(is_first, np.arange(len(times)), 0))
+  return np.rint((times[first] - times[0]) / FRAME).astype(np.int64)
+
+
 @functools.lru_cache(maxsize=1024)
 def _recoding(voices: tuple[int, ...], switch: bool,
               semitones: int) -> np.ndarray:
@@ -101,11 +160,13 @@ class Changes(NamedTuple):
     switch: whether P1 and P2 change places.
     semitones: of transposition.
     speed: of playback.
+    tempo: which of the tempos near its own it gets, 0 to 1; None for its own.
   """
   voices: tuple[int, ...] = _ALL_VOICES
   switch: bool = False
   semitones: int = 0
   speed: float = 1.
+  tempo: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +179,16 @@ class Augmentation:
     switch: with probability 1/2 let P1 and P2 change places.
     transpose: by -6 to +6 semitones, uniformly.
     stretch: to 0.95 to 1.05 of the speed, uniformly.
+    tempo: with probability 0.7 to another tempo (a `tick` of so many frames),
+      3/4 to 4/3 as slow, uniformly; before it is stretched. Not one of 'all',
+      which are the original's.
   """
   trim: bool = False
   ensemble: bool = False
   switch: bool = False
   transpose: bool = False
   stretch: bool = False
+  tempo: bool = False
 
   @classmethod
   def from_names(cls, names: Iterable[str]) -> 'Augmentation':
@@ -139,7 +204,8 @@ class Augmentation:
           name in ('all', 'none') and len(names) > 1):
         raise ValueError(f'augmentation {",".join(names)!r}: expected none, '
                          f'all, or some of {", ".join(known)}')
-    chosen = known if names == ['all'] else names
+    chosen = ([name for name in known if name != 'tempo']
+              if names == ['all'] else names)
     return cls(**{name: True for name in chosen if name != 'none'})
 
   def draw(self, rng: np.random.Generator) -> Changes:
@@ -157,6 +223,8 @@ class Augmentation:
     if self.stretch:
       changes['speed'] = float(
           rng.uniform(1 - MAX_SPEED_CHANGE, 1 + MAX_SPEED_CHANGE))
+    if self.tempo and rng.random() < .7:
+      changes['tempo'] = float(rng.random())
     return Changes(**changes)
 
   def apply(self, events: np.ndarray,
@@ -168,9 +236,13 @@ class Augmentation:
     """Changes a song in a given way, after trimming it if that is asked for."""
     if self.trim:
       events = trim(events)
-    *recoding, speed = changes
-    if tuple(recoding) != Changes()[:-1]:
+    *recoding, speed, tempo = changes
+    if tuple(recoding) != Changes()[:-2]:
       events = _recode(events, _recoding(*recoding))
+    if tempo is not None and (frames := tick(events)):
+      near = range(-(-3 * frames // 4), 4 * frames // 3 + 1)
+      others = [other for other in near if other != frames]
+      events = change_tempo(events, others[int(tempo * len(others))] / frames)
     return stretch(events, speed)
 
 

@@ -4,6 +4,7 @@ import atexit
 import os
 import pathlib
 import shutil
+import tarfile
 import tempfile
 
 os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
@@ -16,8 +17,11 @@ os.environ.update(JAX_COMPILATION_CACHE_DIR=_cache,
                   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0')
 
 import jax  # noqa: E402  (may start from here on)
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from http_server import server  # noqa: E402, F401  (a fixture)
+
+from lakhnes_jax import nesmidi  # noqa: E402
 
 SHARED = pathlib.Path(
     os.environ.get('LAKHNES_SHARED',
@@ -49,3 +53,17 @@ def real_data(tmp_path_factory) -> pathlib.Path:
   if not (SHARED / 'data').is_dir():
     pytest.skip(f'no real music at {SHARED}/data')
   return SHARED / 'data'
+
+
+@pytest.fixture(scope='session')
+def real_songs(real_data) -> list[np.ndarray]:
+  """The first 40 songs of NES-MDB."""
+  songs = []
+  with tarfile.open(real_data / 'nesmdb_midi_train_valid.tar.xz',
+                    'r|xz') as archive:
+    for member in archive:
+      if member.name.endswith('.mid'):
+        songs.append(nesmidi.read(archive.extractfile(member).read()))
+      if len(songs) == 40:
+        break
+  return songs

@@ -158,6 +158,82 @@ def test_the_changes_come_in_the_papers_order():
       P1_NOTEON_107 P1_VELOCITY_2 WT_30''')
 
 
+def _in_frames(frames: list[int], late: int = 0) -> np.ndarray:
+  """P1 begins a note in each frame, and P2 a little later."""
+  times = np.rint(np.repeat(frames, 2) * 733.79).astype(int) + [
+      0, late] * len(frames)
+  chip = [events.EVENT[voice, events.NOTEON, 60] for voice in (0, 1)]
+  return events.from_times(times, chip * len(frames), times[-1])
+
+
+@pytest.mark.parametrize('ratio, before, after', [
+    (1, [0, 1, 3, 10], [0, 1, 3, 10]),
+    (1.5, [0, 2, 4, 6, 30], [0, 3, 6, 9, 45]),
+    (7 / 6, [0, 1, 6, 12, 13, 18], [0, 1, 7, 14, 15, 21]),
+    # No two frames become one; what is late catches up.
+    (.5, [0, 1, 2, 3, 10], [0, 1, 2, 3, 5])])
+def test_tempo_changes_in_whole_frames(ratio, before, after):
+  for late in 0, 9, 170:
+    got, wanted = (augment.change_tempo(_in_frames(before, late), ratio),
+                   _in_frames(after, late))
+    np.testing.assert_array_equal(got[got < 0], wanted[wanted < 0])
+    np.testing.assert_allclose(  # Sums of rounded times.
+        events.times_of(got), events.times_of(wanted), rtol=0, atol=1)
+
+
+def test_tempo_of_little_or_nothing():
+  assert augment.change_tempo(_song(''), 2).size == 0
+  one = _song('TR_NOTEOFF WT_9')
+  assert _text(augment.change_tempo(one, 2)) == 'TR_NOTEOFF'
+  with pytest.raises(ValueError, match='ratio 0 '):
+    augment.change_tempo(_song(), 0)
+
+
+@pytest.mark.parametrize('tick', [4, 6, 7, 24])
+def test_tick_is_the_longest_step_that_nearly_all_notes_keep(tick):
+  steps = np.array([0, 1, 2, 4, 5, 6, 8, 11, 12, 14, 15, 16])
+  assert augment.tick(_in_frames(tick * steps)) == tick
+  # An ornament a frame before the beat is no tempo, nor are a few notes.
+  assert augment.tick(_in_frames([*tick * steps, tick * 17 - 1])) == tick
+  assert augment.tick(_in_frames(tick * steps[:4])) == 0
+  assert augment.tick(_song('')) == 0
+  uneven = np.cumsum([5, 7, 9, 13, 11, 17, 19, 23] * 3)
+  assert augment.tick(_in_frames([0, *uneven])) == 0
+
+
+def test_a_drawn_tempo_is_another_near_by():
+  song = _in_frames(6 * np.arange(20))
+  augmentation = Augmentation.from_names(['tempo'])
+  rng = np.random.default_rng(0)
+  n, seen = 2000, []
+  for _ in range(n):
+    seen.append(augment.tick(augmentation.apply(song, rng)))
+  # 3/4 to 4/3 of 6, where 5 is 5, 7 and 8 too; five deviations around 0.3.
+  assert set(seen) == {5, 6, 7, 8}
+  assert abs(seen.count(6) / n - .3) < .052
+  for other in 5, 7, 8:
+    assert abs(seen.count(other) / n - .7 / 3) < .048
+  uneven = _in_frames([0, *np.cumsum([5, 7, 9, 13, 11, 17, 19, 23] * 3)])
+  np.testing.assert_array_equal(
+      augmentation.change(uneven, augment.Changes(tempo=.5)), uneven)
+
+
+def test_real_songs_at_another_tempo(real_songs):
+  ticks = []
+  for song in map(augment.trim, real_songs):
+    chip = song[song < 0]
+    same = augment.change_tempo(song, 1)
+    np.testing.assert_array_equal(
+        events.times_of(same)[same < 0],
+        events.times_of(song)[song < 0] - events.times_of(song)[song < 0][0])
+    if frames := augment.tick(song):
+      slower = augment.change_tempo(song, (frames + 1) / frames)
+      np.testing.assert_array_equal(slower[slower < 0], chip)
+      ticks.append((frames + 1, augment.tick(slower)))
+  assert len(ticks) > len(real_songs) / 2
+  assert np.mean([wanted == got for wanted, got in ticks]) > .9
+
+
 def test_draws_cover_their_ranges_evenly():
   rng = np.random.default_rng(5)
   augmentation = Augmentation.from_names(['all'])
@@ -183,8 +259,8 @@ def test_no_flag_changes_nothing_and_one_flag_only_its_own():
   assert Augmentation().draw(rng) == augment.Changes()
   np.testing.assert_array_equal(Augmentation().apply(_song(), rng), _song())
   for field, name in zip(augment.Changes._fields,
-                         ('ensemble', 'switch', 'transpose', 'stretch'),
-                         strict=True):
+                         ('ensemble', 'switch', 'transpose', 'stretch',
+                          'tempo'), strict=True):
     seen = {field: set() for field in augment.Changes._fields}
     for _ in range(50):
       changes = Augmentation.from_names([name]).draw(rng)
@@ -196,7 +272,7 @@ def test_no_flag_changes_nothing_and_one_flag_only_its_own():
 def test_names():
   names = Augmentation.from_names
   assert names(['none']) == names([]) == Augmentation()
-  assert names(['all']) == Augmentation(True, True, True, True, True)
+  assert names(['all']) == Augmentation(True, True, True, True, True, False)
   assert names(['trim', 'stretch']) == Augmentation(trim=True, stretch=True)
   assert names(['trim']) == augment.TRIM
   for wrong in (['louder'], ['all', 'trim'], ['none', 'trim'], ['']):
