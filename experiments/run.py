@@ -111,8 +111,8 @@ _FORGET = flags.DEFINE_float(
     'forget', 0., 'Probability that a training step begins with an empty '
     'memory, so that a model trained for few epochs can begin songs too.')
 _AUGMENT = flags.DEFINE_list(
-    'augment', ['none'], 'none, all, or some of trim, ensemble, switch, '
-    'transpose, stretch.')
+    'augment', ['none'], 'none, all (that the original has), or some of trim, '
+    'ensemble, switch, transpose, tempo, stretch.')
 _MIN_EVENTS = flags.DEFINE_integer(
     'min_events', 0, 'Songs of fewer tokens, the two <S> counted, are left '
     'out of training.')

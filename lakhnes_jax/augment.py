@@ -159,14 +159,14 @@ class Changes(NamedTuple):
     voices: those that are kept.
     switch: whether P1 and P2 change places.
     semitones: of transposition.
-    speed: of playback.
     tempo: which of the tempos near its own it gets, 0 to 1; None for its own.
+    speed: of playback.
   """
   voices: tuple[int, ...] = _ALL_VOICES
   switch: bool = False
   semitones: int = 0
-  speed: float = 1.
   tempo: float | None = None
+  speed: float = 1.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,17 +178,16 @@ class Augmentation:
     ensemble: with probability 1/2 keep 1 to 3 of the voices.
     switch: with probability 1/2 let P1 and P2 change places.
     transpose: by -6 to +6 semitones, uniformly.
+    tempo: with probability 0.7 give the `tick` another number of frames, 3/4
+      to 4/3 of its own, uniformly. Not in the original, so not one of 'all'.
     stretch: to 0.95 to 1.05 of the speed, uniformly.
-    tempo: with probability 0.7 to another tempo (a `tick` of so many frames),
-      3/4 to 4/3 as slow, uniformly; before it is stretched. Not one of 'all',
-      which are the original's.
   """
   trim: bool = False
   ensemble: bool = False
   switch: bool = False
   transpose: bool = False
-  stretch: bool = False
   tempo: bool = False
+  stretch: bool = False
 
   @classmethod
   def from_names(cls, names: Iterable[str]) -> 'Augmentation':
@@ -220,11 +219,11 @@ class Augmentation:
     if self.transpose:
       changes['semitones'] = int(
           rng.integers(-MAX_SEMITONES, MAX_SEMITONES, endpoint=True))
+    if self.tempo and rng.random() < .7:
+      changes['tempo'] = float(rng.random())
     if self.stretch:
       changes['speed'] = float(
           rng.uniform(1 - MAX_SPEED_CHANGE, 1 + MAX_SPEED_CHANGE))
-    if self.tempo and rng.random() < .7:
-      changes['tempo'] = float(rng.random())
     return Changes(**changes)
 
   def apply(self, events: np.ndarray,
@@ -236,7 +235,7 @@ class Augmentation:
     """Changes a song in a given way, after trimming it if that is asked for."""
     if self.trim:
       events = trim(events)
-    *recoding, speed, tempo = changes
+    *recoding, tempo, speed = changes
     if tuple(recoding) != Changes()[:-2]:
       events = _recode(events, _recoding(*recoding))
     if tempo is not None and (frames := tick(events)):

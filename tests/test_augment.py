@@ -147,12 +147,12 @@ def test_stretch_rounds_half_to_even_and_merges_what_falls_together():
 def test_the_changes_come_in_the_papers_order():
   # The kept voice is P1's as it was before the switch; P2_108 of the switch's
   # result is out of range once transposed; stretch comes last.
-  changes = augment.Changes((events.P1, events.P2), True, 3, .5)
+  changes = augment.Changes((events.P1, events.P2), True, 3, speed=.5)
   got = Augmentation.from_names(['all']).change(_song(), changes)
   assert _text(got) == _flat('''
       P2_NOTEON_63 P2_VELOCITY_15 P2_TIMBRE_2 P1_NOTEON_39 P1_VELOCITY_3 WT_20
       P2_VELOCITY_9 P1_TIMBRE_0 WT_2 P2_NOTEOFF P1_VELOCITY_2''')
-  low = augment.Changes((events.TR, events.P2), True, -1, 1.)
+  low = augment.Changes((events.TR, events.P2), True, -1)
   assert _text(Augmentation().change(_song(), low)) == _flat('''
       WT_10 P1_NOTEON_35 P1_VELOCITY_3 WT_7 WT_3 P1_TIMBRE_0 WT_1 TR_NOTEOFF
       P1_NOTEON_107 P1_VELOCITY_2 WT_30''')
@@ -259,8 +259,8 @@ def test_no_flag_changes_nothing_and_one_flag_only_its_own():
   assert Augmentation().draw(rng) == augment.Changes()
   np.testing.assert_array_equal(Augmentation().apply(_song(), rng), _song())
   for field, name in zip(augment.Changes._fields,
-                         ('ensemble', 'switch', 'transpose', 'stretch',
-                          'tempo'), strict=True):
+                         ('ensemble', 'switch', 'transpose', 'tempo',
+                          'stretch'), strict=True):
     seen = {field: set() for field in augment.Changes._fields}
     for _ in range(50):
       changes = Augmentation.from_names([name]).draw(rng)
@@ -272,7 +272,8 @@ def test_no_flag_changes_nothing_and_one_flag_only_its_own():
 def test_names():
   names = Augmentation.from_names
   assert names(['none']) == names([]) == Augmentation()
-  assert names(['all']) == Augmentation(True, True, True, True, True, False)
+  assert names(['all']) == Augmentation(
+      trim=True, ensemble=True, switch=True, transpose=True, stretch=True)
   assert names(['trim', 'stretch']) == Augmentation(trim=True, stretch=True)
   assert names(['trim']) == augment.TRIM
   for wrong in (['louder'], ['all', 'trim'], ['none', 'trim'], ['']):
