@@ -112,7 +112,7 @@ _FORGET = flags.DEFINE_float(
     'memory, so that a model trained for few epochs can begin songs too.')
 _AUGMENT = flags.DEFINE_list(
     'augment', ['none'], 'none, all (that the original has), or some of trim, '
-    'ensemble, switch, transpose, tempo, stretch.')
+    'ensemble, switch, transpose, tempo, latency, stretch.')
 _MIN_EVENTS = flags.DEFINE_integer(
     'min_events', 0, 'Songs of fewer tokens, the two <S> counted, are left '
     'out of training.')

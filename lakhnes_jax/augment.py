@@ -3,11 +3,12 @@
 Songs are those of `lakhnes_jax.events`; wait quantisation comes afterwards.
 Every function is pure and vectorised. VELOCITY and TIMBRE events follow their
 voice. Which changes there are, their order and their ranges: LakhNES, section
-3.3 and its published code; but for the change of tempo, which is not in it.
+3.3 and its published code; but for tempo and latency, which are not in it.
 
 LakhNES stretches a song by up to 5%, and with it the frames in which a console
-plays. A change of tempo keeps them: a game's music program is called once a
-frame, notes begin a whole number of frames apart, and so do they afterwards.
+plays. These two keep them. A game's music program is called once a frame: notes
+begin a whole number of frames apart, which a change of tempo makes another, and
+short waits are the time that the program takes, its latency.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ MAX_SPEED_CHANGE = .05  # Playback speed is uniform in .95 .. 1.05.
 FRAME = 733.79  # Samples; an NES makes 60.0988 frames a second.
 TICKS = range(4, 25)  # Frames.
 _SAME_FRAME = 180  # Samples; waits below come of how long the program takes.
+_OURS = ('tempo', 'latency')  # Not in the original, and so not in 'all'.
 _ALL_VOICES = tuple(range(len(ev.VOICES)))
 _DROPPED = ~ev.N_CODES  # The event one past the last: to be left out.
 
@@ -117,13 +119,42 @@ def change_tempo(events: np.ndarray, ratio: float) -> np.ndarray:
   return ev.from_times(times, events[is_chip], times[-1] if times.size else 0)
 
 
+def change_latency(events: np.ndarray, factors: np.ndarray) -> np.ndarray:
+  """Lets the program take more or less time between what it writes in a frame.
+
+  Frames begin when they did, unless the one before is not over yet. A wait at
+  the end goes.
+
+  Args:
+    events: a song.
+    factors: [4 K, 4 K] of its waits, positive, by voice and kind (of K) of the
+      chip event before and of that after.
+  """
+  is_chip = events < 0
+  times, chip = ev.times_of(events)[is_chip], events[is_chip]
+  if not times.size:
+    return chip
+  what = ev.voice_of(chip) * ev.EVENT.shape[1] + ev.kind_of(chip)
+  wait = np.diff(times, prepend=times[0])
+  first = _first_in_frame(times)
+  is_inside = first < np.arange(len(times))
+  changed = np.rint(wait * factors[np.roll(what, 1), what]).astype(np.int64)
+  late = np.cumsum(np.where(
+      is_inside, np.maximum(changed, np.minimum(wait, 1)), 0))
+  times = np.maximum.accumulate(times[first] + late - late[first])
+  return ev.from_times(times, chip, times[-1])
+
+
+def _first_in_frame(times: np.ndarray) -> np.ndarray:
+  """Returns the index of the first write in each one's frame."""
+  is_first = np.diff(times, prepend=-_SAME_FRAME) >= _SAME_FRAME
+  return np.maximum.accumulate(np.where(is_first, np.arange(len(times)), 0))
+
+
 def _frames(times: np.ndarray) -> np.ndarray:
   """Numbers the frames at whose beginnings writes were made, from 0."""
-  if not times.size:
-    return times
-  is_first = np.diff(times, prepend=-_SAME_FRAME) >= _SAME_FRAME
-  first = np.maximum.accumulate(np.where(is_first, np.arange(len(times)), 0))
-  return np.rint((times[first] - times[0]) / FRAME).astype(np.int64)
+  start = times[_first_in_frame(times)]
+  return np.rint((start - times[:1]) / FRAME).astype(np.int64)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -160,12 +191,14 @@ class Changes(NamedTuple):
     switch: whether P1 and P2 change places.
     semitones: of transposition.
     tempo: which of the tempos near its own it gets, 0 to 1; None for its own.
+    latency: seed of the time that the program takes; None for its own.
     speed: of playback.
   """
   voices: tuple[int, ...] = _ALL_VOICES
   switch: bool = False
   semitones: int = 0
   tempo: float | None = None
+  latency: int | None = None
   speed: float = 1.
 
 
@@ -179,7 +212,9 @@ class Augmentation:
     switch: with probability 1/2 let P1 and P2 change places.
     transpose: by -6 to +6 semitones, uniformly.
     tempo: with probability 0.7 give the `tick` another number of frames, 3/4
-      to 4/3 of its own, uniformly. Not in the original, so not one of 'all'.
+      to 4/3 of its own, uniformly.
+    latency: with probability 0.7 multiply the waits within frames by numbers
+      around 1, drawn by what is before and after.
     stretch: to 0.95 to 1.05 of the speed, uniformly.
   """
   trim: bool = False
@@ -187,11 +222,14 @@ class Augmentation:
   switch: bool = False
   transpose: bool = False
   tempo: bool = False
+  latency: bool = False
   stretch: bool = False
 
   @classmethod
   def from_names(cls, names: Iterable[str]) -> 'Augmentation':
-    """Reads a flag's value: 'none', 'all', or names of attributes.
+    """Reads a flag's value: 'none', names of attributes, or 'all'.
+
+    The last are the original's, which has neither tempo nor latency.
 
     Raises:
       ValueError: an unknown name; the message lists those there are.
@@ -203,7 +241,7 @@ class Augmentation:
           name in ('all', 'none') and len(names) > 1):
         raise ValueError(f'augmentation {",".join(names)!r}: expected none, '
                          f'all, or some of {", ".join(known)}')
-    chosen = ([name for name in known if name != 'tempo']
+    chosen = ([name for name in known if name not in _OURS]
               if names == ['all'] else names)
     return cls(**{name: True for name in chosen if name != 'none'})
 
@@ -221,6 +259,8 @@ class Augmentation:
           rng.integers(-MAX_SEMITONES, MAX_SEMITONES, endpoint=True))
     if self.tempo and rng.random() < .7:
       changes['tempo'] = float(rng.random())
+    if self.latency and rng.random() < .7:
+      changes['latency'] = int(rng.integers(1 << 32))
     if self.stretch:
       changes['speed'] = float(
           rng.uniform(1 - MAX_SPEED_CHANGE, 1 + MAX_SPEED_CHANGE))
@@ -235,13 +275,18 @@ class Augmentation:
     """Changes a song in a given way, after trimming it if that is asked for."""
     if self.trim:
       events = trim(events)
-    *recoding, tempo, speed = changes
-    if tuple(recoding) != Changes()[:-2]:
+    *recoding, tempo, latency, speed = changes
+    if tuple(recoding) != Changes()[:-3]:
       events = _recode(events, _recoding(*recoding))
     if tempo is not None and (frames := tick(events)):
       near = range(-(-3 * frames // 4), 4 * frames // 3 + 1)
       others = [other for other in near if other != frames]
       events = change_tempo(events, others[int(tempo * len(others))] / frames)
+    if latency is not None:
+      rng = np.random.default_rng(latency)
+      size = ev.EVENT.shape[0] * ev.EVENT.shape[1]
+      events = change_latency(events, np.exp(
+          rng.normal(0, .3) + rng.normal(0, .15, (size, size))))
     return stretch(events, speed)
 
 

@@ -234,6 +234,51 @@ def test_real_songs_at_another_tempo(real_songs):
   assert np.mean([wanted == got for wanted, got in ticks]) > .9
 
 
+def test_latency_changes_within_frames():
+  song = _song('''P1_NOTEON_60 WT_10 P2_NOTEON_64 WT_4 WT_6 P1_VELOCITY_3
+      P2_VELOCITY_2 WT_1 P1_NOTEOFF WT_713 NO_NOTEON_3 WT_179 NO_NOTEOFF WT_180
+      P1_NOTEON_50 WT_9''')
+  size = 4 * events.EVENT.shape[1]
+  doubled, thirds = np.full((size, size), 2.), np.full((size, size), .34)
+  # The noise of the second frame is over only when P1 comes in.
+  assert _text(augment.change_latency(song, doubled)) == _flat('''
+      P1_NOTEON_60 WT_20 P2_NOTEON_64 WT_20 P1_VELOCITY_3 P2_VELOCITY_2 WT_2
+      P1_NOTEOFF WT_692 NO_NOTEON_3 WT_358 NO_NOTEOFF WT_1 P1_NOTEON_50''')
+  # A wait of one sample stays.
+  assert _text(augment.change_latency(song, thirds)) == _flat('''
+      P1_NOTEON_60 WT_3 P2_NOTEON_64 WT_3 P1_VELOCITY_3 P2_VELOCITY_2 WT_1
+      P1_NOTEOFF WT_727 NO_NOTEON_3 WT_61 NO_NOTEOFF WT_298 P1_NOTEON_50''')
+  assert _text(augment.change_latency(song, 10 * doubled)).endswith(
+      'NO_NOTEON_3 WT_3580 NO_NOTEOFF P1_NOTEON_50')
+  # Factors are told by what is before and after.
+  before, after = (voice * events.EVENT.shape[1] + events.NOTEON
+                   for voice in (events.P1, events.P2))
+  one = np.ones((size, size))
+  one[before, after] = 3
+  assert _text(augment.change_latency(song, one)) == _flat('''
+      P1_NOTEON_60 WT_30 P2_NOTEON_64 WT_10 P1_VELOCITY_3 P2_VELOCITY_2 WT_1
+      P1_NOTEOFF WT_693 NO_NOTEON_3 WT_179 NO_NOTEOFF WT_180 P1_NOTEON_50''')
+  assert augment.change_latency(_song(''), one).size == 0
+
+
+def test_a_drawn_latency_is_the_songs_own():
+  song = _in_frames(6 * np.arange(20), 40)
+  augmentation = Augmentation.from_names(['latency'])
+  rng = np.random.default_rng(0)
+  seen = []
+  for _ in range(2000):
+    got = augmentation.apply(song, rng)
+    times = events.times_of(got)[got < 0]
+    wait = times[1::2] - times[::2]
+    assert (wait == wait[0]).all()
+    seen.append(wait[0])
+  logs = np.log(np.array(seen) / 40)
+  logs = logs[logs != 0]  # Of the factors drawn, 4% are rounded to this.
+  assert abs(len(logs) / 2000 - .7 * .96) < .05
+  assert abs(logs.mean()) < .05
+  assert abs(logs.std() - np.hypot(.3, .15)) < .04
+
+
 def test_draws_cover_their_ranges_evenly():
   rng = np.random.default_rng(5)
   augmentation = Augmentation.from_names(['all'])
@@ -260,7 +305,7 @@ def test_no_flag_changes_nothing_and_one_flag_only_its_own():
   np.testing.assert_array_equal(Augmentation().apply(_song(), rng), _song())
   for field, name in zip(augment.Changes._fields,
                          ('ensemble', 'switch', 'transpose', 'tempo',
-                          'stretch'), strict=True):
+                          'latency', 'stretch'), strict=True):
     seen = {field: set() for field in augment.Changes._fields}
     for _ in range(50):
       changes = Augmentation.from_names([name]).draw(rng)
