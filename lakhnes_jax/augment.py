@@ -81,10 +81,14 @@ def tick(events: np.ndarray) -> int:
 
   Returns:
     the longest of `TICKS` of which nine tenths as many times between NOTEONs
-    of a voice are multiples as of any; 0 where those are few
+    of a voice are multiples as of any; 0 where those are few, and where the
+    program is not called by frames
   """
-  chip = events[events < 0]
-  frame = _frames(ev.times_of(events)[events < 0])
+  chip, times = events[events < 0], ev.times_of(events)[events < 0]
+  calls = np.diff(np.unique(times[_first_in_frame(times)])) / FRAME
+  if (abs(calls - np.rint(calls)) > .15).sum() > .3 * len(calls):
+    return 0
+  frame = _frames(times)
   voice, is_on = ev.voice_of(chip), ev.kind_of(chip) == ev.NOTEON
   apart = np.concatenate([
       np.diff(frame[is_on & (voice == v)]) for v in _ALL_VOICES])
