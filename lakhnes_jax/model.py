@@ -183,17 +183,50 @@ def table_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def grow(params, config: ModelConfig):
-  """Adds tables of zeros where the model shall be told more than it was.
+  """Adds what a larger model has more, so that it computes the same at first.
+
+  That is tables of zeros where it is told more, and units of the feed-forward
+  layers: they get new weights going in, of the spread of the old ones, and
+  zeros going out.
 
   Args:
-    params: of a model that was told nothing, or less than `config` says.
+    params: of a model that is told no more than `config` says, and whose
+      feed-forward layers are not wider.
     config: of the model to be.
 
   Returns:
     params that make the same of every token, until they are trained
   """
-  return {**{name: np.zeros(shape, np.float32)
-             for name, shape in table_shapes(config).items()}, **params}
+  params = {**{name: np.zeros(shape, np.float32)
+               for name, shape in table_shapes(config).items()}, **params}
+  layers = params.get('layers', {})
+  if 'feed_forward' in layers:
+    params['layers'] = {**layers, 'feed_forward': _widen(
+        layers['feed_forward'], config.d_inner)}
+  return params
+
+
+def _widen(forward, d_inner: int):
+  """Adds units to feed-forward layers that have fewer than `d_inner`."""
+  kernel_NxDxF = forward['inner']['kernel']
+  more = d_inner - kernel_NxDxF.shape[2]
+  if more <= 0:
+    return forward
+  new_NxDxF = np.random.default_rng(0).normal(
+      0, kernel_NxDxF.std(), (*kernel_NxDxF.shape[:2], more))
+  return {
+      **forward,
+      'inner': {
+          'kernel': np.concatenate(
+              [kernel_NxDxF, new_NxDxF.astype(np.float32)], 2),
+          'bias': np.pad(forward['inner']['bias'], ((0, 0), (0, more))),
+      },
+      'outer': {
+          **forward['outer'],
+          'kernel': np.pad(forward['outer']['kernel'],
+                           ((0, 0), (0, more), (0, 0))),
+      },
+  }
 
 
 def tell(tables, config: ModelConfig, told: Told, tokens_BxL, n_read):

@@ -202,22 +202,33 @@ def test_init_from_takes_weights_and_starts_at_zero(
   assert max(moments) > 0
 
 
-def test_init_from_a_model_that_was_told_less(whole_run, data_dir, tmp_path):
+def test_init_from_a_smaller_model(whole_run, data_dir, tmp_path):
   losses = []
   for number, more in enumerate(({}, {
-      'voice_state': True, 'recall': 30, 'voice_recall': True})):
+      'voice_state': True, 'recall': 30, 'voice_recall': True,
+      'd_inner': 40})):
     done = _run(data_dir, tmp_path / str(number), init_from=whole_run,
                 max_steps=2, learning_rate=0., log_every=1, eval_every=0,
-                **more)
+                dropout=0., **more)
     assert done.returncode == 0, done.stderr
     losses.append([x['loss'] for x in _lines(tmp_path / str(number))])
   np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
   tree, _ = checkpoint.restore(tmp_path / '1', 'last')
   for name in ('last_event', 'since_event', 'recalled', 'expected', 'due'):
     assert not tree['params'][name].any()
-  done = _run(data_dir, tmp_path / '2', init_from=tmp_path / '1', max_steps=1)
-  assert done.returncode != 0
-  assert 'recalled' in done.stderr.splitlines()[-1]
+  forward = tree['params']['layers']['feed_forward']
+  assert forward['inner']['kernel'].shape == (2, 16, 40)
+  assert forward['inner']['kernel'][:, :, 24:].any(1).all()
+  assert not forward['outer']['kernel'][:, 24:].any()
+  for number, less, names in (
+      (2, {'d_inner': 40}, ['recalled']),
+      (3, {'voice_state': True, 'recall': 30, 'voice_recall': True},
+       ['(2, 16, 40)', '(2, 16, 24)'])):
+    done = _run(data_dir, tmp_path / str(number), init_from=tmp_path / '1',
+                max_steps=1, **less)
+    assert done.returncode != 0
+    for name in names:
+      assert name in done.stderr.splitlines()[-1]
 
 
 @pytest.fixture(scope='module')
