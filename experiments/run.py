@@ -84,6 +84,9 @@ _RECALL = flags.DEFINE_integer(
 _VOICE_RECALL = flags.DEFINE_bool(
     'voice_recall', False, 'Tell the model at each token what every voice did '
     'next when it was here before, and when; needs --recall.')
+_FRAME_COUNTER = flags.DEFINE_bool(
+    'frame_counter', False, "Tell the model at each token when the chip's "
+    'frame counter ticks next.')
 
 _CACHE = flags.DEFINE_string(
     'compilation_cache', '~/.cache/lakhnes_jax', 'Folder of compiled programs, '

@@ -116,6 +116,7 @@ def prepare(params, config: model.ModelConfig, *, int8: bool = False):
       'embedding': params['embedding'].astype(dtype),
       'scaled': {name: params[name] * config.d_model**0.5
                  for name in ('embedding', *model.table_shapes(config))},
+      'gates': {name: params[name] for name in model.gate_shapes(config)},
       'output_bias': params['output_bias'],
       'layers': [
           layer(jax.tree.map(lambda leaf, i=i: leaf[i], params['layers']))
@@ -130,7 +131,8 @@ def _step(params, config, cache: Cache, tokens_B):
     (logits [B, V] float32 of the next token, cache)
   """
   size = cache.keys[0].shape[2]
-  x_Bx1xD, told = _embed(params, config, cache.told, tokens_B[:, None], 1)
+  x_Bx1xD, heard, told = _embed(
+      params, config, cache.told, tokens_B[:, None], 1)
   x_BxD = x_Bx1xD[:, 0]
   keys, values = [], []
   for i, layer in enumerate(params['layers']):
@@ -139,7 +141,8 @@ def _step(params, config, cache: Cache, tokens_B):
         cache.distances[i], cache.slot, cache.count_B)
     keys.append(key)
     values.append(value)
-  return _logits(params, x_BxD), Cache(
+  logits_Bx1xV = _logits(params, config, x_BxD[:, None], heard)
+  return logits_Bx1xV[:, 0], Cache(
       tuple(keys), tuple(values), cache.distances, (cache.slot + 1) % size,
       cache.count_B + 1, told)
 
@@ -149,18 +152,20 @@ def _embed(params, config, told, tokens_BxT, n_read):
   """Embeds tokens, of which the first `n_read` are to be read.
 
   Returns:
-    ([B, T, D], what has been told, to go on with)
+    ([B, T, D], what has been heard, what has been told, to go on with)
   """
   scaled = params['scaled']
-  told_BxTxD, told = model.tell(scaled, config, told, tokens_BxT, n_read)
+  told_BxTxD, heard, told = model.tell(
+      scaled, config, told, tokens_BxT, n_read)
   x_BxTxD = scaled['embedding'][tokens_BxT] + told_BxTxD
-  return x_BxTxD.astype(config.dtype), told
+  return x_BxTxD.astype(config.dtype), heard, told
 
 
-def _logits(params, x):
-  return jnp.einsum(
-      '...d,vd->...v', x, params['embedding'],
+def _logits(params, config, x_BxTxD, heard):
+  logits_BxTxV = jnp.einsum(
+      'btd,vd->btv', x_BxTxD, params['embedding'],
       preferred_element_type=jnp.float32) + params['output_bias']
+  return logits_BxTxV + model.favour(params['gates'], config, heard, x_BxTxD)
 
 
 def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
@@ -202,8 +207,8 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
     n_read = part_BxT.shape[1]
     part_BxT = np.pad(part_BxT, ((0, 0), (0, min(
         most, 1 << (n_read - 1).bit_length()) - n_read)))
-    x_BxTxD, told = _embed(params, config, cache.told, part_BxT,
-                           np.int32(n_read))
+    x_BxTxD, heard, told = _embed(params, config, cache.told, part_BxT,
+                                  np.int32(n_read))
     keys, values = [], []
     for i, layer in enumerate(params['layers']):
       x_BxTxD, key, value = ring.block(
@@ -211,18 +216,18 @@ def prefill(params, config: model.ModelConfig, cache: Cache, tokens_BxL, *,
           cache.distances[i], cache.slot, cache.count_B, np.int32(n_read))
       keys.append(key)
       values.append(value)
-    nll_BxT, logits_BxV = _judge(params, x_BxTxD, logits_BxV, part_BxT,
-                                 np.int32(n_read))
+    nll_BxT, logits_BxV = _judge(params, config, x_BxTxD, heard, logits_BxV,
+                                 part_BxT, np.int32(n_read))
     nlls.append(nll_BxT[:, :n_read])
     cache = Cache(tuple(keys), tuple(values), cache.distances, jnp.int32(0),
                   cache.count_B + n_read, told)
   return np.concatenate(nlls, 1) * known_BxL, logits_BxV, cache
 
 
-@jax.jit
-def _judge(params, x_BxTxD, logits_BxV, tokens_BxT, n_read):
+@functools.partial(jax.jit, static_argnames='config')
+def _judge(params, config, x_BxTxD, heard, logits_BxV, tokens_BxT, n_read):
   """Returns the likelihood of each token and the logits after the last."""
-  logits_BxTxV = _logits(params, x_BxTxD)
+  logits_BxTxV = _logits(params, config, x_BxTxD, heard)
   before_BxTxV = jnp.concatenate([logits_BxV[:, None], logits_BxTxV[:, :-1]], 1)
   return model.nll(before_BxTxV, tokens_BxT), jax.lax.dynamic_index_in_dim(
       logits_BxTxV, n_read - 1, 1, keepdims=False)

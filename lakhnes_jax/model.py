@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from lakhnes_jax import recall, voice_recall, voice_state
+from lakhnes_jax import frame_counter, recall, voice_recall, voice_state
 
 NAME = 'txl'  # How checkpoints call this kind of model.
 DTYPES = ('float32', 'bfloat16')
@@ -51,6 +51,9 @@ class ModelConfig:
     voice_recall: each token comes with what every voice should do next, and
       when, as it or another did after the like within the last `recall` tokens,
       see `lakhnes_jax.voice_recall`.
+    frame_counter: each token comes with when the chip's frame counter ticks
+      next, and waits that end then can be favoured, see
+      `lakhnes_jax.frame_counter`.
     unroll: compile each layer by itself instead of a loop over them: a fifth
       faster for small models on CPUs, whose loops copy what the backward pass
       needs; takes N times as long to compile, and more memory.
@@ -72,6 +75,7 @@ class ModelConfig:
   voice_state: bool = False
   recall: int = 0
   voice_recall: bool = False
+  frame_counter: bool = False
   unroll: bool = False
 
   def __post_init__(self):
@@ -103,6 +107,8 @@ class ModelConfig:
       voice_state.check(self.n_token)
     if self.recall:
       recall.check(self.n_token)
+    if self.frame_counter:
+      frame_counter.check(self.n_token)
 
   def to_dict(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -129,10 +135,12 @@ class Told(NamedTuple):
     voices: [2, B, 4], see `lakhnes_jax.voice_state`; () without it.
     history: [1, B, H], see `lakhnes_jax.recall`; () without it.
     expected: see `lakhnes_jax.voice_recall`; () without it.
+    ticks: see `lakhnes_jax.frame_counter`; () without it.
   """
   voices: Any = ()
   history: Any = ()
   expected: Any = ()
+  ticks: Any = ()
 
 
 class Memory(NamedTuple):
@@ -150,7 +158,7 @@ class Memory(NamedTuple):
 
 def check_memory(config: ModelConfig, mem_len: int) -> None:
   """Raises ValueError if the model needs a memory and has none."""
-  for name in ('same_length', 'voice_state', 'recall'):
+  for name in ('same_length', 'voice_state', 'recall', 'frame_counter'):
     if getattr(config, name) and not mem_len:
       raise ValueError(f'{name} needs a memory: mem_len is 0')
 
@@ -167,7 +175,8 @@ def nothing_told(config: ModelConfig, batch: int) -> Told:
   return Told(voice_state.empty(batch) if config.voice_state else (),
               recall.empty(batch, config.recall) if config.recall else (),
               voice_recall.empty(batch, config.recall)
-              if config.voice_recall else ())
+              if config.voice_recall else (),
+              frame_counter.empty(batch) if config.frame_counter else ())
 
 
 def table_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -179,7 +188,15 @@ def table_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     shapes |= recall.shapes(config.n_token, config.d_model)
   if config.voice_recall:
     shapes |= voice_recall.shapes(config.n_token, config.d_model)
+  if config.frame_counter:
+    shapes |= frame_counter.shapes(config.d_model)
   return shapes
+
+
+def gate_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of the gates that `favour` takes, by name."""
+  return {'tick_gate': frame_counter.gate_shape(
+      config.d_model)} if config.frame_counter else {}
 
 
 def grow(params, config: ModelConfig):
@@ -198,7 +215,8 @@ def grow(params, config: ModelConfig):
     params that make the same of every token, until they are trained
   """
   params = {**{name: np.zeros(shape, np.float32)
-               for name, shape in table_shapes(config).items()}, **params}
+               for name, shape in (table_shapes(config)
+                                   | gate_shapes(config)).items()}, **params}
   layers = params.get('layers', {})
   if 'feed_forward' in layers:
     params['layers'] = {**layers, 'feed_forward': _widen(
@@ -240,9 +258,10 @@ def tell(tables, config: ModelConfig, told: Told, tokens_BxL, n_read):
     n_read: int scalar, 1 .. L; so many are kept for what follows.
 
   Returns:
-    ([B, L, D], or 0 where nothing comes with them; `Told` to go on with)
+    ([B, L, D], or 0 where nothing comes with them; what `favour` takes; `Told`
+    to go on with)
   """
-  x_BxLxD, (voices, history, expected) = 0, told
+  x_BxLxD, heard, (voices, history, expected, ticks) = 0, (), told
   if config.voice_state:
     state_2xBxLx4 = voice_state.follow(config.n_token, voices, tokens_BxL)
     x_BxLxD += voice_state.embed(tables, state_2xBxLx4)
@@ -257,7 +276,25 @@ def tell(tables, config: ModelConfig, told: Told, tokens_BxL, n_read):
         config.n_token, expected,
         all_1xBxK[0, :, -tokens_BxL.shape[1] - config.recall:], n_read)
     x_BxLxD += voice_recall.embed(tables, expected_2xBxLx4xS)
-  return x_BxLxD, Told(voices, history, expected)
+  if config.frame_counter:
+    heard, ticks = frame_counter.follow(
+        config.n_token, ticks, tokens_BxL, n_read)
+    x_BxLxD += frame_counter.embed(tables, heard)
+  return x_BxLxD, heard, Told(voices, history, expected, ticks)
+
+
+def favour(gates, config: ModelConfig, heard, x_BxLxD):
+  """What is added to logits because of what `tell` heard; 0 for nothing.
+
+  Args:
+    gates: shaped as `gate_shapes` says.
+    config: the model's.
+    heard: as `tell` returns it.
+    x_BxLxD: what the last layer makes of the tokens.
+  """
+  return frame_counter.favour(
+      gates['tick_gate'], config.n_token, heard, x_BxLxD
+  ) if config.frame_counter else 0
 
 
 def position_embedding(distance, d_model: int):
@@ -464,7 +501,9 @@ class TransformerXL(nn.Module):
     x_BxLxD = embedding_VxD[tokens_BxL] * c.d_model**0.5
     tables = {name: self.param(name, normal, shape)
               for name, shape in table_shapes(c).items()}
-    told_BxLxD, told = tell(tables, c, jax.tree.map(
+    gates = {name: self.param(name, nn.initializers.zeros, shape)
+             for name, shape in gate_shapes(c).items()}
+    told_BxLxD, heard, told = tell(tables, c, jax.tree.map(
         lambda x: jnp.where(memory.length, x, 0), memory.told), tokens_BxL,
         length)
     x_BxLxD += c.d_model**0.5 * told_BxLxD
@@ -481,9 +520,11 @@ class TransformerXL(nn.Module):
         jnp.arange(mem_len + length) >= mem_len - memory.length,
         visible(c, length, mem_len, memory.length),
         content_bias_HxC, position_bias_HxC)
+    x_BxLxD = dropout(x_BxLxD)
     logits_BxLxV = jnp.einsum(
-        'bld,vd->blv', dropout(x_BxLxD), embedding_VxD.astype(c.dtype),
+        'bld,vd->blv', x_BxLxD, embedding_VxD.astype(c.dtype),
         preferred_element_type=jnp.float32) + output_bias_V
+    logits_BxLxV += favour(gates, c, heard, x_BxLxD)
     return logits_BxLxV, Memory(
         hidden_NxBxMxD, jnp.minimum(memory.length + length, mem_len), told)
 

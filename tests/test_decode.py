@@ -123,7 +123,8 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
     {'smear_keys': True}, {'smear_keys': True, 'same_length': True},
     {'voice_state': True, 'n_token': events.TX1.size},
     {'recall': 12, 'n_token': events.TX1.size},
-    {'recall': 30, 'voice_recall': True, 'n_token': events.TX1.size}])
+    {'recall': 30, 'voice_recall': True, 'n_token': events.TX1.size},
+    {'frame_counter': True, 'n_token': events.TX1.size}])
 @pytest.mark.parametrize('mem_len', [1, 4, 30])
 def test_options(monkeypatch, mem_len, settings):
   """As the model does token by token; in blocks and rows of two lengths."""
@@ -133,6 +134,8 @@ def test_options(monkeypatch, mem_len, settings):
       config, jax.random.key(0)))
   if config.smear_keys:
     params['layers']['attention']['smear'] /= 10
+  for name, shape in model.gate_shapes(config).items():  # 0 at first.
+    params[name] = jax.random.normal(jax.random.key(1), shape)
   # Logits of many tokens reach 10.
   atol = 1e-5 if config.n_token == SMALL.n_token else 1e-4
   # Comes round after 11 tokens.

@@ -206,7 +206,7 @@ def test_init_from_a_smaller_model(whole_run, data_dir, tmp_path):
   losses = []
   for number, more in enumerate(({}, {
       'voice_state': True, 'recall': 30, 'voice_recall': True,
-      'd_inner': 40})):
+      'frame_counter': True, 'd_inner': 40})):
     done = _run(data_dir, tmp_path / str(number), init_from=whole_run,
                 max_steps=2, learning_rate=0., log_every=1, eval_every=0,
                 dropout=0., **more)
@@ -214,15 +214,17 @@ def test_init_from_a_smaller_model(whole_run, data_dir, tmp_path):
     losses.append([x['loss'] for x in _lines(tmp_path / str(number))])
   np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
   tree, _ = checkpoint.restore(tmp_path / '1', 'last')
-  for name in ('last_event', 'since_event', 'recalled', 'expected', 'due'):
+  for name in ('last_event', 'since_event', 'recalled', 'expected', 'due',
+               'next_tick', 'tick_hits', 'tick_gate'):
     assert not tree['params'][name].any()
   forward = tree['params']['layers']['feed_forward']
   assert forward['inner']['kernel'].shape == (2, 16, 40)
   assert forward['inner']['kernel'][:, :, 24:].any(1).all()
   assert not forward['outer']['kernel'][:, 24:].any()
   for number, less, names in (
-      (2, {'d_inner': 40}, ['recalled']),
-      (3, {'voice_state': True, 'recall': 30, 'voice_recall': True},
+      (2, {'d_inner': 40}, ['last_event']),
+      (3, {'voice_state': True, 'recall': 30, 'voice_recall': True,
+           'frame_counter': True},
        ['(2, 16, 40)', '(2, 16, 24)'])):
     done = _run(data_dir, tmp_path / str(number), init_from=tmp_path / '1',
                 max_steps=1, **less)

@@ -253,7 +253,8 @@ def test_voice_recall_needs_recall():
 
 
 @pytest.mark.parametrize('settings', [
-    {'voice_state': True}, {'recall': 12}, {'recall': 40, 'voice_recall': True}
+    {'voice_state': True}, {'recall': 12}, {'recall': 40, 'voice_recall': True},
+    {'frame_counter': True},
 ], ids=lambda settings: list(settings)[-1])
 class TestTold:
   """What comes with the tokens; 24 of them, the last half as the first."""
@@ -265,6 +266,8 @@ class TestTold:
     config = dataclasses.replace(SMALL, n_token=events.TX1.size, **settings)
     params = jax.tree.map(lambda x: 10 * x,
                           init_params(config, jax.random.key(0)))
+    for name, shape in model.gate_shapes(config).items():  # 0 at first.
+      params[name] = .1 * jax.random.normal(jax.random.key(1), shape)
     memory = memory or model.empty_memory(config, 2, mem_len)
     found = []
     for start in range(0, 24, length):
