@@ -164,64 +164,82 @@ def _listen(state: State, event_B) -> State:
   drift_B, time_B, blur_B, wait_B, begun_B, tick_B = state.now
   is_event_B = event_B >= 0
   is_tick_B = is_event_B & (event_B // _KINDS == events.TR)
-  is_other_B = is_event_B & ~is_tick_B
-  kind_BxE = event_B[:, None] == np.arange(_EVENTS)
+  # Anything else is an anchor: ticks are known as of it.
+  anchor_BxA = (is_event_B & ~is_tick_B)[:, None] & (np.arange(
+      2 * _EVENTS) == (2 * event_B + (begun_B == 0))[:, None])
+  is_anchor_Bx1 = anchor_BxA.any(1, keepdims=True)
+  ticks = _learn(state, anchor_BxA, is_tick_B)
 
-  # Did it come when a tick was believed to?
-  part_T = (np.arange(PARTS) + .5) * _PART
-  near_BxT = _apart(part_T, time_B) <= jnp.where(
-      wait_B > 100, _BLUR, _PART * 1.5)[:, None]
-  density_B = PARTS * (_normal(state.belief[0]) * near_BxT).sum(
-      1) / near_BxT.sum(1)
-  counts_B = is_event_B & (wait_B > 0) & (wait_B <= 1000)
-  hits_BxE = jnp.where(
-      kind_BxE & counts_B[:, None], (1 - _HITS) * state.hits[0]
-      + _HITS * jnp.log(density_B + _FLOOR)[:, None], state.hits[0])
-
-  # What other events of the frame tell of ticks, now that there is one; and
-  # what one tells of the tick that was before it.
-  anchor_BxA = is_other_B[:, None] & (np.arange(2 * _EVENTS) == (
-      2 * event_B + (begun_B == 0))[:, None])
-  seen_BxA, blur_BxA = state.seen
-  learns_BxA = jnp.where(is_tick_B[:, None], seen_BxA > 0,
-                         anchor_BxA & (tick_B > 0)[:, None])
-  as_of_BxA = jnp.where(is_tick_B[:, None], time_B[:, None] - (seen_BxA - 1),
-                        (tick_B - 1 - time_B)[:, None])
-  wrong_BxA = _PART + _JITTER + jnp.where(
-      is_tick_B[:, None], blur_B[:, None] - blur_BxA, blur_B[:, None])
-  apart_BxAxT = _apart(part_T, as_of_BxA - drift_B[:, None])
-  bump_BxAxT = jnp.maximum(0, 1 - apart_BxAxT / wrong_BxA[..., None])
-  bump_BxAxT /= bump_BxAxT.sum(2, keepdims=True)
-  ticks_BxAxT = state.ticks.swapaxes(0, 1)
-  ticks_BxAxT = jnp.where(anchor_BxA[..., None], _FORGET, 1) * ticks_BxAxT
-  ticks_BxAxT += jnp.where(learns_BxA[..., None], bump_BxAxT, 0)
-
-  # What is known of this event goes into the belief.
-  known_BxT = _later((ticks_BxAxT * anchor_BxA[..., None]).sum(1),
-                     -(time_B + drift_B))
+  known_BxT = _later(jnp.einsum('abt,ba->bt', ticks, anchor_BxA.astype(
+      jnp.float32)), -(time_B + drift_B))
   known_BxT = PARTS * (known_BxT + _UNKNOWN / PARTS) / (
       known_BxT.sum(1, keepdims=True) + _UNKNOWN)
-  on_tick_BxT = _apart(part_T, time_B) < 2 * _PART
+  on_tick_BxT = _apart(time_B) < 2 * _PART
   belief_BxT = jnp.where(
       is_tick_B[:, None],
       jnp.log(jnp.where(on_tick_BxT, .5 + .5 * PARTS / 4, .5)),
-      state.belief[0] + jnp.where(
-          is_other_B[:, None], jnp.log(known_BxT), 0))
+      state.belief[0] + jnp.where(is_anchor_Bx1, jnp.log(known_BxT), 0))
   return State(
-      ticks_BxAxT.swapaxes(0, 1), belief_BxT[None], jnp.stack([
-          jnp.where(anchor_BxA, time_B[:, None] + 1, seen_BxA),
-          jnp.where(anchor_BxA, blur_B[:, None], blur_BxA)]), hits_BxE[None],
+      ticks, belief_BxT[None],
+      jnp.where(anchor_BxA, jnp.stack([time_B + 1, blur_B])[..., None],
+                state.seen),
+      _judge(state, event_B)[None],
       jnp.stack([drift_B, time_B, blur_B, jnp.where(is_event_B, 0, wait_B),
                  jnp.where(is_event_B, 1, begun_B),
                  jnp.where(is_tick_B, time_B + 1, tick_B)]))
+
+
+def _learn(state: State, anchor_BxA, is_tick_B):
+  """Returns what is known of ticks as of all events, [A, B, T].
+
+  A tick tells of the anchors before it in the frame; an anchor, of the tick
+  before it, where there was one.
+
+  Args:
+    state: before the event.
+    anchor_BxA: which anchor the event is, if any.
+    is_tick_B: whether it is the triangle's.
+  """
+  drift_B, time_B, blur_B, _, _, tick_B = state.now
+  seen_BxA, seen_blur_BxA = state.seen
+  ends_Bx1 = is_tick_B[:, None]
+  learns_BxA = jnp.where(ends_Bx1, seen_BxA > 0,
+                         anchor_BxA & (tick_B > 0)[:, None])
+  as_of_BxA = jnp.where(ends_Bx1, time_B[:, None] - (seen_BxA - 1),
+                        (tick_B - 1 - time_B)[:, None])
+  wrong_BxA = _PART + _JITTER + blur_B[:, None] - jnp.where(
+      ends_Bx1, seen_blur_BxA, 0)
+  bump_BxAxT = jnp.maximum(0, 1 - _apart(
+      as_of_BxA - drift_B[:, None]) / wrong_BxA[..., None])
+  bump_BxAxT /= bump_BxAxT.sum(2, keepdims=True)
+  kept_BxA = jnp.where(anchor_BxA, _FORGET, 1)
+  return (kept_BxA.T[..., None] * state.ticks
+          + jnp.where(learns_BxA[..., None], bump_BxAxT, 0).swapaxes(0, 1))
+
+
+def _judge(state: State, event_B):
+  """Returns hits [B, E] with an event that may come where a tick was believed.
+
+  After longer waits than 1,000 nobody knows whether it does.
+  """
+  _, time_B, _, wait_B, _, _ = state.now
+  near_BxT = _apart(time_B) <= jnp.where(
+      wait_B > 100, _BLUR, 1.5 * _PART)[:, None]
+  density_B = PARTS * (_normal(state.belief[0]) * near_BxT).sum(
+      1) / near_BxT.sum(1)
+  counts_BxE = (event_B[:, None] == np.arange(_EVENTS)) & (
+      (wait_B > 0) & (wait_B <= 1000))[:, None]
+  return jnp.where(counts_BxE, (1 - _HITS) * state.hits[0] + _HITS * jnp.log(
+      density_B + _FLOOR)[:, None], state.hits[0])
 
 
 def _normal(log_BxT):
   return jax.nn.softmax(log_BxT, -1)
 
 
-def _apart(part_T, time):
+def _apart(time):
   """How far parts are from times [..], around the circle: [.., T] samples."""
+  part_T = (np.arange(PARTS, dtype=np.float32) + .5) * _PART
   return jnp.abs((part_T - time[..., None] + TICK / 2) % TICK - TICK / 2)
 
 

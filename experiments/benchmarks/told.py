@@ -19,7 +19,8 @@ from lakhnes_jax import events, model
 _LAPTOP = model.ModelConfig(
     n_token=events.TX1.size, n_layer=4, n_head=3, d_model=192, d_inner=768,
     dropout=0., pre_lnorm=True, smear_keys=True, unroll=True)
-_TOLD = ({}, {'voice_state': True}, {'recall': 4096}, {'voice_recall': True})
+_TOLD = ({}, {'voice_state': True}, {'recall': 4096}, {'voice_recall': True},
+         {'frame_counter': True})
 
 
 def run(lanes: int = 16, length: int = 256, mem_len: int = 512,
