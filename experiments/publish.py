@@ -13,6 +13,8 @@ import json
 import pathlib
 import sys
 
+import numpy as np
+
 from lakhnes_jax import files, model, weights
 
 # Of a run's flags, those that say how it was trained.
@@ -66,6 +68,8 @@ def card(name: str, run: pathlib.Path, meta: dict, n_params: int,
   if notes:
     parts.append(notes.strip())
   told = [(key, f'`{flags[key]}`') for key in _TOLD if flags.get(key)]
+  if 'averaged_with' in meta:
+    told.append(('averaged with', f'`{meta["averaged_with"]}`'))
   if told:
     parts += ['## Training', _table([('flag', 'value'), *told]),
               f'On {settings.get("n_devices", 1)} {settings.get("device")}, '
@@ -86,17 +90,48 @@ def card(name: str, run: pathlib.Path, meta: dict, n_params: int,
   return '\n\n'.join(parts) + '\n'
 
 
+def _mean(params: dict, other: dict, path: str) -> dict:
+  """Averages what two trees have both; the rest of the first stays."""
+  def mean(name, one):
+    if name not in other:
+      return one
+    if isinstance(one, dict):
+      return _mean(one, other[name], path)
+    if np.shape(one) != np.shape(other[name]):
+      raise ValueError(f'{path}: {name} is of shape {np.shape(other[name])}, '
+                       f'not {np.shape(one)}: only models of one shape have a '
+                       'mean')
+    return (one + other[name]) / 2
+  return {name: mean(name, one) for name, one in params.items()}
+
+
 def publish(source: str, out: pathlib.Path, *, name: str, dtype: str,
-            notes: str = '') -> int:
+            notes: str = '', average: str = '') -> int:
   """Packs a run directory or a weights folder.
+
+  Args:
+    source: what to pack.
+    out: the folder to write.
+    name: title of the card.
+    dtype: of the weights in the file.
+    notes: see `card`.
+    average: another run or folder; what both have is packed as the mean of the
+      two (Wortsman et al., "Model soups", 2022), which helps where `source`
+      began with its weights.
 
   Returns:
     Bytes of all files.
 
   Raises:
-    OSError, ValueError: as `weights.read`.
+    OSError, ValueError: as `weights.read`; or the two are of other shapes.
   """
   tree, meta = weights.read(source)
+  if average:
+    other, _ = weights.read(average)
+    tree['params'] = _mean(tree['params'], other['params'], average)
+    # What the run was at its best, these weights are not.
+    meta = {key: value for key, value in meta.items()
+            if key not in ('best', 'best_step')} | {'averaged_with': average}
   # Where each lane stood matters to the run only.
   meta = {key: value for key, value in meta.items()
           if key not in ('data', 'since_line')}
@@ -120,6 +155,9 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('--name', help="the card's title; default: of the run")
   parser.add_argument('--dtype', choices=('bfloat16', 'float32'),
                       default='bfloat16', help='default: %(default)s')
+  parser.add_argument('--average', default='', metavar='OTHER',
+                      help='pack the mean of RUN and of this run or weights '
+                      'folder, with which it began')
   parser.add_argument('--notes', type=pathlib.Path,
                       help='Markdown file to put into the card')
   args = parser.parse_args(argv)
@@ -127,6 +165,7 @@ def main(argv: list[str] | None = None) -> None:
     size = publish(
         args.run, args.out, dtype=args.dtype,
         name=args.name or pathlib.Path(args.run).resolve().name,
+        average=args.average,
         notes=args.notes.read_text('utf-8') if args.notes else '')
   except (OSError, ValueError) as error:
     sys.exit(f'experiments.publish: {error}')

@@ -74,3 +74,29 @@ def test_nothing_to_publish(tmp_path):
   with pytest.raises(SystemExit, match=r'experiments.publish: .*nowhere'):
     publish.main([str(tmp_path / 'nowhere'), f'--out={tmp_path / "out"}'])
   assert not (tmp_path / 'out').exists()
+
+
+def test_mean_of_two(run, tmp_path):
+  config, ours, meta = weights.load(run)
+  other = jax.tree.map(lambda x: x + 2, ours)
+  del other['output_bias']  # Ours alone has it.
+  weights.save(tmp_path / 'other', other, {**meta, 'config': config.to_dict()})
+  publish.main([str(run), f'--average={tmp_path / "other"}', '--dtype=float32',
+                f'--out={tmp_path / "out"}'])
+  _, params, meta = weights.load(tmp_path / 'out')
+  np.testing.assert_array_equal(params.pop('output_bias'),
+                                ours.pop('output_bias'))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b + 1, rtol=1e-6),
+               params, ours)
+  assert 'best' not in meta
+  assert '| averaged with | `' in (tmp_path / 'out/README.md').read_text()
+
+
+def test_no_mean_of_other_shapes(run, tmp_path):
+  config, params, meta = weights.load(run)
+  params['output_bias'] = params['output_bias'][:-1]
+  weights.save(tmp_path / 'other', params, {**meta, 'config': config.to_dict()})
+  with pytest.raises(SystemExit, match=r'other: output_bias is .*\(630,\)'):
+    publish.main([str(run), f'--average={tmp_path / "other"}',
+                  f'--out={tmp_path / "out"}'])
+  assert not (tmp_path / 'out').exists()
