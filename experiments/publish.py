@@ -12,6 +12,7 @@ import hashlib
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -69,7 +70,8 @@ def card(name: str, run: pathlib.Path, meta: dict, n_params: int,
     parts.append(notes.strip())
   told = [(key, f'`{flags[key]}`') for key in _TOLD if flags.get(key)]
   if 'averaged_with' in meta:
-    told.append(('averaged with', f'`{meta["averaged_with"]}`'))
+    told.append(('averaged with', ', '.join(
+        f'`{path}`' for path in meta['averaged_with'])))
   if told:
     parts += ['## Training', _table([('flag', 'value'), *told]),
               f'On {settings.get("n_devices", 1)} {settings.get("device")}, '
@@ -90,23 +92,25 @@ def card(name: str, run: pathlib.Path, meta: dict, n_params: int,
   return '\n\n'.join(parts) + '\n'
 
 
-def _mean(params: dict, other: dict, path: str) -> dict:
-  """Averages what two trees have both; the rest of the first stays."""
-  def mean(name, one):
-    if name not in other:
-      return one
-    if isinstance(one, dict):
-      return _mean(one, other[name], path)
-    if np.shape(one) != np.shape(other[name]):
-      raise ValueError(f'{path}: {name} is of shape {np.shape(other[name])}, '
-                       f'not {np.shape(one)}: only models of one shape have a '
-                       'mean')
-    return (one + other[name]) / 2
-  return {name: mean(name, one) for name, one in params.items()}
+def _mean(trees: list[dict], paths: list[str]) -> dict:
+  """Averages each leaf of the first tree over all trees that have it."""
+  def mean(name, first):
+    having = [(tree[name], path)
+              for tree, path in zip(trees, paths, strict=True) if name in tree]
+    leaves = [leaf for leaf, _ in having]
+    if isinstance(first, dict):
+      return _mean(leaves, [path for _, path in having])
+    for leaf, path in having:
+      if np.shape(leaf) != np.shape(first):
+        raise ValueError(f'{path}: {name} is of shape {np.shape(leaf)}, not '
+                         f'{np.shape(first)}: only models of one shape have a '
+                         'mean')
+    return sum(leaves) / len(leaves)
+  return {name: mean(name, first) for name, first in trees[0].items()}
 
 
 def publish(source: str, out: pathlib.Path, *, name: str, dtype: str,
-            notes: str = '', average: str = '') -> int:
+            notes: str = '', average: Sequence[str] = ()) -> int:
   """Packs a run directory or a weights folder.
 
   Args:
@@ -115,23 +119,25 @@ def publish(source: str, out: pathlib.Path, *, name: str, dtype: str,
     name: title of the card.
     dtype: of the weights in the file.
     notes: see `card`.
-    average: another run or folder; what both have is packed as the mean of the
-      two (Wortsman et al., "Model soups", 2022), which helps where `source`
-      began with its weights.
+    average: other runs or folders; each array of `source` is packed as the mean
+      of its own and of theirs, where they have it (Wortsman et al., "Model
+      soups", 2022). That helps where one began with the weights of another.
 
   Returns:
     Bytes of all files.
 
   Raises:
-    OSError, ValueError: as `weights.read`; or the two are of other shapes.
+    OSError, ValueError: as `weights.read`; or the models are of other shapes.
   """
   tree, meta = weights.read(source)
   if average:
-    other, _ = weights.read(average)
-    tree['params'] = _mean(tree['params'], other['params'], average)
+    others = [weights.read(path)[0] for path in average]
+    tree['params'] = _mean([x['params'] for x in (tree, *others)],
+                           [str(source), *average])
     # What the run was at its best, these weights are not.
     meta = {key: value for key, value in meta.items()
-            if key not in ('best', 'best_step')} | {'averaged_with': average}
+            if key not in ('best', 'best_step')}
+    meta['averaged_with'] = list(average)
   # Where each lane stood matters to the run only.
   meta = {key: value for key, value in meta.items()
           if key not in ('data', 'since_line')}
@@ -155,9 +161,9 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('--name', help="the card's title; default: of the run")
   parser.add_argument('--dtype', choices=('bfloat16', 'float32'),
                       default='bfloat16', help='default: %(default)s')
-  parser.add_argument('--average', default='', metavar='OTHER',
-                      help='pack the mean of RUN and of this run or weights '
-                      'folder, with which it began')
+  parser.add_argument('--average', nargs='+', default=[], metavar='OTHER',
+                      help='pack the mean of RUN and of these runs or weights '
+                      'folders: those with which it began, or that began alike')
   parser.add_argument('--notes', type=pathlib.Path,
                       help='Markdown file to put into the card')
   args = parser.parse_args(argv)

@@ -76,20 +76,24 @@ def test_nothing_to_publish(tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
-def test_mean_of_two(run, tmp_path):
+def test_mean(run, tmp_path):
   config, ours, meta = weights.load(run)
-  other = jax.tree.map(lambda x: x + 2, ours)
-  del other['output_bias']  # Ours alone has it.
-  weights.save(tmp_path / 'other', other, {**meta, 'config': config.to_dict()})
-  publish.main([str(run), f'--average={tmp_path / "other"}', '--dtype=float32',
-                f'--out={tmp_path / "out"}'])
+  others = [jax.tree.map(lambda x, more=more: x + more, ours)
+            for more in (2, 4)]
+  for other in others:
+    del other['output_bias']  # Ours alone has it.
+  for name, other in zip(('p', 'q'), others, strict=True):
+    weights.save(tmp_path / name, other, {**meta, 'config': config.to_dict()})
+  publish.main([str(run), '--average', str(tmp_path / 'p'), str(tmp_path / 'q'),
+                '--dtype=float32', f'--out={tmp_path / "out"}'])
   _, params, meta = weights.load(tmp_path / 'out')
   np.testing.assert_array_equal(params.pop('output_bias'),
                                 ours.pop('output_bias'))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b + 1, rtol=1e-6),
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b + 2, rtol=1e-6),
                params, ours)
   assert 'best' not in meta
-  assert '| averaged with | `' in (tmp_path / 'out/README.md').read_text()
+  assert (f'| averaged with | `{tmp_path / "p"}`, `{tmp_path / "q"}` |'
+          in (tmp_path / 'out/README.md').read_text())
 
 
 def test_no_mean_of_other_shapes(run, tmp_path):
