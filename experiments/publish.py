@@ -61,7 +61,9 @@ def card(name: str, run: pathlib.Path, meta: dict, n_params: int,
       f'A {meta["model"]} model of {n_params:,} parameters ('
       + ', '.join(f'{key} {value}' for key, value in shape.items())
       + f') that writes NES music as {meta["format"].upper()} events, trained '
-      f'with lakhnes_jax for {meta["step"]:,} steps.',
+      f'with lakhnes_jax for {meta["step"]:,} steps'
+      + (f', from `{flags["init_from"]}` on.' if flags.get('init_from')
+         else '.'),
       '    python -m experiments.run --flagfile=sample.flags --weights=FOLDER',
       '## Perplexity on NES-MDB']
   parts.append(_table([('split', 'protocol', 'events', 'memory', 'perplexity'),

@@ -26,7 +26,7 @@ def run(tmp_path):
   meta = json.loads((folder / 'config.json').read_text())
   (folder / 'config.json').write_text(json.dumps({
       **meta, 'flags': {'learning_rate': .002, 'augment': ['trim'],
-                        'data_dir': '/home/me'},
+                        'data_dir': '/home/me', 'init_from': 'web'},
       'versions': {'jax': '0.0.1'}, 'git_revision': 'abc', 'device': 'abacus',
       'n_devices': 3, 'data': {'train': 'feed'}}))
   for protocol, ppl in (('paper', 3.25), ('full', 3.3)):
@@ -54,7 +54,7 @@ def test_card_tells_the_numbers_and_not_the_paths(run, tmp_path):
   publish.main([str(run), f'--out={tmp_path / "out"}', '--name=Hummer',
                 f'--notes={tmp_path / "notes.md"}'])
   card = (tmp_path / 'out/README.md').read_text()
-  for words in ('# Hummer\n', '1,234 steps',
+  for words in ('# Hummer\n', '1,234 steps, from `web` on.',
                 '| valid | full | 99 | 16 | 3.300', 'It hums.',
                 '| learning_rate | `0.002` |', '3 abacus, 1.5 hours', '`feed`',
                 f'of {model.n_params(weights.load(run)[1]):,} par'):
