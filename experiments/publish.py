@@ -71,9 +71,9 @@ def card(name: str, run: pathlib.Path, meta: dict, n_params: int,
   if notes:
     parts.append(notes.strip())
   told = [(key, f'`{flags[key]}`') for key in _TOLD if flags.get(key)]
-  if 'averaged_with' in meta:
+  if 'averaged_with' in meta:  # Of folders packed at first, one name.
     told.append(('averaged with', ', '.join(
-        f'`{path}`' for path in meta['averaged_with'])))
+        f'`{path}`' for path in np.atleast_1d(meta['averaged_with']))))
   if told:
     parts += ['## Training', _table([('flag', 'value'), *told]),
               f'On {settings.get("n_devices", 1)} {settings.get("device")}, '
@@ -94,21 +94,19 @@ def card(name: str, run: pathlib.Path, meta: dict, n_params: int,
   return '\n\n'.join(parts) + '\n'
 
 
-def _mean(trees: list[dict], paths: list[str]) -> dict:
-  """Averages each leaf of the first tree over all trees that have it."""
+def _mean(models: list[tuple[str, dict]]) -> dict:
+  """Averages each leaf of the first (path, tree) over all that have it."""
   def mean(name, first):
-    having = [(tree[name], path)
-              for tree, path in zip(trees, paths, strict=True) if name in tree]
-    leaves = [leaf for leaf, _ in having]
+    having = [(path, tree[name]) for path, tree in models if name in tree]
     if isinstance(first, dict):
-      return _mean(leaves, [path for _, path in having])
-    for leaf, path in having:
+      return _mean(having)
+    for path, leaf in having:
       if np.shape(leaf) != np.shape(first):
         raise ValueError(f'{path}: {name} is of shape {np.shape(leaf)}, not '
                          f'{np.shape(first)}: only models of one shape have a '
                          'mean')
-    return sum(leaves) / len(leaves)
-  return {name: mean(name, first) for name, first in trees[0].items()}
+    return sum(leaf for _, leaf in having) / len(having)
+  return {name: mean(name, first) for name, first in models[0][1].items()}
 
 
 def publish(source: str, out: pathlib.Path, *, name: str, dtype: str,
@@ -133,9 +131,9 @@ def publish(source: str, out: pathlib.Path, *, name: str, dtype: str,
   """
   tree, meta = weights.read(source)
   if average:
-    others = [weights.read(path)[0] for path in average]
-    tree['params'] = _mean([x['params'] for x in (tree, *others)],
-                           [str(source), *average])
+    tree['params'] = _mean([
+        (source, tree['params']),
+        *((path, weights.read(path)[0]['params']) for path in average)])
     # What the run was at its best, these weights are not.
     meta = {key: value for key, value in meta.items()
             if key not in ('best', 'best_step')}

@@ -79,9 +79,10 @@ def test_nothing_to_publish(tmp_path):
 def test_mean(run, tmp_path):
   config, ours, meta = weights.load(run)
   others = [jax.tree.map(lambda x, more=more: x + more, ours)
-            for more in (2, 4)]
+            for more in (2, 7)]
   for other in others:
     del other['output_bias']  # Ours alone has it.
+  del others[0]['content_bias']
   for name, other in zip(('p', 'q'), others, strict=True):
     weights.save(tmp_path / name, other, {**meta, 'config': config.to_dict()})
   publish.main([str(run), '--average', str(tmp_path / 'p'), str(tmp_path / 'q'),
@@ -89,10 +90,21 @@ def test_mean(run, tmp_path):
   _, params, meta = weights.load(tmp_path / 'out')
   np.testing.assert_array_equal(params.pop('output_bias'),
                                 ours.pop('output_bias'))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b + 2, rtol=1e-6),
+  np.testing.assert_allclose(params.pop('content_bias'),
+                             ours.pop('content_bias') + 3.5, rtol=1e-6)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b + 3, rtol=1e-6),
                params, ours)
   assert 'best' not in meta
   assert (f'| averaged with | `{tmp_path / "p"}`, `{tmp_path / "q"}` |'
+          in (tmp_path / 'out/README.md').read_text())
+
+
+def test_card_of_a_folder_packed_when_a_mean_was_of_two(run, tmp_path):
+  config = json.loads((run / 'config.json').read_text())
+  (run / 'config.json').write_text(json.dumps(
+      {**config, 'averaged_with': 'fifth'}))
+  publish.main([str(run), f'--out={tmp_path / "out"}'])
+  assert ('| averaged with | `fifth` |'
           in (tmp_path / 'out/README.md').read_text())
 
 
