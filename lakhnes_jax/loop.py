@@ -9,6 +9,7 @@ if asked for the same in `tensorboard`, `checkpoints/last` and
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import signal
 import threading
@@ -113,7 +114,8 @@ class _Stop:
       signal.signal(number, signal.SIG_DFL)
       signal.raise_signal(number)
     self.asked = True
-    metrics.report(f'{signal.Signals(number).name}: stopping')
+    # Not through sys.stderr: the signal may have come amid a line there.
+    os.write(2, f'{signal.Signals(number).name}: stopping\n'.encode())
 
   def __exit__(self, *_):
     for number, handler in self._former.items():

@@ -1,6 +1,7 @@
 """Runs that are cut off and go on, through the user's own command."""
 
 import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from lakhnes_jax import checkpoint, events, metrics, shards
+from lakhnes_jax import checkpoint, events, loop, metrics, shards
 
 ROOT = pathlib.Path(__file__).parents[1]
 FLAGS = {
@@ -143,6 +144,26 @@ def test_sigterm_saves_and_another_run_goes_on(whole_run, data_dir, tmp_path):
   assert _lines(second) == [x for x in _lines(whole_run) if x['step'] > start]
   _assert_same_arrays(checkpoint.restore(whole_run, 'last')[0],
                       checkpoint.restore(second, 'last')[0])
+
+
+def test_sigterm_amid_a_line(monkeypatch, capfd):
+  signals = [signal.SIGTERM]
+
+  class Terminal(io.RawIOBase):
+    def writable(self):
+      return True
+
+    def write(self, text):
+      if signals:
+        signal.raise_signal(signals.pop())
+      return len(text)
+
+  monkeypatch.setattr(sys, 'stderr', io.TextIOWrapper(
+      io.BufferedWriter(Terminal())))
+  with loop._Stop() as stop:
+    metrics.report('step 5/24')
+  assert stop.asked
+  assert capfd.readouterr().err == 'SIGTERM: stopping\n'
 
 
 def test_another_number_of_devices_goes_on(data_dir, tmp_path):
