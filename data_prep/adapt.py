@@ -12,9 +12,9 @@ import itertools
 import numpy as np
 
 from data_prep import gmidi
-from lakhnes_jax import ensemble as ens
 from lakhnes_jax import events as ev
-from lakhnes_jax.ensemble import END, PITCH, START
+from lakhnes_jax.data import arrangement as ens
+from lakhnes_jax.data.arrangement import END, PITCH, START
 
 _MIN_SECONDS, _MAX_SECONDS = 5, 600  # Of a file.
 _RANGE = ev.VOICES[ev.TR].pitches  # The widest of the melodic voices.

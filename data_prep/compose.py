@@ -23,13 +23,13 @@ SPLITS = ('train', 'valid', 'test')
 def compose_web(folder: pathlib.Path, seed: int, n_songs: int) -> None:
   """Writes `n_songs` General MIDI songs to a flat folder."""
   from data_prep import compose_web as web
-  from lakhnes_jax import files
+  from lakhnes_jax import atomic
   for number in range(n_songs):
     title, midi = web.compose(np.random.default_rng((seed, _WEB, number)))
     data = io.BytesIO()
     midi.save(file=data)
     name = f'{number:04d}_{title.replace(" ", "_")}.mid'
-    files.write_atomic(folder / name, data.getvalue())
+    atomic.write(folder / name, data.getvalue())
 
 
 def compose_chip(folder: pathlib.Path, seed: int, n_train: int) -> None:
@@ -38,7 +38,8 @@ def compose_chip(folder: pathlib.Path, seed: int, n_train: int) -> None:
   All songs of a game are in one split.
   """
   from data_prep import compose_chip as chip
-  from lakhnes_jax import files, nesmidi
+  from lakhnes_jax import atomic
+  from lakhnes_jax.formats import nes_midi
   game = 0
   for split in SPLITS:
     left = n_train if split == 'train' else -(-n_train // 6)
@@ -46,8 +47,8 @@ def compose_chip(folder: pathlib.Path, seed: int, n_train: int) -> None:
       songs = chip.compose_game(np.random.default_rng((seed, _CHIP, game)),
                                 game)
       for name, song in songs[:left]:
-        files.write_atomic(folder / split / f'{name}.mid',
-                           nesmidi.write(song))
+        atomic.write(folder / split / f'{name}.mid',
+                           nes_midi.write(song))
       left -= len(songs)
       game += 1
 

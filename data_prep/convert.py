@@ -43,16 +43,16 @@ def main(argv: list[str] | None = None) -> int:
   args = parser.parse_args(argv)
 
   from data_prep import pool, progress
-  from lakhnes_jax import files, scorefiles
+  from lakhnes_jax.formats import score_pickle, song_files
   ending = '.' + args.to.lower().removeprefix('.')
-  if ending not in files.FORMATS:
+  if ending not in song_files.FORMATS:
     parser.error(f'--to={args.to}: known are ' +
-                 ', '.join(e[1:] for e in files.FORMATS))
+                 ', '.join(e[1:] for e in song_files.FORMATS))
   if args.rate is not None:
-    if not files.FORMATS[ending].sampled:
+    if not song_files.FORMATS[ending].sampled:
       parser.error(f'--rate is for scores, not for {ending[1:]}')
     try:
-      scorefiles.check_rate(args.rate)
+      score_pickle.check_rate(args.rate)
     except ValueError as error:
       parser.error(f'--rate: {error}')
   if not 1 <= args.loops <= 100:
@@ -62,10 +62,10 @@ def main(argv: list[str] | None = None) -> int:
   started = time.monotonic()
   bad = []
   try:
-    named = files.name_songs(args.inputs)
+    named = song_files.name_songs(args.inputs)
     if not named:
       raise ValueError(f'no song files in {" ".join(args.inputs)}; known '
-                       'endings are ' + ', '.join(files.FORMATS))
+                       'endings are ' + ', '.join(song_files.FORMATS))
     jobs = [Job(path, args.out / f'{name}{ending}', args.rate, args.loops)
             for name, path in named.items()]
     there = [str(job.target) for job in jobs
@@ -108,13 +108,13 @@ def convert(job: Job) -> None:
   Raises:
     ValueError, OSError: it cannot be read or written; names the file.
   """
-  from lakhnes_jax import files
+  from lakhnes_jax.formats import song_files
   if job.in_place():
     raise ValueError(f'{job.source}: would be overwritten by its own result')
-  if files.holds_log(job.source) and files.holds_log(job.target):
-    files.write_log(job.target, files.read_log(job.source, job.loops))
+  if song_files.holds_log(job.source) and song_files.holds_log(job.target):
+    song_files.write_log(job.target, song_files.read_log(job.source, job.loops))
   else:
-    files.write_song(job.target, files.read_song(job.source, job.loops),
+    song_files.write_song(job.target, song_files.read_song(job.source, job.loops),
                      job.rate)
 
 

@@ -18,7 +18,7 @@ import tarfile
 from typing import NamedTuple
 
 from data_prep import progress
-from lakhnes_jax import fetch
+from lakhnes_jax.weights import fetch
 
 _MIB = 2**20
 

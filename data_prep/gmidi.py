@@ -12,8 +12,8 @@ import mido
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax import nesmidi
-from lakhnes_jax.ensemble import PITCH, START
+from lakhnes_jax.data.arrangement import PITCH, START
+from lakhnes_jax.formats import nes_midi
 
 _DRUM_CHANNEL = 9
 _MAX_TICK = 10**7  # pretty_midi takes a file that is longer for corrupt.
@@ -43,7 +43,7 @@ def read(data: bytes) -> list[Instrument]:
   Raises:
     ValueError: the file is damaged, or its times make no sense.
   """
-  midi = nesmidi.parse(data)
+  midi = nes_midi.parse(data)
   if midi.ticks_per_beat <= 0:
     raise ValueError('time division is not in ticks per beat')
   grouped, tempi = read_ticks(midi)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from data_prep import adapt, gmidi
-from lakhnes_jax import ensemble
+from lakhnes_jax.data import arrangement
 
 SUFFIXES = ('.mid', '.midi', '.kar')
 MAX_BYTES = 512 * 1024  # The original skipped larger files.
@@ -92,7 +92,7 @@ def attempt(source: Source) -> tuple[np.ndarray, dict[str, Any]]:
   """Adapts one file, whatever is in it.
 
   Returns:
-    its packed ensemble (see `lakhnes_jax.ensemble`), and facts: its `name`,
+    its packed ensemble (see `lakhnes_jax.data.arrangement`), and facts: its `name`,
     and the `hash` of its notes, its `seconds` and the `length` of what is
     packed; or an empty array, and its `name` and the `error`.
   """
@@ -123,7 +123,7 @@ def adapt_file(source: Source) -> tuple[np.ndarray, dict[str, Any]]:
     data = pathlib.Path(source.path).read_bytes()
   instruments = gmidi.read(data)
   song = adapt.ensemble(instruments)
-  packed = ensemble.pack(song)
+  packed = arrangement.pack(song)
   return packed, {'hash': adapt.content_hash(song), 'length': len(packed),
                   'seconds': adapt.seconds(instruments)}
 

@@ -2,7 +2,7 @@
 
 First come *parts*, in the folder of that name: `00007.json` says what became
 of 64 files, `00007.npy` holds their packed ensembles (see
-`lakhnes_jax.ensemble`), one after the other. From these the shards are made,
+`lakhnes_jax.data.arrangement`), one after the other. From these the shards are made,
 there too, and moved when all are whole. A part or shard is finished when its
 .json is there; it is made again only if what it is made of has changed.
 """
@@ -22,7 +22,7 @@ import numpy as np
 from data_prep import lakh_files, lakh_shards, pool, progress
 from data_prep.lakh_files import Source
 from data_prep.lakh_shards import Plan, Row, Settings, Song, Totals
-from lakhnes_jax import files
+from lakhnes_jax import atomic
 
 _FILES_PER_PART = 64
 _FORMAT_VERSION = 3
@@ -87,7 +87,7 @@ def run(source: str, output: str, settings: Settings, workers: int = 0,
   results = lakh_shards.finish(made, rows, plan, settings)
   _install(folder, jobs, made, plan)
   for name, content in results.items():
-    files.write_atomic(folder / name, content)
+    atomic.write(folder / name, content)
   shutil.rmtree(folder / 'parts')
   return json.loads(results['summary.json'])
 
@@ -158,8 +158,8 @@ def _make_part(job: _Job) -> None:
 
 def _write(job: _Job, data: bytes, described: dict[str, Any]) -> None:
   """Writes a part or shard; its .json comes last."""
-  files.write_atomic(f'{job.stem}.npy', data)
-  files.write_atomic(f'{job.stem}.json', json.dumps(
+  atomic.write(f'{job.stem}.npy', data)
+  atomic.write(f'{job.stem}.json', json.dumps(
       {'key': job.key, **described}).encode())
 
 

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 import numpy as np
 
 from data_prep import adapt, lakh_files
-from lakhnes_jax import ensemble, shards
 from lakhnes_jax import events as ev
+from lakhnes_jax.data import arrangement, shards
 
 EXAMPLES_PER_FILE = 16  # The paper's.
 _SHARD_SIZE = 2**23  # Numbers in a shard of 32 MiB; about.
@@ -51,7 +51,7 @@ class Song(NamedTuple):
     digest: hash of its notes, 64 hexadecimal digits.
     name: of the file.
     seconds: its length.
-    packed: its ensemble (see `lakhnes_jax.ensemble`).
+    packed: its ensemble (see `lakhnes_jax.data.arrangement`).
   """
   digest: str
   name: str
@@ -181,7 +181,7 @@ def _whole(song: Song) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
   """Yields name, what to store, and one of its arrangements."""
   rng = np.random.default_rng(int(song.digest, 16))
   yield (song.name, song.packed,
-         ensemble.arrange(ensemble.unpack(song.packed), rng))
+         arrangement.arrange(arrangement.unpack(song.packed), rng))
 
 
 def _examples(song: Song, limit: int, seed: int
@@ -189,7 +189,7 @@ def _examples(song: Song, limit: int, seed: int
   """Yields name, what to store, and the same again, of each example."""
   rng = np.random.default_rng((seed, int(song.digest, 16)))
   for number, example in enumerate(
-      adapt.examples(ensemble.unpack(song.packed), rng, limit)):
+      adapt.examples(arrangement.unpack(song.packed), rng, limit)):
     yield f'{song.name}#{number}', example, example
 
 

@@ -5,7 +5,7 @@
 The input holds folders train, valid and test, any of them, with song files at
 any depth, of any kind that data_prep.convert knows: .mid in NES-MDB's layout,
 TX1 and TX2 text, score and NLM pickles, NDF and NDR text, VGM. The output holds
-the shards of each (see lakhnes_jax.shards): the exact events, dynamics and all,
+the shards of each (see lakhnes_jax.data.shards): the exact events, dynamics and all,
 songs sorted by name. Bad files are named and left out; the exit status is then
 1. The same files give the same bytes, whatever the number of workers.
 """
@@ -52,17 +52,17 @@ def find_splits(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
   Raises:
     OSError, ValueError: there is no such folder, or no song in one of them.
   """
-  from lakhnes_jax import files
+  from lakhnes_jax.formats import song_files
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder}: no such folder')
-  found = {split: files.name_songs([folder / split])
+  found = {split: song_files.name_songs([folder / split])
            for split in SPLITS if (folder / split).is_dir()}
   if not found:
     raise ValueError(f'{folder}: no folder {", ".join(SPLITS)} in it')
   for split, named in found.items():
     if not named:
       raise ValueError(f'{folder / split}: no song files there; known endings '
-                       'are ' + ', '.join(files.FORMATS))
+                       'are ' + ', '.join(song_files.FORMATS))
   return found
 
 
@@ -71,12 +71,13 @@ def prepare(split: str, named: dict[str, pathlib.Path],
   """Writes the shards of one split; returns how many files were bad."""
   from data_prep import pool, progress
   from lakhnes_jax import events as ev
-  from lakhnes_jax import files, shards
+  from lakhnes_jax.data import shards
+  from lakhnes_jax.formats import song_files
   bad, samples = [], 0
 
   def songs(bar):
     nonlocal samples
-    results = pool.attempt_all(files.read_song, named.values(), args.workers)
+    results = pool.attempt_all(song_files.read_song, named.values(), args.workers)
     for name, (_, song, reason) in zip(named, results, strict=True):
       bar.add(1)
       if reason is not None:

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep import lakh_files, lakh_shards, nesmdb
+from lakhnes_jax import atomic
 from lakhnes_jax import events as ev
 
 
@@ -39,7 +40,7 @@ class Song(NamedTuple):
     name: its place below the folder.
     digest: hash of its notes.
     seconds: its length.
-    events: int32 song, or packed ensemble (see `lakhnes_jax.ensemble`).
+    events: int32 song, or packed ensemble (see `lakhnes_jax.data.arrangement`).
     adapted: whether it is an ensemble.
     sampled: whether its times are those of a score's steps.
     dynamics: whether it says how loud it is.
@@ -100,18 +101,18 @@ def read_all(folder: pathlib.Path, workers: int = 0
     OSError, ValueError: there is no such folder, or no song in it.
   """
   from data_prep import pool, progress
-  from lakhnes_jax import files
+  from lakhnes_jax.formats import song_files
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder}: no such folder')
   if any((folder / split).is_dir() for split in nesmdb.SPLITS):
     print(f'note: {folder} has folders {", ".join(nesmdb.SPLITS)} or one of '
           'them; data_prep.nesmdb keeps to such splits', file=sys.stderr)
-  paths = sorted({*files.find_songs([folder]), *(
+  paths = sorted({*song_files.find_songs([folder]), *(
       path for path in folder.rglob('*')
       if path.suffix.lower() in lakh_files.SUFFIXES and path.is_file())})
   if not paths:
     raise ValueError(f'{folder}: no song files there; known endings are ' +
-                     ', '.join([*files.FORMATS, '.kar']))
+                     ', '.join([*song_files.FORMATS, '.kar']))
   songs, bad = [], []
   with progress.Progress('reading', 'files', len(paths)) as bar:
     jobs = [(path, lakh_files.clean(path.relative_to(folder).as_posix()))
@@ -134,7 +135,7 @@ def read(job: tuple[pathlib.Path, str]) -> Song:
   Raises:
     ValueError, OSError: it cannot be used; the message names it and says why.
   """
-  from lakhnes_jax import files
+  from lakhnes_jax.formats import song_files
   path, name = job
   is_midi = path.suffix.lower() in lakh_files.SUFFIXES
   try:
@@ -145,20 +146,20 @@ def read(job: tuple[pathlib.Path, str]) -> Song:
                   True)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
-  song = files.read_song(path)
+  song = song_files.read_song(path)
   if not (ev.kind_of(song) == ev.NOTEON).any():
     raise ValueError(f'{path}: no notes')
   return Song(name, fingerprint(song),
               int(ev.times_of(song)[-1]) / ev.SAMPLE_RATE, song, False,
-              files.is_sampled(path),
+              song_files.is_sampled(path),
               bool((ev.kind_of(song) == ev.VELOCITY).any()))
 
 
 def _is_general(data: bytes) -> bool:
   """Whether a MIDI file is not in NES-MDB's layout: no track is named so."""
-  from lakhnes_jax import nesmidi
-  return not any(track.name.strip().lower() in nesmidi.TRACK_NAMES
-                 for track in nesmidi.parse(data).tracks)
+  from lakhnes_jax.formats import nes_midi
+  return not any(track.name.strip().lower() in nes_midi.TRACK_NAMES
+                 for track in nes_midi.parse(data).tracks)
 
 
 def fingerprint(song: np.ndarray) -> str:
@@ -168,9 +169,10 @@ def fingerprint(song: np.ndarray) -> str:
   ones included; voices and dynamics do not matter. Of a song in which only the
   noise plays, or of one shorter than a step, it is a hash of the whole.
   """
-  from lakhnes_jax import score, scorefiles
-  steps = scorefiles.sample(score.from_events(ev.without_dynamics(song)),
-                            scorefiles.RATE)
+  from lakhnes_jax.formats import score_pickle
+  from lakhnes_jax.synth import score
+  steps = score_pickle.sample(score.from_events(ev.without_dynamics(song)),
+                            score_pickle.RATE)
   notes = np.sort(steps[:, :ev.NO, score.NOTE], axis=1)
   if not notes.any():
     return hashlib.sha256(b'whole' + ev.without_dynamics(song).astype(
@@ -230,7 +232,7 @@ def split_of(songs: list[Song], valid: float, test: float, seed: int
 def write(songs: list[Song], bad: list[lakh_shards.Row],
           args: argparse.Namespace) -> dict[str, Any]:
   """Writes shards, ledger and summary; returns the summary."""
-  from lakhnes_jax import files, shards
+  from lakhnes_jax.data import shards
   kept, rows = choose(songs)
   where = split_of(kept, args.valid, args.test, args.seed)
   summary = {'files': len(songs) + len(bad), 'results': {}, 'splits': {}}
@@ -254,9 +256,9 @@ def write(songs: list[Song], bad: list[lakh_shards.Row],
   summary['results'] = {
       'kept': len(kept), 'same song as another': len(songs) - len(kept),
       **collections.Counter(row.result.split(':')[0] for row in bad)}
-  files.write_atomic(args.output / 'ledger.tsv',
+  atomic.write(args.output / 'ledger.tsv',
                      lakh_shards.ledger([*rows, *bad]))
-  files.write_atomic(args.output / 'summary.json',
+  atomic.write(args.output / 'summary.json',
                      json.dumps(summary, indent=1).encode())
   return summary
 
@@ -265,11 +267,11 @@ def _examples(songs: list[Song], args: argparse.Namespace,
               counts: collections.Counter) -> Iterator[tuple[str, np.ndarray]]:
   """Yields what to store, and counts it."""
   from data_prep import adapt
-  from lakhnes_jax import ensemble
+  from lakhnes_jax.data import arrangement
   for song in songs:
     if song.adapted:
       rng = np.random.default_rng((args.seed, int(song.digest, 16)))
-      made = adapt.examples(ensemble.unpack(song.events), rng,
+      made = adapt.examples(arrangement.unpack(song.events), rng,
                             args.examples_per_file)
     else:
       made = [song.events]

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
                       help='draw the numbers')
   args = parser.parse_args(argv)
 
-  from lakhnes_jax import shards
+  from lakhnes_jax.data import shards
   try:
     splits = sorted(path.stem for path in args.shards.glob('*.json')
                     if list(args.shards.glob(f'{path.stem}-*-of-*.npy')))
@@ -187,7 +187,7 @@ def describe(split: str, numbers: dict[str, Any]) -> str:
 
 def draw(measured: dict[str, dict[str, Any]], path: pathlib.Path) -> None:
   """Draws the numbers of all splits as PNG."""
-  from lakhnes_jax import plot
+  from lakhnes_jax.report import plot
   fig = plot.figure(figsize=(12, 8))
   (events, seconds), (pitches, spacing) = fig.subplots(2, 2)
   edges = np.logspace(-2, 6, 61)

@@ -27,7 +27,8 @@ def _run(module: str, *arguments: str) -> None:
 
 def _unigram_ppl(data_dir: pathlib.Path) -> float:
   from experiments.baselines import ngram
-  from lakhnes_jax import events, shards
+  from lakhnes_jax import events
+  from lakhnes_jax.data import shards
   results, = ngram.evaluate(shards.Corpus(data_dir, 'train'),
                             [shards.Corpus(data_dir, 'valid')], events.TX1)
   return next(result.ppl for result in results if result.model == 'unigram')
@@ -35,7 +36,7 @@ def _unigram_ppl(data_dir: pathlib.Path) -> float:
 
 def demo(out: pathlib.Path, seed: int) -> None:
   """Runs everything below `out`; existing parts are done again."""
-  from lakhnes_jax import plot
+  from lakhnes_jax.report import plot
   started = time.monotonic()
   corpus, data, runs = out / 'corpus', out / 'data', out / 'runs'
 

@@ -10,7 +10,7 @@ import collections
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax import score as scores
+from lakhnes_jax.synth import score as scores
 
 _MAJOR = np.array([1, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1])
 _STEPS = 32  # Grid of onsets, a second: 64 in a bar of 4/4 at 120 bpm.

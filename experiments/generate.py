@@ -59,17 +59,18 @@ _PROGRESS_EVERY = 10  # Seconds.
 
 
 def settings(seed: int):
-  from lakhnes_jax import sample
+  from lakhnes_jax.generation import sample
   return sample.Settings(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value, seed,
                          _SAMPLE_BATCH.value, _INT8.value)
 
 
 def new_songs(model, n: int, seed: int):
   """Samples n songs from nothing, as the flags say."""
-  from lakhnes_jax import plans, sample
-  plan = plans.new_song(
+  from lakhnes_jax.generation import sample
+  from lakhnes_jax.generation import tasks as tasks_lib
+  plan = tasks_lib.new_song(
       model.vocabulary,
-      plans.Limits(_LENGTH.value, _SECONDS.value, _END_AT_START.value),
+      tasks_lib.Limits(_LENGTH.value, _SECONDS.value, _END_AT_START.value),
       grammar=_GRAMMAR.value)
   return sample.songs(model, [plan], settings(seed), n=n, progress=_Progress())
 
@@ -106,10 +107,10 @@ class _Progress:
     self._told = time.monotonic()
 
   def __call__(self, tokens: int, of: int) -> None:
-    from lakhnes_jax import metrics
+    from lakhnes_jax.training import log
     if time.monotonic() - self._told > _PROGRESS_EVERY:
       self._told = time.monotonic()
-      metrics.report(f'{tokens} of at most {of} events')
+      log.report(f'{tokens} of at most {of} events')
 
 
 def _check_flags() -> None:
@@ -128,26 +129,27 @@ def _check_flags() -> None:
 
 def _plans(vocabulary, complain) -> dict:
   """Returns {name: plan} of --input; complains of files that have none."""
-  from lakhnes_jax import files, plans
+  from lakhnes_jax.formats import song_files
+  from lakhnes_jax.generation import tasks as tasks_lib
   length, seconds = _LENGTH.value, _SECONDS.value
-  limits = plans.Limits(length, seconds, _END_AT_START.value)
-  voices = (plans.voices_of(_GIVEN_VOICES.value) if _TASK.value == 'voices'
+  limits = tasks_lib.Limits(length, seconds, _END_AT_START.value)
+  voices = (tasks_lib.voices_of(_GIVEN_VOICES.value) if _TASK.value == 'voices'
             else ())
 
   def plan(song):
     if _TASK.value == 'rhythm':
-      return plans.rhythm(vocabulary, song, length, seconds)
+      return tasks_lib.rhythm(vocabulary, song, length, seconds)
     if _TASK.value == 'voices':
-      return plans.accompaniment(vocabulary, song, voices, length, seconds,
+      return tasks_lib.accompaniment(vocabulary, song, voices, length, seconds,
                                  grammar=_GRAMMAR.value)
-    return plans.continuation(
+    return tasks_lib.continuation(
         vocabulary, song, limits, prime_events=_PRIME_EVENTS.value,
         prime_seconds=_PRIME_SECONDS.value, grammar=_GRAMMAR.value)
 
   found = {}
   for source in _INPUT.value:
     try:
-      named = files.name_songs([source])
+      named = song_files.name_songs([source])
     except (OSError, ValueError) as error:
       complain(str(error))
       continue
@@ -158,7 +160,7 @@ def _plans(vocabulary, complain) -> dict:
         complain(f'{path}: another input is named {name!r} too; rename one')
         continue
       try:
-        song = files.read_song(path)
+        song = song_files.read_song(path)
       except (OSError, ValueError) as error:
         complain(str(error))
         continue
@@ -185,7 +187,8 @@ def run(model, out_dir: pathlib.Path, seed: int) -> bool:
   Raises:
     ValueError: flags do not go together, or a value is out of range.
   """
-  from lakhnes_jax import metrics, sample
+  from lakhnes_jax.generation import sample
+  from lakhnes_jax.training import log
   _check_flags()
   if _TASK.value == 'new':
     made = new_songs(model, _N_SAMPLES.value, seed)
@@ -195,7 +198,7 @@ def run(model, out_dir: pathlib.Path, seed: int) -> bool:
 
     def complain(line: str) -> None:
       complaints.append(line)
-      metrics.report(f'experiments.run: {line}')
+      log.report(f'experiments.run: {line}')
 
     plans = _plans(model.vocabulary, complain)
     # Songs of about one length at once.
@@ -209,11 +212,11 @@ def run(model, out_dir: pathlib.Path, seed: int) -> bool:
 
 def _as_asked(song):
   """Tells of a song that came out too short; leaves out the prime if asked."""
-  from lakhnes_jax import metrics
+  from lakhnes_jax.training import log
   n_written = int((~song.given).sum())
   if n_written >= song.about.get('max_events', n_written + 1) and (
       _SECONDS.value or _TASK.value == 'voices'):
-    metrics.report(
+    log.report(
         f'{song.name}: the model wrote {n_written} events, too many for the '
         'time, and was stopped; --grammar, another seed or temperature, or a '
         'larger --length may help')

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from experiments.features import features
+from lakhnes_jax import atomic
 from lakhnes_jax import events as ev
 
 _GRID = 1024  # Points of a density.
@@ -262,7 +263,9 @@ def main(argv: list[str] | None = None) -> int:
   if args.songs < 3 or args.length < 0:
     parser.error('--songs is 3 or more, --length is not negative')
 
-  from lakhnes_jax import files, page, shards
+  from lakhnes_jax import page
+  from lakhnes_jax.data import shards
+  from lakhnes_jax.formats import song_files
 
   def complain(error):
     print(f'experiments.metrics: {error}', file=sys.stderr)
@@ -275,7 +278,7 @@ def main(argv: list[str] | None = None) -> int:
              if about.get('task') == 'continue'}
     for name, path in page.songs(args.folder).items():
       try:
-        samples[name] = files.read_song(path)
+        samples[name] = song_files.read_song(path)
       except (OSError, ValueError) as error:
         skipped[name] = str(error)
         complain(error)
@@ -296,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
              'held_out': args.held_out if held_out else None,
              'checksum': corpus.checksum, 'skipped': skipped, **found}
     out = args.out or args.folder / 'metrics.json'
-    files.write_atomic(out, json.dumps(_without_nan(found), indent=1).encode())
+    atomic.write(out, json.dumps(_without_nan(found), indent=1).encode())
     print(describe(found))
     print(f'\n{out}, {time.monotonic() - started:.0f} s')
     if (args.folder / 'index.html').exists() and not args.out:

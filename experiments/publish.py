@@ -4,7 +4,7 @@ The folder holds the weights (safetensors), their config, a model card and
 `SHA256SUMS`. Put its files anywhere on the web, and
 `--weights=https://.../FOLDER` takes them; a path works as well. The card's
 numbers are those that the run's evaluations have left in its directory
-(`--mode=eval`), and `metrics.json` of its samples (`experiments.metrics`).
+(`--mode=eval`), and `log.json` of its samples (`experiments.metrics`).
 """
 
 import argparse
@@ -16,7 +16,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lakhnes_jax import files, model, weights
+from lakhnes_jax import atomic
+from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.weights import weights_folder
 
 # Of a run's flags, those that say how it was trained.
 _TOLD = ('tgt_len', 'mem_len', 'batch_size', 'augment', 'min_events', 'forget',
@@ -127,13 +129,13 @@ def publish(source: str, out: pathlib.Path, *, name: str, dtype: str,
     Bytes of all files.
 
   Raises:
-    OSError, ValueError: as `weights.read`; or the models are of other shapes.
+    OSError, ValueError: as `weights_folder.read`; or the models are of other shapes.
   """
-  tree, meta = weights.read(source)
+  tree, meta = weights_folder.read(source)
   if average:
     tree['params'] = _mean([
         (source, tree['params']),
-        *((path, weights.read(path)[0]['params']) for path in average)])
+        *((path, weights_folder.read(path)[0]['params']) for path in average)])
     # What the run was at its best, these weights are not.
     meta = {key: value for key, value in meta.items()
             if key not in ('best', 'best_step')}
@@ -141,12 +143,12 @@ def publish(source: str, out: pathlib.Path, *, name: str, dtype: str,
   # Where each lane stood matters to the run only.
   meta = {key: value for key, value in meta.items()
           if key not in ('data', 'since_line')}
-  weights.save(out, tree['params'], meta, dtype=dtype)
-  files.write_atomic(out / 'README.md', card(
-      name, pathlib.Path(source), meta, model.n_params(tree['params']),
+  weights_folder.save(out, tree['params'], meta, dtype=dtype)
+  atomic.write(out / 'README.md', card(
+      name, pathlib.Path(source), meta, transformer_xl.n_params(tree['params']),
       notes).encode())
   names = ('README.md', 'config.json', 'model.safetensors')
-  files.write_atomic(out / weights.SUMS, ''.join(
+  atomic.write(out / weights_folder.SUMS, ''.join(
       f'{hashlib.sha256((out / file).read_bytes()).hexdigest()}  {file}\n'
       for file in names).encode())
   return sum((out / file).stat().st_size for file in names)

@@ -194,14 +194,14 @@ def _required(flag: flags.FlagHolder, what: str):
 
 
 def _corpus(split: str):
-  from lakhnes_jax import shards
+  from lakhnes_jax.data import shards
   return shards.Corpus(_required(
       _DATA_DIR, 'a folder of shards; python -m data_prep.nesmdb makes one'),
       split)
 
 
 def _evaluation():
-  from lakhnes_jax import evaluate
+  from lakhnes_jax.training import evaluate
   mem_len = _EVAL_MEM_LEN.value
   if mem_len is None:
     mem_len = max(0, _MEM_LEN.value + _TGT_LEN.value - _EVAL_TGT_LEN.value)
@@ -213,8 +213,8 @@ def _kind():
   if _MODEL.value == 'lstm':
     from experiments.baselines import lstm
     return lstm
-  from lakhnes_jax import model
-  return model
+  from lakhnes_jax.model import transformer_xl
+  return transformer_xl
 
 
 def _model_config(kind, n_token: int):
@@ -254,14 +254,14 @@ def _join() -> bool:
   """Joins the other processes, if the flags say so; whether they do."""
   if not (_DISTRIBUTED.value or _COORDINATOR.value):
     return False
-  from lakhnes_jax import hosts
+  from lakhnes_jax.training import distributed
   if not _COORDINATOR.value:
-    hosts.join()
+    distributed.join()
     return True
   for flag in (_NUM_PROCESSES, _PROCESS_ID):
     if flag.value is None:
       raise ValueError(f'--coordinator needs --{flag.name} too')
-  hosts.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+  distributed.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   return True
 
 
@@ -269,16 +269,20 @@ def _train() -> dict:
   """Trains in --workdir, alone or with others; see `_train_one`."""
   if not _join():
     return _train_one()
-  from lakhnes_jax import hosts
+  from lakhnes_jax.training import distributed
   try:
     return _train_one()
   except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
-    hosts.quit_all(f'experiments.run: {error}')
+    distributed.quit_all(f'experiments.run: {error}')
 
 
 def _train_one() -> dict:
   """Trains in --workdir; returns what `loop.run` says."""
-  from lakhnes_jax import data, events, loop, metrics, plot, sample
+  from lakhnes_jax import events
+  from lakhnes_jax.data import token_stream
+  from lakhnes_jax.generation import sample
+  from lakhnes_jax.report import plot
+  from lakhnes_jax.training import log, loop
   model = _kind()
   if _EVAL_SAMPLES.value:
     _check_can_sample('eval_samples')
@@ -306,7 +310,7 @@ def _train_one() -> dict:
     try:
       plot.learning_curves([workdir], workdir / 'curves.png')
     except ImportError as error:
-      metrics.report(f'no learning curves: {error}')
+      log.report(f'no learning curves: {error}')
     if _EVAL_SAMPLES.value:
       songs = generate.new_songs(
           sample.Model(config, params, vocabulary, settings.mem_len),
@@ -317,7 +321,7 @@ def _train_one() -> dict:
       workdir, model, config, vocabulary, corpus, valid, settings,
       origin=loop.Origin(_RESUME_FROM.value, _INIT_FROM.value,
                          _INIT_OPTIMIZER.value),
-      augmentation=data.Augmentation.from_names(_AUGMENT.value),
+      augmentation=token_stream.Augmentation.from_names(_AUGMENT.value),
       min_events=_MIN_EVENTS.value,
       description=_describe(train=corpus, valid=valid),
       tensorboard=_TENSORBOARD.value, after_eval=after_eval)
@@ -328,14 +332,15 @@ def _weights():
 
   Without either it is the model that comes with the package.
   """
-  from lakhnes_jax import weights
-  return weights.load(
-      _INIT_FROM.value or _WORKDIR.value or weights.SHIPPED, _kind())
+  from lakhnes_jax.weights import weights_folder
+  return weights_folder.load(
+      _INIT_FROM.value or _WORKDIR.value or weights_folder.SHIPPED, _kind())
 
 
 def _evaluate() -> dict:
   """Evaluates; prints a line of JSON a protocol, and returns the last."""
-  from lakhnes_jax import evaluate, files
+  from lakhnes_jax import atomic
+  from lakhnes_jax.training import evaluate
   config, params, meta = _weights()
   vocabulary = generate.check_format(meta, None)
   corpus = _corpus(_SPLIT.value)
@@ -348,7 +353,7 @@ def _evaluate() -> dict:
         protocol=protocol)}
     line = json.dumps(result)
     if _WORKDIR.value:
-      files.write_atomic(
+      atomic.write(
           pathlib.Path(_WORKDIR.value, f'eval-{_SPLIT.value}-{protocol}.json'),
           line.encode())
     print(line, flush=True)
@@ -364,7 +369,7 @@ def _sample() -> pathlib.Path:
   """Samples songs and writes them; exits with 1 if an input was bad."""
   import jax
 
-  from lakhnes_jax import sample
+  from lakhnes_jax.generation import sample
   _check_can_sample('mode=sample')
   config, params, meta = _weights()
   out = _OUT_DIR.value or pathlib.Path(_WORKDIR.value or '', 'samples')

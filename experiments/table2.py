@@ -65,7 +65,8 @@ def ngram_rows(data_dir: str) -> dict[str, Row]:
     FileNotFoundError: no train or valid split.
   """
   from experiments.baselines import ngram
-  from lakhnes_jax import events, shards
+  from lakhnes_jax import events
+  from lakhnes_jax.data import shards
   splits = ['valid', 'test']
   if not pathlib.Path(data_dir, 'test.json').exists():
     splits.remove('test')
@@ -112,9 +113,9 @@ def run_row(run: pathlib.Path, valid_checksum: str) -> Row:
   Raises:
     ValueError: a file of it is damaged.
   """
-  from lakhnes_jax import metrics
+  from lakhnes_jax.training import log
   config = _read_json(run / 'config.json')
-  lines = metrics.read(run)
+  lines = log.read(run)
   best = min((line for line in lines if line['kind'] == 'valid'),
              key=lambda line: line['loss'], default=None)
   last = best['step'] if best else float('inf')
@@ -143,9 +144,10 @@ def _n_params(path: pathlib.Path, settings: dict[str, Any]) -> int:
   import jax
 
   from experiments.baselines import lstm
-  from lakhnes_jax import events, model
+  from lakhnes_jax import events
+  from lakhnes_jax.model import transformer_xl
   try:
-    kind = {m.NAME: m for m in (model, lstm)}[settings['model']]
+    kind = {m.NAME: m for m in (transformer_xl, lstm)}[settings['model']]
     fields = {field.name for field in dataclasses.fields(kind.ModelConfig)}
     config = kind.ModelConfig(
         n_token=events.VOCABULARIES[settings['format']].size,
@@ -194,7 +196,8 @@ def main() -> None:
   parser.add_argument('--out', help='Markdown file; default: table2.md in the '
                       'first of --runs')
   arguments = parser.parse_args()
-  from lakhnes_jax import files, shards
+  from lakhnes_jax import atomic
+  from lakhnes_jax.data import shards
   try:
     runs = find_runs(arguments.runs)
     ours = ngram_rows(arguments.data_dir)
@@ -203,7 +206,7 @@ def main() -> None:
       ours[name] = run_row(run, checksum)
     table = to_markdown(ours)
     path = arguments.out or pathlib.Path(arguments.runs[0]) / 'table2.md'
-    files.write_atomic(path, table.encode())
+    atomic.write(path, table.encode())
   except (ValueError, OSError) as error:
     sys.exit(f'experiments.table2: {error}')
   print(table, end='')

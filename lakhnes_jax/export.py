@@ -21,14 +21,14 @@ def export(source: str, out: str, *, dtype: str = 'float32',
   """Writes a weights folder from a run directory or another such folder.
 
   Raises:
-    OSError, ValueError: as `weights.read`; or there is no optimizer state.
+    OSError, ValueError: as `weights_folder.read`; or there is no optimizer state.
   """
-  from lakhnes_jax import weights
-  tree, meta = weights.read(source)
+  from lakhnes_jax.weights import weights_folder
+  tree, meta = weights_folder.read(source)
   opt_state = tree.get('opt_state') if optimizer else None
   if optimizer and opt_state is None:
     raise ValueError(f'{source}: has no optimizer state; leave --optimizer out')
-  weights.save(out, tree['params'], meta, opt_state=opt_state, dtype=dtype)
+  weights_folder.save(out, tree['params'], meta, opt_state=opt_state, dtype=dtype)
 
 
 def main(argv: list[str]) -> None:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import app, flags
 
-from lakhnes_jax import events, torch_pickle
+from lakhnes_jax import events
+from lakhnes_jax.weights import torch_pickle
 
 _OUT = flags.DEFINE_string('out', None, 'Folder for the weights.')
 _OPTIMIZER = flags.DEFINE_string(
@@ -63,7 +64,7 @@ def read_model(path: str | os.PathLike) -> Imported:
     FileNotFoundError: no such file.
     ValueError: damaged, refused, or a kind of model that is none of ours.
   """
-  from lakhnes_jax import torch_names
+  from lakhnes_jax.weights import torch_names
   found = torch_pickle.load(path)
   if not isinstance(found, torch_pickle.Module):
     raise ValueError(f'{path}: holds no model but '
@@ -95,14 +96,15 @@ def read_optimizer(path: str | os.PathLike, imported: Imported):
   """Reads what `torch.save(optimizer.state_dict())` of the original wrote.
 
   Returns:
-    State of `lakhnes_jax.optimizer.make`: Adam's moments as our parameters
+    State of `lakhnes_jax.training.optimizer.make`: Adam's moments as our parameters
     are, and the number of steps.
 
   Raises:
     FileNotFoundError: no such file.
     ValueError: damaged, refused, or of another model.
   """
-  from lakhnes_jax import optimizer, torch_names
+  from lakhnes_jax.training import optimizer
+  from lakhnes_jax.weights import torch_names
   found = torch_pickle.load(path)
   try:
     group, = found['param_groups']
@@ -145,7 +147,8 @@ def convert(model_path: str | os.PathLike, out: str | os.PathLike,
   """
   from flax import serialization
 
-  from lakhnes_jax import model, weights
+  from lakhnes_jax.model import transformer_xl
+  from lakhnes_jax.weights import weights_folder
   imported = read_model(model_path)
   opt_state = None
   if optimizer_path:
@@ -157,8 +160,8 @@ def convert(model_path: str | os.PathLike, out: str | os.PathLike,
     raise ValueError(
         f'{model_path}: a vocabulary of {imported.config.n_token} tokens; '
         'TX1 has 631, TX2 686')
-  weights.save(out, imported.params, {
-      'model': model.NAME, 'config': imported.config.to_dict(),
+  weights_folder.save(out, imported.params, {
+      'model': transformer_xl.NAME, 'config': imported.config.to_dict(),
       'format': formats[0], 'source': os.path.basename(model_path)},
       opt_state=opt_state)
   return imported

@@ -2,7 +2,7 @@
 
 Writes FOLDER/index.html, which needs no network and no server: a player and a
 moving piano roll for each song of the folder, with links to its files, how it
-was made (`samples.json`), and what was measured (`metrics.json`). Songs are
+was made (`samples.json`), and what was measured (`log.json`). Songs are
 files of any known kind; the same name with several endings is one song; each
 folder below makes a section of its own, for comparison. Audio is played from
 files of the same name, which --render makes where they are missing.
@@ -19,10 +19,12 @@ import sys
 import urllib.parse
 from typing import Any
 
-from lakhnes_jax import card, files, plot
+from lakhnes_jax import atomic
 from lakhnes_jax import events as ev
+from lakhnes_jax.formats import song_files
+from lakhnes_jax.report import plot, song_card
 
-# In this order a song of several files is read; then as in `files.FORMATS`.
+# In this order a song of several files is read; then as in `song_files.FORMATS`.
 _BEST = ('.tx2.txt', '.tx1.txt')
 _VOICES = ('pulse', 'pulse', 'triangle', 'noise')
 
@@ -40,10 +42,10 @@ def songs(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder}: no such folder')
-  order = [*_BEST, *(e for e in files.FORMATS if e not in _BEST)]
+  order = [*_BEST, *(e for e in song_files.FORMATS if e not in _BEST)]
   found: dict[str, tuple[int, pathlib.Path]] = {}
-  for path in files.find_songs([folder]):
-    stem = files.song_name(path)
+  for path in song_files.find_songs([folder]):
+    stem = song_files.song_name(path)
     name = (path.relative_to(folder).parent / stem).as_posix()
     rank = order.index(path.name[len(stem):].lower())
     found[name] = min(found.get(name, (rank, path)), (rank, path))
@@ -90,7 +92,7 @@ def _measured(folder: str | os.PathLike) -> dict[str, str]:
   for place, whole in _read_all(folder, 'metrics.json'):
     try:
       for name, of_song in whole['samples'].items():
-        found[(place / name).as_posix()] = card.findings(of_song,
+        found[(place / name).as_posix()] = song_card.findings(of_song,
                                                          whole['metrics'])
     except (TypeError, KeyError, AttributeError):
       raise _bad(folder, place, 'metrics.json: not what experiments.metrics '
@@ -128,7 +130,7 @@ def _write(folder, title=None) -> tuple[pathlib.Path | None, list[str]]:
   errors, read = [], {}
   for name, path in songs(folder).items():
     try:
-      read[name] = files.read_song(path)
+      read[name] = song_files.read_song(path)
     except (OSError, ValueError) as error:
       errors.append(str(error))
   if not read:
@@ -140,35 +142,35 @@ def _write(folder, title=None) -> tuple[pathlib.Path | None, list[str]]:
   sections, tabs = [], []
   for i, (group, names) in enumerate(groups.items()):
     common = _common([known.get(name, {}) for name in names])
-    cards = [card.song(numbers[name], name.rpartition('/')[2], read[name],
+    cards = [song_card.song(numbers[name], name.rpartition('/')[2], read[name],
                    _files(folder, name), known.get(name, {}), common,
                    measured.get(name, '')) for name in names]
-    shown = card.text(group or 'songs')
-    heading = f'<h2>{shown} <small>{card.count(names)}</small></h2>'
+    shown = song_card.text(group or 'songs')
+    heading = f'<h2>{shown} <small>{song_card.count(names)}</small></h2>'
     sections.append(
         f'<section id="g{i}" aria-label="{shown}">'
         f'{heading if len(groups) > 1 else ""}'
-        f'<p class="facts common">{card.facts(common)}</p>{"".join(cards)}'
+        f'<p class="facts common">{song_card.facts(common)}</p>{"".join(cards)}'
         '</section>')
     tabs.append(f'<a href="#g{i}">{shown} <small>{len(names)}</small></a>')
   seconds = sum(int(ev.times_of(song)[-1]) for song in read.values()
                 if len(song)) / ev.SAMPLE_RATE
   template = importlib.resources.files('lakhnes_jax').joinpath('page.html')
   values = {
-      'title': card.text(title or _title_of(folder) or folder.resolve().name),
+      'title': song_card.text(title or _title_of(folder) or folder.resolve().name),
       'colours': ''.join(f'--v{i}:{colour};'
                          for i, colour in enumerate(plot.COLOURS)),
       'legend': ''.join(
           f'<li style="--c:var(--v{i})">{voice.name} {_VOICES[i]}</li>'
           for i, voice in enumerate(ev.VOICES)),
-      'summary': f'{card.count(read)}, {card.clock(seconds)}',
+      'summary': f'{song_card.count(read)}, {song_card.clock(seconds)}',
       'tabs': (f'<nav aria-label="Sections">{"".join(tabs)}</nav>'
                if len(groups) > 1 else ''),
       'songs': '\n'.join(sections),
   }
   page = re.sub(r'\{\{(\w+)\}\}', lambda mark: values[mark[1]],
                 template.read_text('utf-8'))
-  files.write_atomic(folder / 'index.html', page.encode())
+  atomic.write(folder / 'index.html', page.encode())
   return folder / 'index.html', errors
 
 
@@ -187,14 +189,14 @@ def _common(rows: list[dict[str, Any]]) -> dict[str, Any]:
   if len(rows) < 2:
     return {}
   return {key: value for key, value in rows[0].items()
-          if key not in card.TOLD and all(key in row and row[key] == value
+          if key not in song_card.TOLD and all(key in row and row[key] == value
                                       for row in rows)}
 
 
 def _files(folder: pathlib.Path, name: str) -> dict[str, str]:
   """Ending -> address relative to the page, of all files of a song."""
   return {ending: urllib.parse.quote(os.fsencode(f'{name}{ending}'))
-          for ending in [*files.FORMATS, *card.AUDIO_ENDINGS, '.png']
+          for ending in [*song_files.FORMATS, *song_card.AUDIO_ENDINGS, '.png']
           if (folder / f'{name}{ending}').is_file()}
 
 
@@ -205,7 +207,7 @@ def _render_missing(folder: pathlib.Path) -> int:
       render.main([str(path), f'--out={folder / name}.wav'])
       for name, path in songs(folder).items()
       if not any((folder / f'{name}{ending}').is_file()
-                 for ending in card.AUDIO_ENDINGS))
+                 for ending in song_card.AUDIO_ENDINGS))
 
 
 def main(argv: list[str] | None = None) -> int:

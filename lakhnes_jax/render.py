@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from lakhnes_jax import files
+from lakhnes_jax.formats import song_files
 
 AUDIO_ENDINGS = ('.wav', '.flac', '.ogg')
 _OTHER_ENDINGS = ('.mp3', '.opus', '.aac', '.m4a', '.aif', '.aiff', '.au')
@@ -62,8 +62,8 @@ def to_source(events: np.ndarray, engine: str = 'clean',
     ValueError: the song is empty.
   """
   from lakhnes_jax import events as ev
-  from lakhnes_jax import registers
-  from lakhnes_jax import score as scores
+  from lakhnes_jax.synth import registers
+  from lakhnes_jax.synth import score as scores
   score = scores.from_events(events)
   if score.length < 2:
     raise ValueError(_EMPTY)
@@ -80,9 +80,9 @@ def read(path: str | os.PathLike, engine: str = 'clean',
     ValueError: bad content, or an empty song.
     OSError: it cannot be read.
   """
-  if not files.holds_log(path):
-    return to_source(files.read_song(path), engine, expression)
-  log = files.read_log(path, loops)
+  if not song_files.holds_log(path):
+    return to_source(song_files.read_song(path), engine, expression)
+  log = song_files.read_log(path, loops)
   if log.length < 2:
     raise ValueError(_EMPTY)
   return log
@@ -107,22 +107,22 @@ def windows(source, engine: str = 'clean', voices=None,
   Yields:
     [t] float32, full scale 1.0, all but the last of one length.
   """
-  from lakhnes_jax import apu, oscillators, player, tracks
-  from lakhnes_jax.score import Score
-  voices = tracks.VOICES if voices is None else tuple(voices)
+  from lakhnes_jax.synth import channels, clean, oscillators, reference
+  from lakhnes_jax.synth.score import Score
+  voices = channels.VOICES if voices is None else tuple(voices)
   length = _length(source, engine, rate)
   if engine == 'reference':
     if rate != SAMPLE_RATE:
       raise ValueError(f'the reference engine renders at {SAMPLE_RATE} Hz, not '
                        f'{rate}')
-    for piece in player.render(*tracks.play(source), length, voices):
+    for piece in reference.render(*channels.play(source), length, voices):
       yield piece.astype(np.float32) / _FULL_SCALE
     return
   if isinstance(source, Score):
     seg = oscillators.from_score(source, rate)
   else:
-    seg = oscillators.from_tracks(*tracks.play(source), rate)
-  yield from apu.windows(seg, length, voices=voices)
+    seg = oscillators.from_tracks(*channels.play(source), rate)
+  yield from clean.windows(seg, length, voices=voices)
 
 
 def write_audio(path: str | os.PathLike, samples: np.ndarray,
@@ -217,8 +217,8 @@ class _Job:
   def audio(self, song, voices=None):
     pieces = windows(song, self.args.engine, voices, self.args.rate)
     if self.args.console:
-      from lakhnes_jax import console
-      pieces = console.apply(pieces, self.args.rate)
+      from lakhnes_jax.synth import output_filter
+      pieces = output_filter.apply(pieces, self.args.rate)
     return pieces
 
   def render(self, source: pathlib.Path, target: pathlib.Path) -> dict:
@@ -250,11 +250,11 @@ class _Job:
         write_windows(stem, shaped([voice]), args.rate)
         made['stems'].append(str(stem))
     if args.plot:
-      from lakhnes_jax import plot
+      from lakhnes_jax.report import plot
       picture = target.with_suffix('.png')
-      plot.song(files.read_song(source, args.loops),
+      plot.song(song_files.read_song(source, args.loops),
                 np.concatenate(list(shaped())), args.rate, picture,
-                title=files.song_name(source))
+                title=song_files.song_name(source))
       made['plot'] = str(picture)
     return made
 
@@ -264,7 +264,7 @@ def _targets(sources: list[str], out: pathlib.Path, ending: str, complain):
   found = {}
   for source in sources:
     try:
-      for name, path in files.name_songs([source]).items():
+      for name, path in song_files.name_songs([source]).items():
         if found.setdefault(name, path) != path:
           complain(path, f'{found[name]} is named {name!r} too; rename one')
     except (OSError, ValueError) as error:

@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from http_server import server  # noqa: E402, F401  (a fixture)
 
-from lakhnes_jax import nesmidi  # noqa: E402
+from lakhnes_jax.formats import nes_midi  # noqa: E402
 
 SHARED = pathlib.Path(
     os.environ.get('LAKHNES_SHARED',
@@ -63,7 +63,7 @@ def real_songs(real_data) -> list[np.ndarray]:
                     'r|xz') as archive:
     for member in archive:
       if member.name.endswith('.mid'):
-        songs.append(nesmidi.read(archive.extractfile(member).read()))
+        songs.append(nes_midi.read(archive.extractfile(member).read()))
       if len(songs) == 40:
         break
   return songs

@@ -295,34 +295,35 @@ def mutate(kind: str, number: int, seed: int, bases: list[bytes]
 
 def use_song(song: np.ndarray, number: int) -> None:
   """Does with a song what is done with songs."""
-  from lakhnes_jax import augment, files
   from lakhnes_jax import events as ev
+  from lakhnes_jax.data import augment
+  from lakhnes_jax.formats import song_files
   vocabulary = (ev.TX1, ev.TX2)[number % 2]
   rng = np.random.default_rng(number)
   augmented = augment.Augmentation.from_names(['all']).apply(
       song, rng)
   vocabulary.decode(vocabulary.encode(vocabulary.project(augmented)))
-  endings = list(files.FORMATS)
-  files.FORMATS[endings[number % len(endings)]].write(song)
+  endings = list(song_files.FORMATS)
+  song_files.FORMATS[endings[number % len(endings)]].write(song)
 
 
 def adapt_web(path: pathlib.Path, number: int) -> None:
   """What `data_prep.lakh` does with a file, and what training does then."""
   from data_prep import adapt, lakh_files
-  from lakhnes_jax import ensemble
+  from lakhnes_jax.data import arrangement
   data = path.read_bytes()
   packed, _ = lakh_files.adapt_file(lakh_files.Source(
       str(path), len(data), 0, data=data))
   rng = np.random.default_rng(number)
-  whole = ensemble.unpack(packed)
-  for song in (ensemble.arrange(whole, rng), *adapt.examples(whole, rng, 2)):
+  whole = arrangement.unpack(packed)
+  for song in (arrangement.arrange(whole, rng), *adapt.examples(whole, rng, 2)):
     use_song(song, number)
 
 
 def read_song(path: pathlib.Path, number: int) -> None:
-  from lakhnes_jax import files
+  from lakhnes_jax.formats import song_files
   try:
-    song = files.read_song(path)
+    song = song_files.read_song(path)
   except ValueError as error:
     if path.name not in str(error):
       raise AssertionError(f'{error}: does not name its file') from None
@@ -331,8 +332,8 @@ def read_song(path: pathlib.Path, number: int) -> None:
 
 
 def read_shards(path: pathlib.Path, number: int) -> None:
-  from lakhnes_jax import data, shards
   from lakhnes_jax import events as ev
+  from lakhnes_jax.data import shards, token_stream
   try:
     corpus = shards.Corpus(path.parent, 'train')
     corpus.verify()
@@ -342,17 +343,18 @@ def read_shards(path: pathlib.Path, number: int) -> None:
     raise
   songs = [corpus.song(i) for i in range(len(corpus))]
   assert len(songs) == len(corpus.lengths)
-  next(data.Stream(corpus, ev.TX1, 2, 16))
+  next(token_stream.Stream(corpus, ev.TX1, 2, 16))
 
 
 def render(path: pathlib.Path, number: int) -> None:
   """The first seconds of a file, by either engine."""
   import itertools
 
-  from lakhnes_jax import files, render
+  from lakhnes_jax import render
+  from lakhnes_jax.formats import song_files
   engine = render.ENGINES[number % 2]
-  log = files.read_log(path) if files.holds_log(path) else render.to_source(
-      files.read_song(path), engine)
+  log = song_files.read_log(path) if song_files.holds_log(path) else render.to_source(
+      song_files.read_song(path), engine)
   for window in itertools.islice(render.windows(log, engine), 2):
     assert np.isfinite(window).all()
 
@@ -392,7 +394,7 @@ def main() -> int:
   args = parser.parse_args()
   # What is needed is loaded before the limit is set.
   from data_prep import lakh_files  # noqa: F401
-  from lakhnes_jax import augment, data, files, transcribe  # noqa: F401
+  from lakhnes_jax.formats import song_files, transcribe  # noqa: F401
   if args.render:
     import jax
     jax.numpy.zeros(1).block_until_ready()
@@ -447,7 +449,7 @@ def _fuzz(kind: str, count: str, args: argparse.Namespace) -> dict:
 
 def _shards(folder: pathlib.Path, number: int) -> pathlib.Path:
   """Writes a split of which one file is mutated."""
-  from lakhnes_jax import shards
+  from lakhnes_jax.data import shards
   rng = np.random.default_rng(number)
   shards.write_split(folder, 'train', [
       (f'song {i}', rng.integers(-300, 900, 30)) for i in range(6)],

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from data_prep import compose_chip, compose_web
-from lakhnes_jax import files
+from lakhnes_jax import atomic
+from lakhnes_jax.formats import song_files
 
 if sys.platform == 'win32':
   pytest.skip('needs the timers and limits of POSIX', allow_module_level=True)
@@ -34,12 +35,12 @@ def bases(tmp_path_factory):
   songs = compose_chip.compose_game(np.random.default_rng(0), 0)[:4]
   for kind in SONG_KINDS:
     for name, song in songs:
-      files.write_song(folder / kind / f'{name}.{kind}', song[:400])
+      song_files.write_song(folder / kind / f'{name}.{kind}', song[:400])
   for number in range(4):
     content = io.BytesIO()
     compose_web.compose(np.random.default_rng(number))[1].save(file=content)
-    files.write_atomic(folder / 'web' / f'{number}.mid', content.getvalue())
-  files.write_atomic(folder / 'shards' / 'none', b'')  # These make their own.
+    atomic.write(folder / 'web' / f'{number}.mid', content.getvalue())
+  atomic.write(folder / 'shards' / 'none', b'')  # These make their own.
   return folder
 
 
@@ -54,7 +55,7 @@ def with_real_files(bases, real_data):
       found = 0
       for number, member in enumerate(members):
         if number % step == 0 and member.name.lower().endswith(ending):
-          files.write_atomic(bases / kind / f'real{number}',
+          atomic.write(bases / kind / f'real{number}',
                              members.extractfile(member).read())
           found += 1
         if found == 30:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from lakhnes_jax import console, render
 from lakhnes_jax import events as ev
+from lakhnes_jax import render
+from lakhnes_jax.synth import output_filter
 
 SONG = 'P1_NOTEON_69\nWT_22050\nTR_NOTEON_45\nWT_22050\nNO_NOTEON_4\nWT_900'
 
@@ -101,7 +102,7 @@ def test_console_filters_take_off_the_constant_part():
   t = np.arange(rate) / rate
   for hertz, expected in ((0, 0), (60, None), (2000, None), (8000, None)):
     x = (0.3 * np.cos(2 * np.pi * hertz * t)).astype(np.float32)
-    y = np.concatenate(list(console.apply(np.split(x, 10), rate)))
+    y = np.concatenate(list(output_filter.apply(np.split(x, 10), rate)))
     assert y.shape == x.shape
     level = np.abs(y[-4410:]).max() / 0.3
     if expected is None:  # First-order responses, to a few percent.

@@ -1,4 +1,4 @@
-"""LSTM language model, a baseline with the interface of `lakhnes_jax.model`.
+"""LSTM language model, a baseline with the interface of `lakhnes_jax.model.transformer_xl`.
 
 The state of each lane is its memory: carried from segment to segment, with no
 gradient through it. At its defaults the model has 39.7M parameters, the size
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lakhnes_jax.model import DTYPES, n_params, nll
+from lakhnes_jax.model.transformer_xl import DTYPES, n_params, nll
 
 __all__ = ['NAME', 'Memory', 'ModelConfig', 'apply', 'empty_memory', 'grow',
            'init_params', 'n_params', 'nll']

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakhnes_jax import augment
 from lakhnes_jax import events as ev
+from lakhnes_jax.data import augment
 
 ORDER = 5
 MIN_TOKENS = 10  # Shorter songs are not evaluated on, as in the paper.
@@ -236,7 +236,7 @@ def main() -> None:
   parser.add_argument('--format', default='tx1', choices=list(ev.VOCABULARIES),
                       help='tx1: notes; tx2: with dynamics')
   arguments = parser.parse_args()
-  from lakhnes_jax import shards
+  from lakhnes_jax.data import shards
   started = time.monotonic()
   try:
     train, corpus = (shards.Corpus(arguments.data_dir, split)

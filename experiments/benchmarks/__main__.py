@@ -51,8 +51,8 @@ def main() -> int:
     rows += [machine.row(stage, result) for result in
              (found if isinstance(found, list) else [found])]
     if args.out:
-      from lakhnes_jax import files
-      files.write_atomic(args.out, json.dumps(results, indent=2).encode())
+      from lakhnes_jax import atomic
+      atomic.write(args.out, json.dumps(results, indent=2).encode())
   print(machine.table([row for row in rows if row[2]]), end='')
   return int(failed)
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lakhnes_jax import events, shards
+from lakhnes_jax import events
+from lakhnes_jax.data import shards
 
 EVENTS = 1788  # Of a song of NES-MDB, in the mean.
 

@@ -37,15 +37,18 @@ def run(folder: pathlib.Path, steps: int, batches: int) -> dict:
   import jax
   import numpy as np
 
-  from lakhnes_jax import augment, data, events, model, optimizer, shards, train
+  from lakhnes_jax import events
+  from lakhnes_jax.data import augment, shards, token_stream
+  from lakhnes_jax.model import transformer_xl
+  from lakhnes_jax.training import optimizer, train_step
   lanes, length = 60, 64
-  config = model.ModelConfig(n_token=events.TX1.size, n_layer=2, n_head=2,
+  config = transformer_xl.ModelConfig(n_token=events.TX1.size, n_layer=2, n_head=2,
                              d_model=32, d_head=16, d_inner=64)
   adam = optimizer.make(.25)
-  state = train.to_devices(
-      train.init_state(model, config, adam, lanes, length, seed=0), 1)
-  step = train.pmapped_steps(
-      model=model, config=config, optimizer=adam, seed=0,
+  state = train_step.to_devices(
+      train_step.init_state(transformer_xl, config, adam, lanes, length, seed=0), 1)
+  step = train_step.pmapped_steps(
+      model=transformer_xl, config=config, optimizer=adam, seed=0,
       schedule=optimizer.schedule('constant', 1e-4, 1, 0))
   shape = (1, 1, lanes, length)
   zeros, reset = np.zeros(shape, np.int32), np.zeros((1, 1), bool)
@@ -59,9 +62,9 @@ def run(folder: pathlib.Path, steps: int, batches: int) -> dict:
 
   started = time.perf_counter()
   corpus = shards.Corpus(folder, 'train')
-  stream = data.Stream(corpus, events.TX1, lanes, length,
+  stream = token_stream.Stream(corpus, events.TX1, lanes, length,
                        augmentation=augmentation)
-  with data.Prefetch(stream) as prefetch:
+  with token_stream.Prefetch(stream) as prefetch:
     next(prefetch)
     opening = time.perf_counter() - started
     waited, began = prefetch.waited, time.perf_counter()
@@ -72,7 +75,7 @@ def run(folder: pathlib.Path, steps: int, batches: int) -> dict:
       jax.block_until_ready(measured)
       look()
     waited = (prefetch.waited - waited) / (time.perf_counter() - began)
-  stream = data.Stream(corpus, events.TX1, lanes, 512,
+  stream = token_stream.Stream(corpus, events.TX1, lanes, 512,
                        augmentation=augmentation)
   started = time.process_time()
   for _ in range(batches):

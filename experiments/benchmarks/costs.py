@@ -14,7 +14,9 @@ import numpy as np
 
 from experiments.benchmarks import machine
 from experiments.benchmarks import train as full
-from lakhnes_jax import events, model, optimizer, train
+from lakhnes_jax import events
+from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.training import optimizer, train_step
 
 BASE = {'length': 128, 'memory': 128, 'batch': 4, 'depth': 4}
 VARIED = {'length': (32, 64, 128, 256, 512), 'memory': (0, 128, 256, 512, 1024),
@@ -24,16 +26,16 @@ VARIED = {'length': (32, 64, 128, 256, 512), 'memory': (0, 128, 256, 512, 1024),
 def measure(length: int, memory: int, batch: int, depth: int,
             repeats: int = 5) -> dict:
   """Times a step of a model of width 128; counts its operations."""
-  config = model.ModelConfig(n_token=events.TX1.size, n_layer=depth, n_head=4,
+  config = transformer_xl.ModelConfig(n_token=events.TX1.size, n_layer=depth, n_head=4,
                              d_model=128, d_head=32, d_inner=512)
   adam = optimizer.make(.25)
-  state = train.to_devices(
-      train.init_state(model, config, adam, batch, memory, 0), 1)
+  state = train_step.to_devices(
+      train_step.init_state(transformer_xl, config, adam, batch, memory, 0), 1)
   step = jax.pmap(
-      lambda *args: train.train_step(
-          *args, model=model, config=config, optimizer=adam, seed=0,
+      lambda *args: train_step.train_step(
+          *args, model=transformer_xl, config=config, optimizer=adam, seed=0,
           schedule=optimizer.schedule('constant', 1e-5, 1, 0)),
-      axis_name=train.AXIS, donate_argnums=0, devices=jax.devices()[:1])
+      axis_name=train_step.AXIS, donate_argnums=0, devices=jax.devices()[:1])
   tokens = np.ones((1, batch, length), np.int32)
 
   def take():
@@ -70,7 +72,7 @@ def main() -> None:
 
 
 def _draw(results: list[dict], names: list[str], path: str) -> None:
-  from lakhnes_jax import plot
+  from lakhnes_jax.report import plot
   fig = plot.figure(figsize=(9, 6))
   for axes, name in zip(fig.subplots(2, 2).flat, names, strict=False):
     points = [point for point in results if point['vary'] == name]

@@ -25,7 +25,11 @@ import numpy as np
 
 from experiments import huge_pages
 from experiments.benchmarks import machine
-from lakhnes_jax import decode, events, model, shards, weights
+from lakhnes_jax import events
+from lakhnes_jax.data import shards
+from lakhnes_jax.generation import decode
+from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.weights import weights_folder
 
 ORIGINAL = 7.  # Tokens a second.
 # What is computed in, and whether kernels are int8.
@@ -46,8 +50,8 @@ def step_bytes(params, cache: decode.Cache) -> int:
 def _random(numbers: str, **shape):
   """Returns (config, params as `decode.prepare` returns them)."""
   dtype, int8 = FORMATS[numbers]
-  config = model.ModelConfig(n_token=events.TX1.size, dtype=dtype, **shape)
-  params = jax.jit(model.init_params, static_argnums=0)(
+  config = transformer_xl.ModelConfig(n_token=events.TX1.size, dtype=dtype, **shape)
+  params = jax.jit(transformer_xl.init_params, static_argnums=0)(
       config, jax.random.key(0))
   return config, decode.prepare(params, config, int8=int8)
 
@@ -97,7 +101,7 @@ def run(batch: int = 1, length: int = 64, mem_len: int = 512,
 
 def first_token(folder: str) -> None:
   """Makes a token with the model of a weights folder, from nothing."""
-  config, params, _ = weights.load(folder)
+  config, params, _ = weights_folder.load(folder)
   params = decode.prepare(params, config)
   _, logits, cache = decode.prefill(
       params, config, decode.init_cache(config, params, 1, 512),
@@ -109,13 +113,13 @@ def first_token(folder: str) -> None:
 def start_up() -> dict:
   """Measures processes until their first token: imports, reading 165 MB of
   weights, compilation."""
-  config = model.ModelConfig(n_token=events.TX1.size)
+  config = transformer_xl.ModelConfig(n_token=events.TX1.size)
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
-    params = jax.jit(model.init_params, static_argnums=0)(
+    params = jax.jit(transformer_xl.init_params, static_argnums=0)(
         config, jax.random.key(0))
-    weights.save(folder / 'weights', params, {
-        'model': model.NAME, 'config': config.to_dict(), 'format': 'tx1'})
+    weights_folder.save(folder / 'weights', params, {
+        'model': transformer_xl.NAME, 'config': config.to_dict(), 'format': 'tx1'})
     environment = os.environ | {
         'JAX_COMPILATION_CACHE_DIR': str(folder / 'cache'),
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
@@ -135,9 +139,9 @@ def start_up() -> dict:
 def quality(folder: str, data_dir: str, numbers: str, songs: int = 32,
             length: int = 512, mem_len: int = 512) -> dict:
   """Measures the perplexity of the beginnings of validation songs."""
-  config, params, _ = weights.load(folder)
+  config, params, _ = weights_folder.load(folder)
   dtype, int8 = FORMATS[numbers]
-  config = model.ModelConfig.from_dict(config.to_dict() | {'dtype': dtype})
+  config = transformer_xl.ModelConfig.from_dict(config.to_dict() | {'dtype': dtype})
   corpus = shards.Corpus(data_dir, 'valid')
   ids = [events.TX1.encode(events.TX1.project(corpus.song(i)))
          for i in range(len(corpus))]

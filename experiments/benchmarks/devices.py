@@ -68,7 +68,7 @@ def train(data_dir: pathlib.Path, workdir: pathlib.Path, steps: int,
 
 def curves(steps: int) -> dict[str, np.ndarray]:
   """Trains in all ways; returns the losses of each."""
-  from lakhnes_jax import metrics
+  from lakhnes_jax.training import log
   found = {}
   with tempfile.TemporaryDirectory() as folder:
     data_dir = pathlib.Path(folder, 'data')
@@ -79,7 +79,7 @@ def curves(steps: int) -> dict[str, np.ndarray]:
           (steps // 2, halves[0]), (steps, halves[1])]
       for until, (processes, devices) in parts:
         train(data_dir, workdir, until, processes, devices)
-      found[name] = np.array([line['loss'] for line in metrics.read(workdir)
+      found[name] = np.array([line['loss'] for line in log.read(workdir)
                               if line['kind'] == 'train'])
       print(f'{name:28} loss {found[name][0]:.6f} to {found[name][-1]:.6f}, '
             f'largest difference {difference(found, name):.1e}', flush=True)
@@ -99,7 +99,7 @@ def main() -> int:
   args = parser.parse_args()
   found = curves(args.steps)
   if args.plot:
-    from lakhnes_jax import plot
+    from lakhnes_jax.report import plot
     fig = plot.figure(figsize=(7, 4))
     axes = fig.subplots()
     for i, (name, losses) in enumerate(found.items()):

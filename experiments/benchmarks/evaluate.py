@@ -12,7 +12,9 @@ import numpy as np
 
 from experiments import huge_pages
 from experiments.benchmarks import machine
-from lakhnes_jax import evaluate, events, model
+from lakhnes_jax import events
+from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.training import evaluate
 
 ORIGINAL = 227.  # Tokens a second.
 
@@ -20,12 +22,12 @@ ORIGINAL = 227.  # Tokens a second.
 def run(repeats: int = 5) -> dict:
   """Measures segments with full memory; see the module."""
   setting = evaluate.Setting()
-  config = model.ModelConfig(n_token=events.TX1.size)
-  params = jax.jit(lambda: model.init_params(config, jax.random.key(0)))()
-  memory = model.empty_memory(config, setting.lanes, setting.mem_len)
+  config = transformer_xl.ModelConfig(n_token=events.TX1.size)
+  params = jax.jit(lambda: transformer_xl.init_params(config, jax.random.key(0)))()
+  memory = transformer_xl.empty_memory(config, setting.lanes, setting.mem_len)
   shape = (setting.lanes, setting.tgt_len)
   tokens = np.random.default_rng(0).integers(1, config.n_token, shape, np.int32)
-  segment_nll = evaluate.segment_fn(model, config)
+  segment_nll = evaluate.segment_fn(transformer_xl, config)
   weights = np.ones(shape, np.float32)
 
   def segment():

@@ -83,7 +83,8 @@ def _songs(shared: pathlib.Path):
   """Yields (name, register log by engine, expected) of each oracle."""
   import soundfile
 
-  from lakhnes_jax import files, render, vgm
+  from lakhnes_jax import render
+  from lakhnes_jax.formats import song_files, vgm
   audio = shared / 'oracles' / 'audio'
   with tarfile.open(shared / 'data' / 'nesmdb_vgm_sample.tar.xz') as archive:
     logs = {pathlib.PurePath(m.name).stem: archive.extractfile(m).read()
@@ -99,7 +100,7 @@ def _songs(shared: pathlib.Path):
       yield name, dict.fromkeys(render.ENGINES, log), expected
     else:
       ending = {'mid': '.mid', 'tx1': '.tx1.txt'}[route[0]]
-      events = files.read_song(audio / (name + ending))
+      events = song_files.read_song(audio / (name + ending))
       yield f'{name}{ending}', {
           e: render.to_source(events, e) for e in render.ENGINES}, expected
 

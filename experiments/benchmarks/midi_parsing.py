@@ -30,7 +30,8 @@ def compare(paths: list[pathlib.Path]) -> dict:
   import symusic
 
   from data_prep import adapt, gmidi
-  from lakhnes_jax import ensemble, nesmidi
+  from lakhnes_jax.data import arrangement
+  from lakhnes_jax.formats import nes_midi
   seconds, counts = collections.Counter(), collections.Counter()
   examples = []
 
@@ -45,9 +46,9 @@ def compare(paths: list[pathlib.Path]) -> dict:
 
   for path in paths:
     data = path.read_bytes()
-    midi = timed('mido', nesmidi.parse, data)
+    midi = timed('mido', nes_midi.parse, data)
     score = timed('symusic', symusic.Score.from_midi, data)
-    timed('adaptation', lambda d: ensemble.pack(adapt.ensemble(gmidi.read(d))),
+    timed('adaptation', lambda d: arrangement.pack(adapt.ensemble(gmidi.read(d))),
           data)
     counts['files'] += 1
     if midi is None or score is None:

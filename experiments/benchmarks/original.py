@@ -74,16 +74,18 @@ def ours(stage: str, shape: tuple[int, int, int], dtype: str):
   import jax
   import numpy as np
 
-  from lakhnes_jax import decode, evaluate, model, optimizer, train
+  from lakhnes_jax.generation import decode
+  from lakhnes_jax.model import transformer_xl
+  from lakhnes_jax.training import evaluate, optimizer, train_step
   lanes, tgt_len, mem_len = shape
-  config = model.ModelConfig(n_token=_VOCABULARY, dtype=dtype)
+  config = transformer_xl.ModelConfig(n_token=_VOCABULARY, dtype=dtype)
   tokens = np.random.default_rng(0).integers(
       1, _VOCABULARY, (lanes, tgt_len), np.int32)
   adam = optimizer.make(.25)
-  state = train.init_state(model, config, adam, lanes, mem_len, 0)
+  state = train_step.init_state(transformer_xl, config, adam, lanes, mem_len, 0)
   if stage == 'evaluate':
     params, memory = jax.device_put(state.params), state.memory
-    segment = evaluate.segment_fn(model, config)
+    segment = evaluate.segment_fn(transformer_xl, config)
     weights = np.ones(tokens.shape, np.float32)
 
     def read():
@@ -106,12 +108,12 @@ def ours(stage: str, shape: tuple[int, int, int], dtype: str):
       return found
 
     return draw
-  state = train.to_devices(state, 1)
+  state = train_step.to_devices(state, 1)
   step = jax.pmap(
-      lambda *args: train.train_step(
-          *args, model=model, config=config, optimizer=adam, seed=0,
+      lambda *args: train_step.train_step(
+          *args, model=transformer_xl, config=config, optimizer=adam, seed=0,
           schedule=optimizer.schedule('constant', 1e-5, 1, 0)),
-      axis_name=train.AXIS, donate_argnums=0, devices=jax.devices()[:1])
+      axis_name=train_step.AXIS, donate_argnums=0, devices=jax.devices()[:1])
 
   def take():
     nonlocal state

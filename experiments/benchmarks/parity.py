@@ -22,13 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import plain
-from lakhnes_jax import (
-    import_torch,
-    model,
-    optimizer,
-    sampling,
-    torch_names,
-)
+from lakhnes_jax import import_torch
+from lakhnes_jax.generation import sampling
+from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.training import optimizer
+from lakhnes_jax.weights import torch_names
 
 VARIANTS = ('base', 'same_length', 'clamp', 'clamp_same', 'pre_lnorm',
             'pre_lnorm_same_clamp', 'longmem', 'shortmem', 'shortmem_same',
@@ -45,7 +43,7 @@ _SAMPLERS = {
     'noeos': {}, 'argmax': {'temperature': 0}}
 _RATE = 2e-4  # Of the Adam steps.
 
-_apply = jax.jit(model.apply, static_argnums=1)
+_apply = jax.jit(transformer_xl.apply, static_argnums=1)
 
 
 class Row(NamedTuple):
@@ -100,7 +98,7 @@ def _case(folder: pathlib.Path, variant: str):
                                                               'target')))
 
 
-def _memory_deviation(memory: model.Memory, expected) -> float:
+def _memory_deviation(memory: transformer_xl.Memory, expected) -> float:
   """Compares with [N + 1, M, B, D], whose last layer we do not keep."""
   length = int(memory.length)
   found = np.moveaxis(np.asarray(memory.hidden), 1, 2)
@@ -110,7 +108,7 @@ def _memory_deviation(memory: model.Memory, expected) -> float:
 def segments(folder: pathlib.Path, variant: str) -> Iterator[Row]:
   """Segment after segment, memory carried; then token by token."""
   arrays, config, params, tokens, targets = _case(folder, variant)
-  start = memory = model.empty_memory(config, 3, int(arrays['mem_len']))
+  start = memory = transformer_xl.empty_memory(config, 3, int(arrays['mem_len']))
   rows: dict[str, list[float]] = {'logits': [], 'loss': [], 'memory': []}
   at = 0
   for i, length in enumerate(arrays['seglens'].tolist()):
@@ -119,7 +117,7 @@ def segments(folder: pathlib.Path, variant: str) -> Iterator[Row]:
     rows['logits'].append(relative(
         logits, arrays[f'logits_{i}'].swapaxes(0, 1)))
     rows['loss'].append(relative(
-        model.nll(logits, targets[:, part]), arrays[f'loss_{i}'].T))
+        transformer_xl.nll(logits, targets[:, part]), arrays[f'loss_{i}'].T))
     if arrays['mem_len']:
       rows['memory'].append(_memory_deviation(memory, arrays[f'mems_{i}']))
     at += length
@@ -141,8 +139,8 @@ def segments(folder: pathlib.Path, variant: str) -> Iterator[Row]:
 @functools.partial(jax.jit, static_argnums=1)
 def _loss_and_grads(params, config, memory, tokens, targets):
   def loss_fn(params):
-    logits, new_memory = model.apply(params, config, tokens, memory)
-    return model.nll(logits, targets).mean(), new_memory
+    logits, new_memory = transformer_xl.apply(params, config, tokens, memory)
+    return transformer_xl.nll(logits, targets).mean(), new_memory
   return jax.value_and_grad(loss_fn, has_aux=True)(params)
 
 
@@ -161,7 +159,7 @@ def training(folder: pathlib.Path, variant: str,
   arrays, config, params, tokens, targets = _case(folder, variant)
   expected = _load(folder, f'tinyA_{variant}_train')
   config = dataclasses.replace(config, remat=remat)
-  empty = model.empty_memory(config, 3, int(arrays['mem_len']))
+  empty = transformer_xl.empty_memory(config, 3, int(arrays['mem_len']))
 
   def grads_of(params, memory, i):
     part = slice(8 * i, 8 * i + 8)
@@ -203,7 +201,7 @@ def samplers(folder: pathlib.Path) -> Iterator[Row]:
   arrays = _load(folder, 'tinyA_sampler')
   config, params = torch_names.from_torch_state_dict(
       _load(folder, 'tinyA_weights'), dropout=0.)
-  memory, logits = model.empty_memory(config, 1, 16), []
+  memory, logits = transformer_xl.empty_memory(config, 1, 16), []
   for token in arrays['forced'].tolist():
     step, memory = _apply(params, config, jnp.array([[token]]), memory)
     logits.append(step[0, 0])
@@ -232,13 +230,13 @@ def checkpoint(folder: pathlib.Path, name: str) -> Iterator[Row]:
     yield Row(name, theirs, _worst(
         relative, getattr(state[1], ours), torch_names.to_tree({
             n: moments[f'{i}/{theirs}'] for i, n in enumerate(names)})), 0.)
-  memory, losses = model.empty_memory(imported.config, 3, 16), []
+  memory, losses = transformer_xl.empty_memory(imported.config, 3, 16), []
   tokens, targets = (jnp.asarray(data[x].T, jnp.int32)
                      for x in ('data', 'target'))
   for at in range(0, 48, 8):
     logits, memory = _apply(imported.params, imported.config,
                             tokens[:, at:at + 8], memory)
-    losses.append(model.nll(logits, targets[:, at:at + 8]))
+    losses.append(transformer_xl.nll(logits, targets[:, at:at + 8]))
   loss, wanted = np.mean(losses), np.mean(plain.nll(
       expected, data['data'][:48], data['target'][:48], 16, 8))
   yield Row(name, 'perplexity', abs(math.exp(loss - wanted) - 1), 1e-5,

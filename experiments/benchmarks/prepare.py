@@ -13,7 +13,9 @@ import tempfile
 import time
 
 from experiments.benchmarks import corpora, machine
-from lakhnes_jax import augment, data, events, files, shards
+from lakhnes_jax import events
+from lakhnes_jax.data import augment, shards, token_stream
+from lakhnes_jax.formats import song_files
 
 ORIGINAL = 0.5  # CPU seconds a song.
 WANTED = 2e6  # Events a second and core.
@@ -23,12 +25,12 @@ def reading(folder: pathlib.Path, repeats: int = 5, n_songs: int = 40) -> dict:
   """Measures songs read from MIDI in a CPU second."""
   from data_prep import compose
   compose.main([f'--out={folder}', '--web=1', f'--chip={n_songs}'])
-  paths = files.find_songs([folder / 'chip'])
+  paths = song_files.find_songs([folder / 'chip'])
   times = []
   for _ in range(repeats):
     started = time.process_time()
     for path in paths:
-      files.read_song(path)
+      song_files.read_song(path)
     times.append(time.process_time() - started)
   rate = machine.summary(len(paths), times)
   return {'case': 'NES MIDI to events', 'songs_per_second': rate,
@@ -38,7 +40,7 @@ def reading(folder: pathlib.Path, repeats: int = 5, n_songs: int = 40) -> dict:
 def drawing(corpus, names: list[str], repeats: int = 5, lanes: int = 60,
             length: int = 512) -> dict:
   """Measures events in the batches drawn in a CPU second, on one core."""
-  stream = data.Stream(corpus, events.TX1, lanes, length,
+  stream = token_stream.Stream(corpus, events.TX1, lanes, length,
                        augmentation=augment.Augmentation.from_names(names))
   next(stream)
   times = []

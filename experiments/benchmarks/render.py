@@ -70,8 +70,10 @@ def measure(stages: list[str], seconds: int = 60,
   import jax
   from jax import numpy as jnp
 
-  from lakhnes_jax import apu, files, oscillators, registers, render, tracks
-  from lakhnes_jax import score as scores
+  from lakhnes_jax import render
+  from lakhnes_jax.formats import song_files
+  from lakhnes_jax.synth import channels, clean, oscillators, registers
+  from lakhnes_jax.synth import score as scores
   results = [machine.describe()]
   songs = [song(seed, seconds) for seed in range(8)]
   played = [scores.from_events(s) for s in songs]
@@ -82,16 +84,16 @@ def measure(stages: list[str], seconds: int = 60,
         'single', seconds, lambda: _to_int16(render.windows(played[0])),
         repeats))
   if 'batch' in stages:  # A thread a core, each with its share of the songs.
-    size = tracks.bucket(max(len(s.start) for s in played) + 1)
+    size = channels.bucket(max(len(s.start) for s in played) + 1)
     start, state = scores.pad(played, size)
     shares = np.array_split(np.arange(len(played)), os.cpu_count() or 1)
 
     @jax.jit
     def batch(start, state):
-      audio = apu.render(start, state, count=seconds * render.SAMPLE_RATE)
+      audio = clean.render(start, state, count=seconds * render.SAMPLE_RATE)
       return jnp.round(audio * 32768).astype(jnp.int16)
 
-    results.append(_rate('batch', 8 * seconds, lambda: list(tracks.ahead(
+    results.append(_rate('batch', 8 * seconds, lambda: list(channels.ahead(
         lambda share: np.asarray(batch(start[share], state[share])), shares)),
         repeats))
   if 'log' in stages:  # Control units and all.
@@ -104,10 +106,10 @@ def measure(stages: list[str], seconds: int = 60,
   if 'command' in stages:
     with tempfile.TemporaryDirectory() as folder:
       path = pathlib.Path(folder) / 'a.mid'
-      files.write_song(path, songs[0])
+      song_files.write_song(path, songs[0])
 
       def command():
-        audio, = render.render_events([files.read_song(path)])
+        audio, = render.render_events([song_files.read_song(path)])
         render.write_audio(path.with_suffix('.wav'), audio)
 
       results.append(_rate('command', seconds, command, repeats, NESMDB))
@@ -122,7 +124,7 @@ def measure(stages: list[str], seconds: int = 60,
                     'peak_memory': machine.peak_memory()})
   if 'shapes' in stages:
     rng = np.random.default_rng(0)
-    programs = apu.render_windows, oscillators.work_out
+    programs = clean.render_windows, oscillators.work_out
     for program in programs:
       program.clear_cache()
     for seed, length in enumerate(rng.integers(1, 30, 200).tolist()):

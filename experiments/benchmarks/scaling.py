@@ -41,15 +41,17 @@ class Compilations:
 
 
 def tiny_step():
-  """Returns (config, host state, `train.pmapped_steps`) of the tiny model."""
-  from lakhnes_jax import events, model, optimizer, train
-  config = model.ModelConfig(n_token=events.TX1.size, n_layer=2, n_head=2,
+  """Returns (config, host state, `train_step.pmapped_steps`) of the tiny model."""
+  from lakhnes_jax import events
+  from lakhnes_jax.model import transformer_xl
+  from lakhnes_jax.training import optimizer, train_step
+  config = transformer_xl.ModelConfig(n_token=events.TX1.size, n_layer=2, n_head=2,
                              d_model=16, d_head=8, d_inner=16)
   adam = optimizer.make(.25)
-  step = train.pmapped_steps(
-      model=model, config=config, optimizer=adam, seed=0,
+  step = train_step.pmapped_steps(
+      model=transformer_xl, config=config, optimizer=adam, seed=0,
       schedule=optimizer.schedule('cosine', 1e-4, 1000, 0))
-  return config, train.init_state(model, config, adam, LANES, MEM_LEN, 0), step
+  return config, train_step.init_state(transformer_xl, config, adam, LANES, MEM_LEN, 0), step
 
 
 def count(hlo: str) -> dict[str, int]:
@@ -65,10 +67,10 @@ def run(at_once: int = 1, steps: int = 200, parts: int = 5) -> dict:
   import jax
   import numpy as np
 
-  from lakhnes_jax import train
+  from lakhnes_jax.training import train_step
   n = jax.local_device_count()
   config, state, step = tiny_step()
-  state = train.to_devices(state, n)
+  state = train_step.to_devices(state, n)
   tokens = np.random.default_rng(0).integers(
       1, config.n_token, (n, at_once, LANES // n, LENGTH), np.int32)
   reset = np.zeros((n, at_once), bool)

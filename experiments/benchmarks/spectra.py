@@ -18,7 +18,7 @@ _AUDIBLE = 18000  # Hz; the clean engine's filter lets aliases in above it.
 
 def _period(note: int) -> int:
   """Clocks of a pulse's period."""
-  from lakhnes_jax import registers
+  from lakhnes_jax.synth import registers
   return 16 * (int(registers.timer(note)) + 1)
 
 

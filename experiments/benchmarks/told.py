@@ -14,9 +14,10 @@ import jax
 
 from experiments import huge_pages
 from experiments.benchmarks import machine, train
-from lakhnes_jax import events, model
+from lakhnes_jax import events
+from lakhnes_jax.model import transformer_xl
 
-_LAPTOP = model.ModelConfig(
+_LAPTOP = transformer_xl.ModelConfig(
     n_token=events.TX1.size, n_layer=4, n_head=3, d_model=192, d_inner=768,
     dropout=0., pre_lnorm=True, smear_keys=True, unroll=True)
 _TOLD = ({}, {'voice_state': True}, {'recall': 4096}, {'voice_recall': True},

@@ -1,14 +1,14 @@
 """nesmdb's player, step by step in plain Python: an oracle for the engines.
 
 Slow (seconds for a second of audio), and written apart from them: only the
-control units come from `lakhnes_jax.chip`. The sample channel plays no
+control units come from `lakhnes_jax.synth.chip`. The sample channel plays no
 samples, only its level.
 """
 
 import numpy as np
 
-from lakhnes_jax.chip import NOISE_PERIODS, Chip
-from lakhnes_jax.vgm import RegisterLog
+from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.synth.chip import NOISE_PERIODS, Chip
 
 _HIGH = {2, 3}, set(range(2, 6)), set(range(2, 10)), {0, 1, *range(6, 16)}
 

@@ -1,0 +1,295 @@
+"""Corpora on disk: memory-mapped arrays of events, and one index a split.
+
+A split is a few files in one folder:
+
+*   `train-00000-of-00002.npy` and so on, the *shards*: 1-D int32 arrays of
+    exact (unquantised) events, song after song; no song straddles two shards;
+*   `train_step.json`, the *index*: format version, whether dynamics are known,
+    whether in place of songs there are ensembles (see `ensemble`) to arrange,
+    metadata, per shard its file, songs, events and SHA-256, and the name and
+    length of each song, in the order in which they lie in the shards.
+
+The index is written last, so a split is there whole or not at all.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import mmap
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lakhnes_jax import atomic
+from lakhnes_jax import events as ev
+from lakhnes_jax.data import arrangement
+
+FORMAT_VERSION = 1
+_MAX_EVENTS = 2**24  # A shard of 64 MiB.
+_RESIDENT = 2**28  # Bytes of shards mapped in, after which all are let go.
+_AROUND = 2**16  # What Linux maps in around a page that is touched.
+
+
+def write_split(folder: str | os.PathLike, split: str,
+                songs: Iterable[tuple[str, np.ndarray]], *,
+                max_events: int = _MAX_EVENTS, ensembles: bool = False,
+                metadata: dict[str, Any] | None = None) -> 'Corpus':
+  """Writes the songs of one split, replacing what was there.
+
+  The same songs and metadata give the same bytes. At most one shard is held
+  in memory at a time. While shards are being made an older split stays usable.
+
+  Args:
+    folder: made if need be.
+    split: 'train', 'valid' or 'test', or any name fit for a file.
+    songs: names and int32 events, in the order in which they are to lie.
+    max_events: a shard is closed before it would pass this; a longer song has
+      one to itself.
+    ensembles: whether these are not songs but packed ensembles.
+    metadata: JSON values kept in the index: where the songs come from.
+
+  Returns:
+    The split, opened.
+
+  Raises:
+    ValueError: there are no songs, or one holds what is no event.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  index_path = folder / f'{split}.json'
+  shards, pending, held = [], [], 0  # Held: events in `pending`.
+
+  def close_shard():
+    with open(folder / f'{split}-{len(shards):05d}.npy.tmp', 'wb') as file:
+      shards.append(write_shard(file, pending))
+    pending.clear()
+
+  try:
+    for name, song in songs:
+      song = np.asarray(song, np.int32)
+      if pending and held + len(song) > max_events:
+        close_shard()
+        held = 0
+      held += len(song)
+      pending.append((name, song))
+    if not pending:
+      raise ValueError(f'{folder}: no songs for split {split}')
+    close_shard()
+    stale = set(folder.glob(f'{split}-?????-of-?????.npy'))
+    # Without its index the split does not exist, so that no index ever names
+    # files of another run.
+    index_path.unlink(missing_ok=True)
+    for i, shard in enumerate(shards):
+      shard['file'] = file_name(split, i, len(shards))
+      os.replace(folder / f'{split}-{i:05d}.npy.tmp', folder / shard['file'])
+      stale.discard(folder / shard['file'])
+  finally:
+    for path in folder.glob(f'{split}-?????.npy.tmp'):
+      path.unlink()
+  atomic.write(index_path, make_index(split, shards, ensembles, metadata))
+  for path in stale:
+    path.unlink()
+  return Corpus(folder, split)
+
+
+def file_name(split: str, number: int, n_shards: int) -> str:
+  """Returns the name of a shard."""
+  return f'{split}-{number:05d}-of-{n_shards:05d}.npy'
+
+
+def write_shard(file: BinaryIO, songs: list[tuple[str, np.ndarray]]
+               ) -> dict[str, Any]:
+  """Writes named int32 songs as one shard to an open file.
+
+  Returns:
+    JSON values for `make_index`, which also wants to know its `file`.
+
+  Raises:
+    ValueError: a song holds what is no event.
+  """
+  dynamics = [_has_dynamics(name, song) for name, song in songs]
+  lengths = [len(song) for _, song in songs]
+  header, digest = io.BytesIO(), hashlib.sha256()
+  np.lib.format.write_array_header_1_0(header, {
+      'descr': '<i4', 'fortran_order': False, 'shape': (sum(lengths),)})
+  for data in itertools.chain(
+      [header.getvalue()], (song.astype('<i4').tobytes() for _, song in songs)):
+    file.write(data)
+    digest.update(data)
+  return {'songs': len(songs), 'events': sum(lengths),
+          'sha256': digest.hexdigest(), 'dynamics': all(dynamics),
+          'names': [name for name, _ in songs], 'lengths': lengths}
+
+
+def make_index(split: str, shards: list[dict[str, Any]],
+               ensembles: bool = False,
+               metadata: dict[str, Any] | None = None) -> bytes:
+  """Returns the contents of the index of shards that are there.
+
+  Args:
+    split: its name.
+    shards: in order, what `write_shard` returned, and `file`, their names.
+    ensembles: see `write_split`.
+    metadata: see `write_split`.
+  """
+  index = {'version': FORMAT_VERSION, 'split': split,
+           'dynamics': all(shard['dynamics'] for shard in shards),
+           'ensembles': ensembles, 'metadata': metadata or {},
+           'shards': [{key: shard[key] for key in
+                       ('songs', 'events', 'sha256', 'file')}
+                      for shard in shards],
+           'names': [name for shard in shards for name in shard['names']],
+           'lengths': [n for shard in shards for n in shard['lengths']]}
+  return json.dumps(index, indent=1).encode()
+
+
+def _has_dynamics(name: str, song: np.ndarray) -> bool:
+  """Whether a song says how loud its notes are; checks its events."""
+  if song.ndim != 1 or (song.size and song.min() < -ev.N_CODES):
+    raise ValueError(f'song {name}: not a 1-D array of events')
+  kinds, voices = ev.kind_of(song), ev.voice_of(song)
+  notes = (kinds == ev.NOTEON) & (voices != ev.TR)
+  return bool((kinds == ev.VELOCITY).any() or not notes.any())
+
+
+def _sha256(path: pathlib.Path) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+class Corpus:
+  """The songs of one split, read from disk as they are asked for.
+
+  Attributes:
+    names: the name of each song.
+    lengths: [songs] int64, events of each song, or size of an ensemble.
+    ensembles: whether it holds ensembles, arranged as they are read.
+    dynamics: whether every song has velocities, as format TX2 needs.
+    metadata: what the writer noted down.
+    checksum: short digest of names and events, for run configs.
+  """
+
+  def __init__(self, folder: str | os.PathLike, split: str):
+    """Opens a split.
+
+    Raises:
+      FileNotFoundError: there is none; the message says how to make it.
+      ValueError: it is damaged or of another format version; names the file.
+    """
+    self._folder = pathlib.Path(folder)
+    path = self._folder / f'{split}.json'
+    try:
+      text = path.read_bytes()
+    except FileNotFoundError:
+      raise FileNotFoundError(_how_to_make(self._folder, split)) from None
+    try:
+      index = json.loads(text)
+      version = index['version']
+      if version == FORMAT_VERSION:
+        self.names = index['names']
+        self.lengths = np.array(index['lengths'], np.int64)
+        self.dynamics = index['dynamics']
+        self.ensembles = index.get('ensembles', False)
+        self.metadata = index['metadata']
+        self._index = index['shards']
+        counts, events = np.array(
+            [[s['songs'], s['events']] for s in self._index], np.int64).T
+        self.checksum = hashlib.sha256(json.dumps(
+            [self.names, index['lengths'], [s['sha256'] for s in self._index]]
+        ).encode()).hexdigest()[:16]
+        self._folder.joinpath(*(s['file'] for s in self._index))
+    # Whatever JSON there is, a part of it may be of another kind than it ought.
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError,
+            RecursionError) as error:
+      raise ValueError(f'{path}: not an index of shards '
+                       f'({type(error).__name__}: {error}); '
+                       'prepare the data again') from None
+    if version != FORMAT_VERSION:
+      raise ValueError(f'{path}: format version {version}, this program reads '
+                       f'{FORMAT_VERSION}; prepare the data again')
+    n_songs = counts.sum()
+    if not (len(self.names) == len(self.lengths) == n_songs and
+            min(self.lengths.min(initial=0), counts.min()) >= 0 and
+            np.array_equal(events, [part.sum() for part in np.split(
+                self.lengths, np.cumsum(counts)[:-1])])):
+      raise ValueError(f'{path}: contradicts itself: {len(self.names)} names, '
+                       f'{len(self.lengths)} lengths, {n_songs} songs; '
+                       f'{self.lengths.sum()} and {events.sum()} events')
+    self._shards = [self._open(shard) for shard in self._index]
+    self._touched = 0
+    self._shard_of = np.repeat(np.arange(len(counts)), counts)
+    ends = np.cumsum(self.lengths)
+    first = np.cumsum([0, *events])
+    self._start = ends - self.lengths - first[self._shard_of]
+
+  def _open(self, shard: dict[str, Any]) -> np.ndarray:
+    """Maps one shard into memory, read only."""
+    path = self._folder / shard['file']
+    try:
+      data = np.load(path, mmap_mode='r' if shard['events'] else None)
+    except MemoryError:
+      raise
+    except Exception as error:  # Damaged headers fail in every possible way.
+      raise ValueError(f'{path}: missing or truncated shard ({error}); '
+                       'prepare the data again') from None
+    if data.dtype != np.int32 or data.shape != (shard['events'],):
+      raise ValueError(f'{path}: holds {data.dtype}{list(data.shape)}, its '
+                       f'index says int32[{shard["events"]}]')
+    return np.asarray(data)  # A plain array slices faster than np.memmap.
+
+  def __len__(self) -> int:
+    return len(self.names)
+
+  def song(self, i: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Returns the int32 events of song `i`: a read-only view of the disk.
+
+    Of an ensemble it returns the arrangement that `rng` draws; without `rng`
+    always the same one.
+    """
+    if not 0 <= i < len(self):
+      raise IndexError(f'song {i} of {len(self)}')
+    start = self._start[i]
+    stored = self._shards[self._shard_of[i]][start:start + self.lengths[i]]
+    self._touched += stored.nbytes + _AROUND
+    if self._touched > _RESIDENT:
+      self._touched = 0
+      self._let_go()
+    if not self.ensembles:
+      return stored
+    return arrangement.arrange(arrangement.unpack(stored),
+                            rng or np.random.default_rng(i))
+
+  def _let_go(self):
+    """Gives mapped pages back, so that a large corpus needs little memory.
+
+    Whoever still reads one gets it again from the system's cache of files.
+    """
+    if not hasattr(mmap, 'MADV_DONTNEED'):  # Windows does it by itself.
+      return
+    for shard in self._shards:
+      mapping = getattr(shard.base, 'base', None)
+      if isinstance(mapping, mmap.mmap):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+  def verify(self):
+    """Reads every shard and raises ValueError where its checksum is wrong."""
+    for shard in self._index:
+      path = self._folder / shard['file']
+      if _sha256(path) != shard['sha256']:
+        raise ValueError(f'{path}: checksum differs from the index; the file '
+                         'is damaged, prepare the data again')
+
+
+def _how_to_make(folder: pathlib.Path, split: str) -> str:
+  """Says what is missing and which command makes it."""
+  others = sorted(p.stem for p in folder.glob('*.json')) or ['nothing']
+  there = (f'it holds {", ".join(others)}' if folder.is_dir() else
+           'the folder does not exist')
+  return (f'{folder}: no split {split!r} here ({there}). Make it with '
+          f'`python -m data_prep.nesmdb --input=FOLDER --output={folder}` from '
+          'NES songs, or from General MIDI (Lakh) with '
+          f'`python -m data_prep.lakh --input=FOLDER --output={folder}`')

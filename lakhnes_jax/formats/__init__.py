@@ -1,0 +1,1 @@
+"""Files that hold songs: MIDI, score pickles, VGM and its text forms."""

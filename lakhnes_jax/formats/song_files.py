@@ -1,0 +1,254 @@
+"""Song files of any kind on disk, told apart by their ending."""
+
+import functools
+import glob
+import importlib
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from lakhnes_jax import atomic
+from lakhnes_jax import events as ev
+from lakhnes_jax.formats.vgm import RegisterLog
+
+
+class Format(NamedTuple):
+  """How one kind of file becomes a song, and a song that kind of file.
+
+  Attributes:
+    read: from the content of a file to a song.
+    write: back; takes a keyword `rate` as well if `sampled`.
+    read_log, write_log: of formats that hold register logs, these; `read_log`
+      takes a keyword `loops` too if `looped`.
+    sampled: whether songs are cut into steps.
+    looped: whether a part can be marked to play again.
+  """
+  read: Callable[[bytes], np.ndarray]
+  write: Callable[..., bytes]
+  read_log: Callable | None = None
+  write_log: Callable | None = None
+  sampled: bool = False
+  looped: bool = False
+
+
+def _lazy(module: str, function: str) -> Callable:
+  """Returns a function of this package whose module is imported when used."""
+  def call(*args, **options):
+    return getattr(importlib.import_module(f'lakhnes_jax.formats.{module}'),
+                   function)(*args, **options)
+  return call
+
+
+def _read_text(data: bytes) -> np.ndarray:
+  return ev.from_text(data.decode('utf-8', 'replace'))
+
+
+def _write_text(vocabulary: ev.Vocabulary) -> Callable[[np.ndarray], bytes]:
+  return lambda events: ev.to_text(vocabulary.project(events)).encode()
+
+
+_MIDI = Format(_lazy('nes_midi', 'read'), _lazy('nes_midi', 'write'))
+
+
+def _score(form: str) -> Format:
+  return Format(_lazy('score_pickle', f'read_{form}'),
+                _lazy('score_pickle', f'write_{form}'), sampled=True)
+
+
+def _log(module: str, read: str, write: str, looped: bool = False) -> Format:
+  """Returns the format of a register log, transcribed where songs are asked."""
+  read_log, write_log = _lazy(module, read), _lazy(module, write)
+  to_song, to_log = (_lazy('transcribe', f'{way}_events')
+                     for way in ('to', 'from'))
+  return Format(lambda data: to_song(read_log(data)),
+                lambda events: write_log(to_log(events)),
+                read_log, write_log, looped=looped)
+
+
+# By ending, in lower case. A new format is a line here.
+FORMATS = {
+    '.mid': _MIDI,
+    '.midi': _MIDI,
+    '.tx1.txt': Format(_read_text, _write_text(ev.TX1)),
+    '.tx2.txt': Format(_read_text, _write_text(ev.TX2)),
+    '.exprsco.pkl': _score('expressive'),
+    '.seprsco.pkl': _score('separated'),
+    '.blndsco.pkl': _score('blended'),
+    '.nlm.pkl': _log('nlm', 'read', 'write'),
+    '.ndf.txt': _log('ndf', 'read_ndf', 'write_ndf'),
+    '.ndr.txt': _log('ndf', 'read_ndr', 'write_ndr'),
+    '.vgm': _log('vgm', 'parse', 'build', looped=True),
+    '.vgz': _log('vgm', 'parse', 'build_packed', looped=True),
+}
+
+
+def _ending(path: str | os.PathLike) -> str:
+  """Returns the ending of a song file, a key of `FORMATS`, or ''."""
+  name = pathlib.Path(path).name.lower()
+  return next((ending for ending in FORMATS if name.endswith(ending)), '')
+
+
+def _format(path: str | os.PathLike) -> Format:
+  ending = _ending(path)
+  if not ending:
+    raise ValueError(f'{path}: not the ending of a song file; known are ' +
+                     ', '.join(FORMATS))
+  return FORMATS[ending]
+
+
+def song_name(path: str | os.PathLike) -> str:
+  """Returns the name of a file without folder and known ending."""
+  name = pathlib.Path(path).name
+  return name[:len(name) - len(_ending(name))]
+
+
+def holds_log(path: str | os.PathLike) -> bool:
+  """Returns whether files of this ending hold register logs."""
+  ending = _ending(path)
+  return bool(ending and FORMATS[ending].read_log)
+
+
+def is_sampled(path: str | os.PathLike) -> bool:
+  """Returns whether files of this ending hold scores, cut into steps."""
+  ending = _ending(path)
+  return bool(ending and FORMATS[ending].sampled)
+
+
+def read_song(path: str | os.PathLike, loops: int = 1) -> np.ndarray:
+  """Reads a song file of any known kind.
+
+  Args:
+    path: its ending says what it is.
+    loops: how often the looped part plays, where there is one.
+
+  Returns:
+    int32 song (see `events`).
+
+  Raises:
+    ValueError: unknown ending or bad content; names the file and the reason.
+    OSError: it cannot be read.
+  """
+  if holds_log(path) and loops > 1:
+    return _lazy('transcribe', 'to_events')(read_log(path, loops))
+  return _read(path, _format(path).read)
+
+
+def read_log(path: str | os.PathLike, loops: int = 1) -> RegisterLog:
+  """Reads a register log (see `vgm.RegisterLog`) of any known kind.
+
+  Args and errors are those of `read_song`.
+  """
+  found = _format(path)
+  if not found.read_log:
+    raise ValueError(f'{path}: no register log')
+  return _read(path, functools.partial(found.read_log, loops=loops)
+               if found.looped else found.read_log)
+
+
+def _read(path, read):
+  try:
+    return read(pathlib.Path(path).read_bytes())
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+
+
+def write_song(path: str | os.PathLike, events: np.ndarray,
+               rate: float | None = None) -> None:
+  """Writes a song as its ending says, atomically; makes the folder.
+
+  Args:
+    path: where to.
+    events: int32 song (see `events`).
+    rate: steps a second of a score, 24 if None; other formats have none.
+
+  Raises:
+    ValueError: unknown ending, or the format cannot hold the song.
+    OSError: it cannot be written.
+  """
+  found = _format(path)
+  if rate is None:
+    _write(path, found.write, events)
+  elif found.sampled:
+    _write(path, functools.partial(found.write, rate=rate), events)
+  else:
+    raise ValueError(f'{path}: only scores have a rate')
+
+
+def write_log(path: str | os.PathLike, log: RegisterLog) -> None:
+  """Writes a register log as its ending says, as `write_song`."""
+  found = _format(path)
+  if not found.write_log:
+    raise ValueError(f'{path}: cannot hold a register log')
+  _write(path, found.write_log, log)
+
+
+def _write(path, write, value):
+  try:
+    data = write(value)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+  atomic.write(path, data)
+
+
+def find_songs(sources: Iterable[str | os.PathLike]) -> list[pathlib.Path]:
+  """Finds song files.
+
+  Args:
+    sources: files (taken whatever their ending), folders (searched at any
+      depth for the known endings) and glob patterns.
+
+  Returns:
+    their paths, sorted, each once.
+
+  Raises:
+    FileNotFoundError: there is no such file or folder.
+  """
+  return sorted({path for source in sources for path, _ in _find(source)},
+                key=lambda path: path.as_posix())
+
+
+def name_songs(sources: Iterable[str | os.PathLike]
+              ) -> dict[str, pathlib.Path]:
+  """Finds song files and names each.
+
+  Args:
+    sources: as in `find_songs`.
+
+  Returns:
+    name -> path, sorted by name. The name of what lay in a given folder starts
+    with its place there, as in 'train/song'.
+
+  Raises:
+    ValueError: two files have one name; names both.
+    FileNotFoundError: there is no such file or folder.
+  """
+  named = {}
+  for source in sources:
+    for path, place in _find(source):
+      name = place.with_name(song_name(place)).as_posix()
+      other = named.setdefault(name, path)
+      if other != path:
+        raise ValueError(f'{other} and {path} are both named {name!r}; '
+                         'rename or leave out one')
+  return dict(sorted(named.items()))
+
+
+def _find(source: str | os.PathLike
+         ) -> Iterable[tuple[pathlib.Path, pathlib.PurePath]]:
+  """Yields the files of one source, and where below it they lie."""
+  root = pathlib.Path(source)
+  if root.is_dir():
+    for path in root.rglob('*'):
+      if _ending(path) and path.is_file():
+        yield path, path.relative_to(root)
+  elif root.exists():
+    yield root, pathlib.PurePath(root.name)
+  else:
+    found = glob.glob(str(source), recursive=True)
+    if not found:
+      raise FileNotFoundError(f'{source}: no such file or folder')
+    for match in found:
+      yield from _find(match)

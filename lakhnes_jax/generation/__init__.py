@@ -1,0 +1,1 @@
+"""Sampling songs: decoding, constraints, tasks."""

@@ -1,0 +1,369 @@
+"""Cached decoding: nothing of the past is computed twice.
+
+Each layer keeps the keys and values of the last tokens in a ring, so that a
+token sees itself and the M before, as the model does that is given one token at
+a time. What distances contribute to attention is computed once. Tokens that
+are known beforehand are read in blocks.
+
+Letters as in `lakhnes_jax.model.kv_cache`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lakhnes_jax import events
+from lakhnes_jax.generation import sampling
+from lakhnes_jax.model import kv_cache, quantize, transformer_xl
+
+_BLOCK = 1024  # Tokens of all songs that are read at once, about.
+
+
+class Cache(NamedTuple):
+  """What decoding carries from token to token; the tuples have N entries.
+
+  Attributes:
+    keys: [G, C, R] each; attention runs along either ring in order.
+    values: [G, R, C] each.
+    distances: [H, R, C] each; projected embeddings of distance M .. 0.
+    slot: int32 scalar, the slot to be written next; it holds the oldest token.
+    count_B: int32, tokens read of each song.
+    told: as in `transformer_xl.Memory`.
+  """
+  keys: tuple[Any, ...]
+  values: tuple[Any, ...]
+  distances: tuple[Any, ...]
+  slot: Any
+  count_B: Any
+  told: transformer_xl.Told = transformer_xl.Told()
+
+
+def init_cache(config: transformer_xl.ModelConfig, params, batch: int,
+               mem_len: int) -> Cache:
+  """Makes the cache of `batch` songs that have not begun.
+
+  Args:
+    config: of the model.
+    params: as `prepare` returns them.
+    batch: B.
+    mem_len: M, tokens that a token sees besides itself.
+
+  Raises:
+    ValueError: the model needs a memory, and M is 0.
+  """
+  transformer_xl.check_memory(config, mem_len)
+  size = mem_len + 1
+  position_RxD = transformer_xl.embed_distances(
+      config, np.arange(mem_len, -1, -1)).astype(config.dtype)
+  distances = tuple(_distances(position_RxD, layer['position'])
+                    for layer in params['layers'])
+
+  def empty(*shape):
+    return tuple(jnp.zeros((batch * config.n_head, *shape), config.dtype)
+                 for _ in range(config.n_layer))
+
+  return Cache(empty(config.d_head, size), empty(size, config.d_head),
+               distances, jnp.int32(0), jnp.zeros(batch, jnp.int32),
+               transformer_xl.nothing_told(config, batch))
+
+
+@jax.jit
+def _distances(position_RxD, kernel_DxHxC):
+  return jnp.einsum('rd,dhc->hrc', position_RxD, kernel_DxHxC)
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'int8'))
+def prepare(params, config: transformer_xl.ModelConfig, *, int8: bool = False):
+  """Arranges parameters as decoding reads them, once for all calls.
+
+  Layers by themselves, kernels as matrices in the dtype of the computation.
+
+  Args:
+    params: as `transformer_xl.init_params` returns them.
+    config: of the model.
+    int8: round kernels to 8 bits; see `lakhnes_jax.model.quantize`.
+
+  Returns:
+    A dictionary of arrays on the device; the `params` of this module.
+  """
+  dtype = config.dtype
+
+  def matrix(kernel, *shape):
+    kernel = kernel.reshape(shape)
+    return quantize.kernel(kernel) if int8 else kernel.astype(dtype)
+
+  def layer(p):
+    attention, dense = p['attention'], p['feed_forward']
+    return {
+        'qkv': matrix(attention['qkv'], config.d_model, -1),
+        'output': matrix(attention['output'], -1, config.d_model),
+        'position': attention['position'].astype(dtype),
+        'content_bias': params['content_bias'].astype(dtype),
+        'position_bias': params['position_bias'].astype(dtype),
+        'norm': attention['norm'],
+        **({'smear': attention['smear']} if config.smear_keys else {}),
+        'feed_forward': {'norm': dense['norm'], **{
+            name: {'kernel': matrix(dense[name]['kernel'],
+                                    *dense[name]['kernel'].shape),
+                   'bias': dense[name]['bias'].astype(dtype)}
+            for name in ('inner', 'outer')}},
+    }
+
+  return {
+      'embedding': params['embedding'].astype(dtype),
+      'scaled': {name: params[name] * config.d_model**0.5
+                 for name in ('embedding', *transformer_xl.table_shapes(config))},
+      'gates': {name: params[name] for name in transformer_xl.gate_shapes(config)},
+      'output_bias': params['output_bias'],
+      'layers': [
+          layer(jax.tree.map(lambda leaf, i=i: leaf[i], params['layers']))
+          for i in range(config.n_layer)],
+  }
+
+
+def _step(params, config, cache: Cache, tokens_B):
+  """Reads one token of each song.
+
+  Returns:
+    (logits [B, V] float32 of the next token, cache)
+  """
+  size = cache.keys[0].shape[2]
+  x_Bx1xD, heard, told = _embed(
+      params, config, cache.told, tokens_B[:, None], 1)
+  x_BxD = x_Bx1xD[:, 0]
+  keys, values = [], []
+  for i, layer in enumerate(params['layers']):
+    x_BxD, key, value = kv_cache.step(
+        layer, config, x_BxD, cache.keys[i], cache.values[i],
+        cache.distances[i], cache.slot, cache.count_B)
+    keys.append(key)
+    values.append(value)
+  logits_Bx1xV = _logits(params, config, x_BxD[:, None], heard)
+  return logits_Bx1xV[:, 0], Cache(
+      tuple(keys), tuple(values), cache.distances, (cache.slot + 1) % size,
+      cache.count_B + 1, told)
+
+
+@functools.partial(jax.jit, static_argnames='config')
+def _embed(params, config, told, tokens_BxT, n_read):
+  """Embeds tokens, of which the first `n_read` are to be read.
+
+  Returns:
+    ([B, T, D], what has been heard, what has been told, to go on with)
+  """
+  scaled = params['scaled']
+  told_BxTxD, heard, told = transformer_xl.tell(
+      scaled, config, told, tokens_BxT, n_read)
+  x_BxTxD = scaled['embedding'][tokens_BxT] + told_BxTxD
+  return x_BxTxD.astype(config.dtype), heard, told
+
+
+def _logits(params, config, x_BxTxD, heard):
+  logits_BxTxV = jnp.einsum(
+      'btd,vd->btv', x_BxTxD, params['embedding'],
+      preferred_element_type=jnp.float32) + params['output_bias']
+  return logits_BxTxV + transformer_xl.favour(params['gates'], config, heard, x_BxTxD)
+
+
+def prefill(params, config: transformer_xl.ModelConfig, cache: Cache, tokens_BxL, *,
+            logits_BxV=None, lengths_B=None):
+  """Reads known tokens, in blocks; as if one by one.
+
+  Compiled anew for another config, B or M, and for a few lengths of blocks.
+
+  Args:
+    params: as `prepare` returns them.
+    config: of the model.
+    cache: of the tokens before; given up to this function.
+    tokens_BxL: int32, L of 1 or more.
+    logits_BxV: of the first token, where an earlier call is gone on with.
+    lengths_B: where the songs begin: of row b the last lengths_B[b] tokens are
+      read, 1 or more; only with a new cache.
+
+  Returns:
+    (negative log likelihoods [B, L] in nats, numpy, 0 where a token is not
+    read, and at first tokens without `logits_BxV`; logits [B, V] float32 of
+    the next token; cache)
+  """
+  tokens_BxL = np.asarray(tokens_BxL, np.int32)
+  batch, length = tokens_BxL.shape
+  known_BxL = np.ones((batch, length), bool)
+  if lengths_B is not None:
+    skipped_B = length - np.asarray(lengths_B)
+    known_BxL = np.arange(length) > skipped_B[:, None]
+    cache = cache._replace(count_B=cache.count_B - skipped_B)
+    tokens_BxL = np.where(  # Nobody plays before the beginning.
+        np.arange(length) < skipped_B[:, None], events.START, tokens_BxL)
+  if logits_BxV is None:
+    known_BxL[:, 0] = False
+    logits_BxV = jnp.zeros((batch, config.n_token), jnp.float32)
+  most = max(16, min(512, _BLOCK // batch))
+  nlls = []
+  for start in range(0, length, most):
+    part_BxT = tokens_BxL[:, start:start + most]
+    n_read = part_BxT.shape[1]
+    part_BxT = np.pad(part_BxT, ((0, 0), (0, min(
+        most, 1 << (n_read - 1).bit_length()) - n_read)))
+    x_BxTxD, heard, told = _embed(params, config, cache.told, part_BxT,
+                                  np.int32(n_read))
+    keys, values = [], []
+    for i, layer in enumerate(params['layers']):
+      x_BxTxD, key, value = kv_cache.block(
+          layer, config, x_BxTxD, cache.keys[i], cache.values[i],
+          cache.distances[i], cache.slot, cache.count_B, np.int32(n_read))
+      keys.append(key)
+      values.append(value)
+    nll_BxT, logits_BxV = _judge(params, config, x_BxTxD, heard, logits_BxV,
+                                 part_BxT, np.int32(n_read))
+    nlls.append(nll_BxT[:, :n_read])
+    cache = Cache(tuple(keys), tuple(values), cache.distances, jnp.int32(0),
+                  cache.count_B + n_read, told)
+  return np.concatenate(nlls, 1) * known_BxL, logits_BxV, cache
+
+
+@functools.partial(jax.jit, static_argnames='config')
+def _judge(params, config, x_BxTxD, heard, logits_BxV, tokens_BxT, n_read):
+  """Returns the likelihood of each token and the logits after the last."""
+  logits_BxTxV = _logits(params, config, x_BxTxD, heard)
+  before_BxTxV = jnp.concatenate([logits_BxV[:, None], logits_BxTxV[:, :-1]], 1)
+  return transformer_xl.nll(before_BxTxV, tokens_BxT), jax.lax.dynamic_index_in_dim(
+      logits_BxTxV, n_read - 1, 1, keepdims=False)
+
+
+class Guide(Protocol):
+  """What steers generation; hashable, for it is compiled into the loop.
+
+  Both methods are traced, on the whole batch. The state is a pytree of arrays
+  with B on axis 0; its shapes and dtypes stay. Whatever differs from song to
+  song (say, the events that are given) belongs into the state, not into the
+  guide, so that one compilation serves all.
+  """
+
+  def restrict(self, state, logits_BxV):
+    """Returns logits, -inf where a token is not allowed.
+
+    Comes before temperature, top-k and top-p. Something must be allowed.
+    """
+
+  def choose(self, state, tokens_B):
+    """Returns (tokens [B] int32, state) to go on with.
+
+    The tokens are those drawn, or others in their place; they are what is read
+    next, and counted.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class _Free:
+  """Anything goes; the state stays as it is."""
+
+  def restrict(self, state, logits_BxV):
+    return logits_BxV
+
+  def choose(self, state, tokens_B):
+    return tokens_B, state
+
+
+FREE: Guide = _Free()
+
+
+class _Loop(NamedTuple):
+  """What one draw hands to the next."""
+  logits_BxV: Any
+  cache: Cache
+  state: Any
+  ended_B: Any
+  number: Any
+  tokens_LxB: Any
+  nll_LxB: Any
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'guide', 'chunk'),
+                   donate_argnames=('cache',))
+def _chunk(params, config, cache, logits_BxV, keys_B, state, ended_B, first,
+           length, settings, *, guide, chunk):
+  """Draws `length` tokens, at most `chunk`; see `generate`."""
+  def unfinished(loop):
+    return (loop.number < length) & ~loop.ended_B.all()
+
+  def body(loop):
+    number = loop.number
+    allowed_BxV = sampling.restrict(
+        guide.restrict(loop.state, loop.logits_BxV), **settings)
+    tokens_B = sampling.draw(allowed_BxV, jax.vmap(
+        jax.random.fold_in, (0, None))(keys_B, first + number))
+    tokens_B, state = guide.choose(loop.state, tokens_B)
+    tokens_B = jnp.where(loop.ended_B, events.START, tokens_B)
+    nll_B = jnp.where(loop.ended_B, 0, transformer_xl.nll(loop.logits_BxV, tokens_B))
+    ended_B = loop.ended_B | (tokens_B == events.START)
+    return _Loop(*_step(params, config, loop.cache, tokens_B), state, ended_B,
+                 number + 1, loop.tokens_LxB.at[number].set(tokens_B),
+                 loop.nll_LxB.at[number].set(nll_B))
+
+  batch = len(logits_BxV)
+  return jax.lax.while_loop(unfinished, body, _Loop(
+      logits_BxV, cache, state, ended_B, jnp.int32(0),
+      jnp.full((chunk, batch), events.START, jnp.int32),
+      jnp.zeros((chunk, batch))))
+
+
+def generate(params, config: transformer_xl.ModelConfig, cache: Cache, logits_BxV,
+             keys_B, length: int, *, guide: Guide = FREE, state: Any = (),
+             temperature: float = 1., top_k: int = 0, top_p: float = 1.,
+             exclude_start: bool = True, first: int = 0, chunk: int = 128,
+             progress: Callable[[int], Any] = lambda tokens: None):
+  """Draws tokens, each read before the next is drawn.
+
+  Compiled anew for another config, guide, chunk, B or M, and for nothing else.
+
+  Args:
+    params: as `prepare` returns them.
+    config: of the model.
+    cache: of all tokens read so far; given up to this function.
+    logits_BxV: of the next token, as `prefill` returns them.
+    keys_B: a PRNG key a song, so that its draws depend on nothing else.
+    length: tokens to draw.
+    guide: forbids tokens and puts others in their place.
+    state: of the guide at the next token.
+    temperature, top_k, top_p: see `sampling.restrict`.
+    exclude_start: never draw <S>. A song has ended at the first <S>, drawn or
+      put there by the guide; the rest of its row is <S> at a likelihood of 1.
+      Once all have ended nothing more is read.
+    first: number of the first draw, where an earlier call is gone on with.
+    chunk: tokens between two calls of `progress`.
+    progress: called with the number of tokens drawn so far.
+
+  Returns:
+    (tokens [B, length] int32 and their negative log likelihoods in nats by the
+    model alone, before any restriction, both numpy; logits of the next token;
+    cache; state)
+
+  Raises:
+    ValueError: a setting is out of range.
+  """
+  sampling.check(temperature, top_k, top_p)
+  settings = {
+      'temperature': np.float32(temperature), 'top_k': np.int32(top_k),
+      'top_p': np.float32(top_p), 'exclude_start': np.bool_(exclude_start)}
+  batch = len(logits_BxV)
+  tokens_BxL = np.full((batch, length), events.START, np.int32)
+  nll_BxL = np.zeros((batch, length), np.float32)
+  ended_B = jnp.zeros(batch, bool)
+  for start in range(0, length, chunk):
+    end = min(start + chunk, length)
+    loop = _chunk(
+        params, config, cache, logits_BxV, keys_B, state, ended_B,
+        np.int32(first + start), np.int32(end - start), settings, guide=guide,
+        chunk=chunk)
+    logits_BxV, cache, state, ended_B = loop[:4]
+    tokens_BxL[:, start:end] = np.asarray(loop.tokens_LxB)[:end - start].T
+    nll_BxL[:, start:end] = np.asarray(loop.nll_LxB)[:end - start].T
+    progress(end)
+    if np.asarray(ended_B).all():
+      break
+  return tokens_BxL, nll_BxL, logits_BxV, cache, state

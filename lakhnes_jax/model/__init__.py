@@ -1,0 +1,1 @@
+"""Transformer-XL, what its tokens come with, and its decoding layers."""

@@ -1,0 +1,1 @@
+"""What a token comes with besides itself: side features of the model."""

@@ -1,0 +1,1 @@
+"""Training a model in a run directory, and evaluating it."""

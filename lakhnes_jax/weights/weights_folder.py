@@ -1,0 +1,187 @@
+"""Weights as files that anything can read: safetensors beside a JSON config.
+
+A *weights folder* holds `transformer_xl.safetensors`, `config.json` (model kind and
+config, event format, where it came from) and, where training may go on from
+it, `optimizer.safetensors`. Arrays are named by their path in the parameter
+tree, as in `layers/attention/qkv`. Where `SHA256SUMS` lies beside them (in the
+format of `sha256sum`), what is read must agree with it.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors.numpy
+
+from lakhnes_jax import atomic
+from lakhnes_jax.weights import checkpoint, fetch
+
+# The weights that come with the package.
+SHIPPED = pathlib.Path(__file__).parents[1] / 'pretrained'
+SUMS = 'SHA256SUMS'
+_MODEL, _OPTIMIZER = 'model.safetensors', 'optimizer.safetensors'
+_DTYPES = {
+    'F32': np.dtype(np.float32),
+    'BF16': np.dtype(ml_dtypes.bfloat16),
+    'I32': np.dtype(np.int32),
+}
+
+
+def _write(path: pathlib.Path, tree: Any) -> None:
+  """Writes a tree of numpy arrays as one safetensors file."""
+  atomic.write(path, safetensors.numpy.save({
+      name: np.ascontiguousarray(leaf).reshape(np.shape(leaf))
+      for name, leaf in checkpoint.leaves(tree).items()}))
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a safetensors file as a tree of float32 and int32 arrays."""
+  try:
+    tensors = safetensors.deserialize(path.read_bytes())
+  except safetensors.SafetensorError as error:
+    raise ValueError(f'{path}: damaged or no safetensors file ({error}); '
+                     'fetch it again') from None
+  tree = {}
+  for name, tensor in tensors:
+    if tensor['dtype'] not in _DTYPES:
+      raise ValueError(f'{path}: {name} is of type {tensor["dtype"]}, not one '
+                       f'of {", ".join(_DTYPES)}')
+    array = np.frombuffer(tensor['data'], _DTYPES[tensor['dtype']])
+    if array.dtype != np.int32:
+      array = array.astype(np.float32)
+    *parents, last = name.split('/')
+    branch = tree
+    for parent in parents:
+      branch = branch.setdefault(parent, {})
+    branch[last] = array.reshape(tensor['shape'])
+  return tree
+
+
+def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
+         opt_state: Any = None, dtype: str = 'float32') -> None:
+  """Writes a weights folder, the config last.
+
+  Args:
+    folder: made if need be.
+    params: tree of arrays.
+    meta: JSON; `model` (kind), `config` (its settings) and `format` (of the
+      events) are needed to use the weights.
+    opt_state: state of the optimizer, to go on training; None to leave it out.
+    dtype: 'float32' or 'bfloat16', of the weights in the file.
+
+  Raises:
+    ValueError: another dtype.
+  """
+  folder = pathlib.Path(folder)
+  if dtype not in ('float32', 'bfloat16'):
+    raise ValueError(f'dtype {dtype!r} is neither float32 nor bfloat16')
+  import jax
+  _write(folder / _MODEL, jax.tree.map(
+      lambda x: np.asarray(x).astype(
+          ml_dtypes.bfloat16 if dtype == 'bfloat16' else np.float32), params))
+  if opt_state is None:
+    (folder / _OPTIMIZER).unlink(missing_ok=True)
+  else:
+    _write(folder / _OPTIMIZER, jax.tree.map(np.asarray, opt_state))
+  atomic.write(folder / 'config.json',
+                     json.dumps(meta, indent=2).encode())
+
+
+def local(path: str | os.PathLike) -> pathlib.Path:
+  """Returns a folder on this machine: `path`, or a copy where that is a URL.
+
+  Args:
+    path: a folder; or http(s)://.../FOLDER, whose `SHA256SUMS` says what is in
+      it. Copies stay in ~/.cache/lakhnes_jax/weights.
+
+  Raises:
+    OSError: the server does not have a file.
+    ValueError: it sent something that is not what `SHA256SUMS` says.
+  """
+  if not re.match(r'https?://', str(path)):
+    return pathlib.Path(path)
+  url = str(path).rstrip('/')
+  name = f'{url.split("/")[-1]}-{hashlib.sha256(url.encode()).hexdigest()[:12]}'
+  folder = pathlib.Path('~/.cache/lakhnes_jax/weights', name).expanduser()
+  if not (folder / SUMS).exists():
+    fetch.fetch(f'{url}/{SUMS}', folder / f'{SUMS}.new')
+    for file, sha256 in _sums(folder / f'{SUMS}.new').items():
+      fetch.fetch_checked(f'{url}/{file}', folder / file, sha256)
+    os.replace(folder / f'{SUMS}.new', folder / SUMS)
+  return folder
+
+
+def _sums(path: pathlib.Path) -> dict[str, str]:
+  """Reads `SHA256SUMS`: file names, without any folder, and their hashes."""
+  lines = path.read_text('utf-8', 'replace').splitlines()
+  found = [re.fullmatch(r'([0-9a-f]{64}) [ *]([\w-][\w.-]*)', line)
+           for line in lines]
+  if not lines or None in found:
+    raise ValueError(f'{path}: not lines of a SHA-256 and a file name')
+  return {match[2]: match[1] for match in found}
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Reads a weights folder, or the best checkpoint of a run directory.
+
+  Args:
+    path: as for `local`.
+
+  Returns:
+    {'params': tree of float32 numpy arrays, 'opt_state': likewise, where there
+    is one}, and meta as in `save`.
+
+  Raises:
+    FileNotFoundError: neither is there.
+    OSError: a URL cannot be fetched.
+    ValueError: a file is damaged.
+  """
+  path = local(path)
+  if not (path / _MODEL).exists():
+    return checkpoint.restore(path)
+  if (path / SUMS).exists():
+    for file, sha256 in _sums(path / SUMS).items():
+      fetch.check(path / file, sha256)
+  tree = {'params': _read(path / _MODEL)}
+  if (path / _OPTIMIZER).exists():
+    tree['opt_state'] = _read(path / _OPTIMIZER)
+  try:
+    meta = json.loads((path / 'config.json').read_text('utf-8'))
+    for name in ('model', 'config', 'format'):
+      _ = meta[name]
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ValueError(f'{path / "config.json"}: does not describe the weights '
+                     f'beside it ({error!r})') from None
+  return tree, meta
+
+
+def load(path: str | os.PathLike, model=None):
+  """Reads a model from a weights folder or a run directory.
+
+  Args:
+    path: of the folder, or its URL.
+    model: module of its kind; `lakhnes_jax.model.transformer_xl` if None.
+
+  Returns:
+    (the model's ModelConfig, params as float32 numpy arrays, meta)
+
+  Raises:
+    OSError, ValueError: as `read`; or it is another kind of model,
+      or the arrays do not fit the config.
+  """
+  import jax
+  if model is None:
+    pass
+  tree, meta = read(path)
+  if meta['model'] != model.NAME:
+    raise ValueError(f'{path}: holds a model of kind {meta["model"]!r}, not '
+                     f'{model.NAME!r}')
+  config = model.ModelConfig.from_dict(meta['config'])
+  template = jax.eval_shape(
+      lambda: model.init_params(config, jax.random.key(0)))
+  return config, checkpoint.fill(template, tree['params'], str(path)), meta

@@ -1,0 +1,119 @@
+"""Packed runs: what is in the folder, and that it is used as any weights."""
+
+import hashlib
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import publish
+from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.weights import weights_folder
+
+CONFIG = transformer_xl.ModelConfig(n_token=631, n_layer=1, n_head=2, d_model=8,
+                           d_head=4, d_inner=12)
+
+
+@pytest.fixture
+def run(tmp_path):
+  """A weights folder with what a run directory says about itself."""
+  folder = tmp_path / 'my run'
+  params = jax.device_get(transformer_xl.init_params(CONFIG, jax.random.key(0)))
+  weights_folder.save(folder, params, {
+      'model': 'txl', 'config': CONFIG.to_dict(), 'format': 'tx1',
+      'mem_len': 16, 'step': 1234, 'seconds': 5400., 'best': 1.5,
+      'data': {'songs': [1, 2]}, 'since_line': [3.]})
+  meta = json.loads((folder / 'config.json').read_text())
+  (folder / 'config.json').write_text(json.dumps({
+      **meta, 'flags': {'learning_rate': .002, 'augment': ['trim'],
+                        'data_dir': '/home/me', 'init_from': 'web'},
+      'versions': {'jax': '0.0.1'}, 'git_revision': 'abc', 'device': 'abacus',
+      'n_devices': 3, 'data': {'train': 'feed'}}))
+  for protocol, ppl in (('paper', 3.25), ('full', 3.3)):
+    (folder / f'eval-valid-{protocol}.json').write_text(json.dumps({
+        'split': 'valid', 'protocol': protocol, 'tokens': 99, 'mem_len': 16,
+        'ppl': ppl}))
+  return folder
+
+
+@pytest.mark.parametrize('dtype, tolerance', [('bfloat16', 2**-8),
+                                              ('float32', 0)])
+def test_weights_are_those_of_the_run(run, tmp_path, dtype, tolerance):
+  publish.main([str(run), f'--out={tmp_path / "out"}', f'--dtype={dtype}'])
+  config, params, meta = weights_folder.load(tmp_path / 'out')
+  _, expected, _ = weights_folder.load(run)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance),
+               params, expected)
+  assert config == CONFIG
+  assert meta['mem_len'] == 16
+  assert 'since_line' not in meta
+
+
+def test_card_tells_the_numbers_and_not_the_paths(run, tmp_path):
+  (tmp_path / 'notes.md').write_text('## Listening\n\nIt hums.')
+  publish.main([str(run), f'--out={tmp_path / "out"}', '--name=Hummer',
+                f'--notes={tmp_path / "notes.md"}'])
+  card = (tmp_path / 'out/README.md').read_text()
+  for words in ('# Hummer\n', '1,234 steps, from `web` on.',
+                '| valid | full | 99 | 16 | 3.300', 'It hums.',
+                '| learning_rate | `0.002` |', '3 abacus, 1.5 hours', '`feed`',
+                f'of {transformer_xl.n_params(weights_folder.load(run)[1]):,} par'):
+    assert words in card, words
+  assert '/home/me' not in card
+
+
+def test_sums_are_of_all_files(run, tmp_path):
+  publish.main([str(run), f'--out={tmp_path / "out"}'])
+  lines = (tmp_path / 'out/SHA256SUMS').read_text().splitlines()
+  assert {tuple(line.split('  ')) for line in lines} == {
+      (hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
+      for path in (tmp_path / 'out').iterdir() if path.name != 'SHA256SUMS'}
+
+
+def test_nothing_to_publish(tmp_path):
+  with pytest.raises(SystemExit, match=r'experiments.publish: .*nowhere'):
+    publish.main([str(tmp_path / 'nowhere'), f'--out={tmp_path / "out"}'])
+  assert not (tmp_path / 'out').exists()
+
+
+def test_mean(run, tmp_path):
+  config, ours, meta = weights_folder.load(run)
+  others = [jax.tree.map(lambda x, more=more: x + more, ours)
+            for more in (2, 7)]
+  for other in others:
+    del other['output_bias']  # Ours alone has it.
+  del others[0]['content_bias']
+  for name, other in zip(('p', 'q'), others, strict=True):
+    weights_folder.save(tmp_path / name, other, {**meta, 'config': config.to_dict()})
+  publish.main([str(run), '--average', str(tmp_path / 'p'), str(tmp_path / 'q'),
+                '--dtype=float32', f'--out={tmp_path / "out"}'])
+  _, params, meta = weights_folder.load(tmp_path / 'out')
+  np.testing.assert_array_equal(params.pop('output_bias'),
+                                ours.pop('output_bias'))
+  np.testing.assert_allclose(params.pop('content_bias'),
+                             ours.pop('content_bias') + 3.5, rtol=1e-6)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b + 3, rtol=1e-6),
+               params, ours)
+  assert 'best' not in meta
+  assert (f'| averaged with | `{tmp_path / "p"}`, `{tmp_path / "q"}` |'
+          in (tmp_path / 'out/README.md').read_text())
+
+
+def test_card_of_a_folder_packed_when_a_mean_was_of_two(run, tmp_path):
+  config = json.loads((run / 'config.json').read_text())
+  (run / 'config.json').write_text(json.dumps(
+      {**config, 'averaged_with': 'fifth'}))
+  publish.main([str(run), f'--out={tmp_path / "out"}'])
+  assert ('| averaged with | `fifth` |'
+          in (tmp_path / 'out/README.md').read_text())
+
+
+def test_no_mean_of_other_shapes(run, tmp_path):
+  config, params, meta = weights_folder.load(run)
+  params['output_bias'] = params['output_bias'][:-1]
+  weights_folder.save(tmp_path / 'other', params, {**meta, 'config': config.to_dict()})
+  with pytest.raises(SystemExit, match=r'other: output_bias is .*\(630,\)'):
+    publish.main([str(run), f'--average={tmp_path / "other"}',
+                  f'--out={tmp_path / "out"}'])
+  assert not (tmp_path / 'out').exists()

@@ -1,0 +1,333 @@
+"""Cached decoding against the original's stepping and the model's memory."""
+
+import dataclasses
+import functools
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lakhnes_jax import events
+from lakhnes_jax.generation import decode
+from lakhnes_jax.model import kv_cache, transformer_xl
+from lakhnes_jax.weights import torch_names
+
+SMALL = transformer_xl.ModelConfig(n_token=11, n_layer=2, n_head=2, d_model=8, d_head=4,
+                          d_inner=16, dropout=0.)
+
+
+@functools.cache
+def _params():
+  """Parameters so large that what was read matters."""
+  return jax.tree.map(lambda x: 20 * x, jax.jit(
+      transformer_xl.init_params, static_argnums=0)(SMALL, jax.random.key(0)))
+
+
+@functools.cache
+def _prepared():
+  return decode.prepare(_params(), SMALL)
+
+
+@pytest.mark.parametrize('variant', [
+    'base', 'same_length', 'clamp', 'clamp_same', 'pre_lnorm',
+    'pre_lnorm_same_clamp', 'longmem', 'shortmem', 'shortmem_same', 'nomem'])
+def test_steps_of_the_original(oracles, monkeypatch, variant):
+  """44 tokens, one by one and in blocks; the ring wraps at 5, 17 or 29, or at
+  each."""
+  def load(name):
+    return np.load(oracles / 'model' / f'tinyA_{name}.npz')
+  arrays = load(variant)
+  config, params = torch_names.from_torch_state_dict(
+      dict(load('weights')), dropout=0., pre_lnorm=bool(arrays['pre_lnorm']),
+      same_length=bool(arrays['same_length']),
+      clamp_len=int(arrays['clamp_len']))
+  params = decode.prepare(params, config)
+  expected = arrays['step_logits'].swapaxes(0, 1)
+  tokens = load('data')['data'].T[:, :expected.shape[1]].astype(np.int32)
+  expected_nll = transformer_xl.nll(expected[:, :-1], tokens[:, 1:])
+  tolerance = 1e-5 * np.abs(expected).max()
+  step = jax.jit(decode._step, static_argnums=1)
+  # Blocks of at most 16, with memories longer and shorter than that.
+  monkeypatch.setattr(decode, '_BLOCK', 1)
+  after = []
+  for n_steps, *parts in [44], [0, 44], [7, 16, 21]:
+    cache, logits = decode.init_cache(
+        config, params, 3, int(arrays['mem_len'])), None
+    for number in range(n_steps):
+      logits, cache = step(params, config, cache, tokens[:, number])
+      np.testing.assert_allclose(logits, expected[:, number], rtol=0,
+                                 atol=tolerance)
+    number = n_steps
+    for length in parts:
+      nll, logits, cache = decode.prefill(
+          params, config, cache, tokens[:, number:number + length],
+          logits_BxV=logits)
+      known = 1 if number == 0 else 0
+      assert not nll[:, :known].any()
+      np.testing.assert_allclose(
+          nll[:, known:], expected_nll[:, number + known - 1:][
+              :, :length - known], rtol=1e-5, atol=1e-5)
+      number += length
+      np.testing.assert_allclose(logits, expected[:, number - 1], rtol=0,
+                                 atol=tolerance)
+    assert (cache.count_B == 44).all()
+    after.append(step(params, config, cache, tokens[:, 0])[0])
+  np.testing.assert_allclose(after[1:], [after[0]] * 2, rtol=0, atol=tolerance)
+
+
+def _read(tokens, lengths=None, mem_len=4):
+  tokens = np.asarray(tokens)
+  return decode.prefill(
+      _prepared(), SMALL,
+      decode.init_cache(SMALL, _prepared(), len(tokens), mem_len), tokens,
+      lengths_B=lengths)
+
+
+def test_rows_are_independent():
+  """A row is the same whatever the others read, alone too."""
+  tokens = np.arange(24).reshape(3, 8) % 11
+  nll, together, _ = _read(tokens)
+  other = tokens.copy()
+  other[1:] = (other[1:] + 3) % 11
+  changed_nll, changed, _ = _read(other)
+  alone_nll, alone, _ = _read(tokens[:1])
+  np.testing.assert_array_equal(together[0], changed[0])
+  np.testing.assert_array_equal(nll[0], changed_nll[0])
+  np.testing.assert_allclose(together[0], alone[0], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(nll[0], alone_nll[0], rtol=1e-4, atol=1e-5)
+  assert np.abs(together[1] - changed[1]).max() > 0.1
+
+
+@pytest.mark.parametrize('mem_len', [4, 30])
+def test_rows_of_several_lengths(monkeypatch, mem_len):
+  """Each is as if read alone, and goes on as if alone."""
+  monkeypatch.setattr(decode, '_BLOCK', 1)
+  tokens = np.arange(3 * 37).reshape(3, 37)**2 % 11
+  lengths = [37, 12, 1]
+  nll, logits, cache = _read(tokens, lengths, mem_len)
+  drawn, *_ = decode.generate(
+      _prepared(), SMALL, cache, logits, _keys([0, 1, 2]), 9, temperature=30.)
+  for row, length in enumerate(lengths):
+    alone_nll, alone, cache = _read(tokens[row:row + 1, -length:], None,
+                                    mem_len)
+    assert not nll[row, :-length].any()
+    np.testing.assert_allclose(nll[row, -length:], alone_nll[0], rtol=1e-4,
+                               atol=1e-4)
+    np.testing.assert_allclose(logits[row], alone[0], rtol=1e-4, atol=1e-4)
+    again, *_ = decode.generate(_prepared(), SMALL, cache, alone, _keys([row]),
+                                9, temperature=30.)
+    np.testing.assert_array_equal(drawn[row], again[0])
+
+
+@pytest.mark.parametrize('settings', [
+    {'smear_keys': True}, {'smear_keys': True, 'same_length': True},
+    {'voice_state': True, 'n_token': events.TX1.size},
+    {'recall': 12, 'n_token': events.TX1.size},
+    {'recall': 30, 'voice_recall': True, 'n_token': events.TX1.size},
+    {'frame_counter': True, 'n_token': events.TX1.size}])
+@pytest.mark.parametrize('mem_len', [1, 4, 30])
+def test_options(monkeypatch, mem_len, settings):
+  """As the model does token by token; in blocks and rows of two lengths."""
+  monkeypatch.setattr(decode, '_BLOCK', 1)
+  config = dataclasses.replace(SMALL, **settings)
+  params = jax.tree.map(lambda x: 10 * x, transformer_xl.init_params(
+      config, jax.random.key(0)))
+  if config.smear_keys:
+    params['layers']['attention']['smear'] /= 10
+  for name, shape in transformer_xl.gate_shapes(config).items():  # 0 at first.
+    params[name] = jax.random.normal(jax.random.key(1), shape)
+  # Logits of many tokens reach 10.
+  atol = 1e-5 if config.n_token == SMALL.n_token else 1e-4
+  # Comes round after 11 tokens.
+  tokens = (np.arange(2 * 37).reshape(2, 37)**2 % 11 + 1) * 57 % config.n_token
+  memory, expected = transformer_xl.empty_memory(config, 2, mem_len), []
+  apply = jax.jit(transformer_xl.apply, static_argnums=1)
+  for number in range(37):
+    logits, memory = apply(params, config, tokens[:, number:number + 1], memory)
+    expected.append(logits[:, 0])
+  prepared = decode.prepare(params, config)
+  for parts in [37], [5, 20, 12], [30, *7 * [1]]:
+    cache, start = decode.init_cache(config, prepared, 2, mem_len), 0
+    for part in parts:
+      _, logits, cache = decode.prefill(
+          prepared, config, cache, tokens[:, start:start + part])
+      start += part
+      np.testing.assert_allclose(logits, expected[start - 1], rtol=1e-5,
+                                 atol=atol)
+  step = jax.jit(decode._step, static_argnums=1)
+  cache = decode.init_cache(config, prepared, 2, mem_len)
+  for number in range(37):
+    logits, cache = step(prepared, config, cache, tokens[:, number])
+    np.testing.assert_allclose(logits, expected[number], rtol=1e-5, atol=atol)
+  # The second row begins anew where the first goes on.
+  cache = decode.init_cache(config, prepared, 2, mem_len)
+  rows = np.stack([tokens[0], np.roll(tokens[0], 20)])
+  _, logits, _ = decode.prefill(prepared, config, cache, rows,
+                                lengths_B=[37, 17])
+  np.testing.assert_allclose(logits, [expected[36][0], expected[16][0]],
+                             rtol=1e-5, atol=atol)
+
+
+def test_few_compilations_serve_all_lengths():
+  sizes = [kv_cache.block._cache_size()]
+  for length in 1, 2, 3, 4, 520, 519, 1500:
+    decode.prefill(_prepared(), SMALL,
+                   decode.init_cache(SMALL, _prepared(), 1, 6),
+                   np.ones((1, length), np.int32))
+    sizes.append(kv_cache.block._cache_size())
+  # 1, 2, 4, 512 with what is left over: 8 and 512.
+  assert np.diff(sizes).tolist() == [1, 1, 1, 0, 2, 0, 0]
+
+
+class Odd(NamedTuple):
+  """Of odd tokens every fourth is the number of its song, given as state."""
+
+  def restrict(self, state, logits_BxV):
+    return jnp.where(jnp.arange(11) % 2, logits_BxV, -jnp.inf)
+
+  def choose(self, state, tokens_B):
+    name_B, number_B = state
+    return (jnp.where(number_B % 4 == 3, name_B, tokens_B),
+            (name_B, number_B + 1))
+
+
+def _keys(rows, seed=7):
+  return jax.vmap(functools.partial(
+      jax.random.fold_in, jax.random.key(seed)))(jnp.array(rows))
+
+
+def _start(rows):
+  """Returns what `generate` starts from: songs of the given numbers."""
+  _, logits, cache = _read(np.zeros((len(rows), 1)))
+  return cache, logits, _keys(rows)
+
+
+def _songs(rows, length, **settings):
+  # The logits of these parameters are so large that they leave no choice.
+  settings = {'temperature': 30., **settings}
+  return decode.generate(_prepared(), SMALL, *_start(rows), length, **settings)
+
+
+@pytest.mark.parametrize('guided', [False, True])
+def test_generated_songs_follow_the_model(guided):
+  """Draws and likelihoods are those of the model stepped by itself."""
+  guide = {'guide': Odd(), 'state': (jnp.array([2, 4]), jnp.zeros(2, int))}
+  tokens, nll, *_, state = _songs([0, 1], 12, **guide if guided else {})
+  assert len(set(map(tuple, tokens.tolist()))) == 2
+  apply = jax.jit(transformer_xl.apply, static_argnums=1)
+  keys = [jax.random.fold_in(jax.random.key(7), i) for i in range(2)]
+  memory, current = transformer_xl.empty_memory(SMALL, 2, 4), jnp.zeros(2, jnp.int32)
+  for number in range(12):
+    logits, memory = apply(_params(), SMALL, current[:, None], memory)
+    allowed = logits[:, 0].at[:, 0].set(-jnp.inf) / 30
+    if guided:
+      allowed = allowed.at[:, ::2].set(-jnp.inf)
+    current = jnp.array([
+        jax.random.categorical(jax.random.fold_in(key, number), row)
+        for key, row in zip(keys, allowed, strict=True)])
+    if guided and number % 4 == 3:
+      current = jnp.array([2, 4])
+    np.testing.assert_array_equal(tokens[:, number], current)
+    np.testing.assert_allclose(
+        nll[:, number], transformer_xl.nll(logits[:, 0], current), rtol=1e-4, atol=1e-5)
+  if guided:
+    np.testing.assert_array_equal(state, [[2, 4], [12, 12]])
+
+
+def test_same_song_in_any_batch():
+  together, nll, *_ = _songs([0, 1, 2], 40)
+  for rows in [0], [2, 0, 1], [2]:
+    tokens, nlls, *_ = _songs(rows, 40)
+    np.testing.assert_array_equal(tokens, together[rows])
+    np.testing.assert_allclose(nlls, nll[rows], rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_and_calls_change_nothing():
+  expected, nll, logits, *_ = _songs([0, 1, 2], 12)
+  done = []
+  in_chunks = _songs([0, 1, 2], 12, chunk=5, progress=done.append)
+  assert done == [5, 10, 12]
+  cache, start, keys = _start([0, 1, 2])
+  begun, begun_nll, start, cache, _ = decode.generate(
+      _prepared(), SMALL, cache, start, keys, 7, temperature=30.)
+  ended, ended_nll, *rest = decode.generate(
+      _prepared(), SMALL, cache, start, keys, 5, temperature=30., first=7)
+  in_calls = (np.concatenate([begun, ended], 1),
+              np.concatenate([begun_nll, ended_nll], 1), *rest)
+  for tokens, nlls, after, *_ in in_chunks, in_calls:
+    np.testing.assert_array_equal(tokens, expected)
+    np.testing.assert_allclose(nlls, nll, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_songs_end_at_start():
+  """After <S> a row is filled up; nothing is read when all have ended."""
+  done = []
+  tokens, nll, _, cache, _ = _songs(
+      [0, 1, 2], 200, exclude_start=False, chunk=50, progress=done.append)
+  ends = (tokens == 0).argmax(1)
+  assert (tokens == 0).any(1).all() and len(set(ends)) == 3
+  for row, row_nll, end in zip(tokens, nll, ends, strict=True):
+    assert not row[end:].any() and not row_nll[end + 1:].any()
+    assert row_nll[end] > 0
+  assert (cache.count_B == 1 + ends.max() + 1).all()
+  assert done[-1] < 200
+  assert _songs([0], 200)[0].all()
+
+
+def test_one_compilation_serves_all_settings():
+  def run(length=9, **settings):
+    _songs([0, 1], length, chunk=6, **settings)
+
+  run()
+  compiled = decode._chunk._cache_size()
+  for settings in ({'length': 6}, {'length': 20}, {'temperature': 3.},
+                   {'top_k': 3}, {'top_p': .5}, {'exclude_start': False},
+                   {'first': 6}):
+    run(**settings)
+  assert decode._chunk._cache_size() == compiled
+  run(guide=Odd(), state=(jnp.array([2, 4]), jnp.zeros(2, int)))
+  run(guide=Odd(), state=(jnp.array([5, 6]), jnp.ones(2, int)))
+  assert decode._chunk._cache_size() == compiled + 1
+
+
+def test_eight_bits_are_enough():
+  """Rounding changes likelihoods a little, and no shape or dtype."""
+  tokens = np.arange(40).reshape(1, 40)**2 % 11
+  rounded = decode.prepare(_params(), SMALL, int8=True)
+  nll, logits, cache = decode.prefill(
+      rounded, SMALL, decode.init_cache(SMALL, rounded, 1, 4), tokens)
+  exact_nll, exact, exact_cache = _read(tokens)
+  assert 0 < np.abs(logits - exact).max() < .05 * np.abs(exact).max()
+  assert abs(nll.mean() - exact_nll.mean()) < .05 * exact_nll.mean()
+  assert jax.tree.map(jnp.shape, cache) == jax.tree.map(jnp.shape, exact_cache)
+  again, *_ = decode.generate(rounded, SMALL, cache, logits, _keys([0]), 5)
+  assert again.shape == (1, 5)
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+def test_rings_stay_in_place(batch):
+  """The compiled loop copies no keys and values, the bulk of what it reads."""
+  cache, logits, keys = _start(range(batch))
+  settings = {'temperature': 1., 'top_k': 0, 'top_p': 1., 'exclude_start': True}
+  text = decode._chunk.lower(
+      _prepared(), SMALL, cache, logits, keys, (), jnp.zeros(batch, bool), 0, 8,
+      settings, guide=decode.FREE, chunk=8).compile().as_text()
+  shapes = [f'f32[{batch * 2},{shape}]' for shape in ('4,5', '5,4')]
+  copies = re.findall(r'= (f32\[[\d,]+\])\S* copy\(', text)
+  assert all(shape in text for shape in shapes)
+  assert not set(shapes) & set(copies)
+
+
+def test_same_length_needs_memory():
+  config = dataclasses.replace(SMALL, same_length=True)
+  with pytest.raises(ValueError, match='mem_len is 0'):
+    decode.init_cache(config, _prepared(), 1, 0)
+
+
+def test_settings_out_of_range():
+  with pytest.raises(ValueError, match='top_p 2'):
+    _songs([0], 1, top_p=2.)

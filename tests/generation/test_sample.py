@@ -1,0 +1,368 @@
+"""Sampled songs and uses of given ones, against plain loops over the model."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lakhnes_jax import events as ev
+from lakhnes_jax.data import augment
+from lakhnes_jax.generation import sample, tasks
+from lakhnes_jax.model import transformer_xl
+
+SETTINGS = sample.Settings(temperature=.9, top_k=40, seed=3, batch=2)
+MEM_LEN = 4
+
+
+def _model(vocabulary: ev.Vocabulary) -> sample.Model:
+  config = transformer_xl.ModelConfig(n_token=vocabulary.size, n_layer=1, n_head=2,
+                             d_model=8, d_head=4, d_inner=16)
+  # Larger than the initial ones, so that what was read matters.
+  params = jax.tree.map(lambda x: np.asarray(5 * x), transformer_xl.init_params(
+      config, jax.random.key(1)))
+  # Most waits are long ones, and there are more waits than anything else.
+  params['output_bias'] = np.where(vocabulary.events > 2000, -3, 0) + (
+      2 * (vocabulary.events < 0))
+  return sample.Model(config, params, vocabulary, MEM_LEN)
+
+
+MODELS = {v.name: _model(v) for v in (ev.TX1, ev.TX2)}
+APPLY = jax.jit(transformer_xl.apply, static_argnums=1)
+
+
+class Scalar:
+  """One song, a token at a time, by the model's own memory."""
+
+  def __init__(self, of: sample.Model, number: int):
+    self._of, self._tokens, self.nll = of, 0, []
+    self._key = jax.random.fold_in(jax.random.key(SETTINGS.seed), number)
+    self._memory = transformer_xl.empty_memory(of.config, 1, MEM_LEN)
+    self._read(ev.START)
+
+  def _read(self, token):
+    logits, self._memory = APPLY(self._of.params, self._of.config,
+                                 np.full((1, 1), token, np.int32), self._memory)
+    self._logits = np.asarray(logits[0, 0], np.float64)
+
+  def draw(self, allowed, passes=lambda name: False) -> int:
+    """Draws among the tokens of which `allowed(name)` holds.
+
+    What is not allowed counts for those of which `passes(name)` holds.
+    """
+    names = self._of.vocabulary.tokens
+    probs = np.exp(self._logits) / np.exp(self._logits).sum()
+    kept = np.array([allowed(name) for name in names])
+    passing = np.array([passes(name) for name in names])
+    if passing.any():
+      probs[passing] *= probs[passing | ~kept].sum() / probs[passing].sum()
+    with np.errstate(divide='ignore'):
+      logits = np.log(probs * kept) / SETTINGS.temperature
+    least = np.sort(logits)[-SETTINGS.top_k]
+    logits[logits < least] = -np.inf
+    return int(jax.random.categorical(
+        jax.random.fold_in(self._key, self._tokens),
+        jnp.asarray(logits, jnp.float32)))
+
+  def emit(self, token: int) -> None:
+    self.nll.append(math.log(np.exp(self._logits).sum()) - self._logits[token])
+    self._tokens += 1
+    self._read(token)
+
+
+def _song(rng, vocabulary: ev.Vocabulary, n: int = 15) -> np.ndarray:
+  """A song in the order of real ones: pauses of any length between instants."""
+  song = [300]
+  for i in range(n):
+    for voice in range(4):
+      if rng.random() < .4:
+        starts = rng.random() < .8
+        told = [(ev.NOTEON, ev.VOICES[voice].pitches) if starts else
+                (ev.NOTEOFF, [0])]
+        if vocabulary.dynamics and voice != ev.TR and starts:
+          told.append((ev.VELOCITY, ev.VOICES[voice].velocities))
+          if rng.random() < .3:
+            told.append((ev.TIMBRE, ev.VOICES[voice].timbres))
+        song += [ev.event(voice, kind, int(rng.choice(values)))
+                 for kind, values in told]
+    song.append(130000 if i == 5 else int(rng.choice([
+        rng.integers(1, 9000), 735])))
+  return np.array(song, np.int32)
+
+
+SONGS = {v.name: [_song(np.random.default_rng(i), v) for i in range(2)]
+         for v in (ev.TX1, ev.TX2)}
+
+
+def _check(got: sample.Sample, song, loop: Scalar) -> None:
+  np.testing.assert_array_equal(got.events, song)
+  read = np.isfinite(got.nll)
+  np.testing.assert_allclose(got.nll[read], loop.nll, rtol=1e-4, atol=1e-4)
+
+
+def test_new_songs_equal_a_loop_over_the_model():
+  of = MODELS['tx1']
+  plan = tasks.new_song(ev.TX1, tasks.Limits(9))
+  for number, got in enumerate(sample.songs(of, [plan], SETTINGS, n=3)):
+    loop, song = Scalar(of, number), []
+    for _ in range(9):
+      token = loop.draw(lambda name: name != '<S>')
+      loop.emit(token)
+      song.append(of.vocabulary.events[token])
+    _check(got, song, loop)
+    assert got.name == f'{number:03}'
+    assert not got.given.any()
+
+
+@pytest.mark.parametrize('form', MODELS)
+def test_continuations_equal_a_loop_over_the_model(form):
+  """The prime keeps its exact times; it is longer than the memory."""
+  of = MODELS[form]
+  source = SONGS[form][0]
+  plan = tasks.continuation(of.vocabulary, source, tasks.Limits(7),
+                            prime_events=20)
+  for number, got in enumerate(sample.songs(of, [plan], SETTINGS, n=2)):
+    loop, song = Scalar(of, number), source[:21].tolist()
+    for token in of.vocabulary.encode(source[1:21]):
+      loop.emit(token)
+    for _ in range(7):
+      token = loop.draw(lambda name: name != '<S>')
+      loop.emit(token)
+      song.append(of.vocabulary.events[token])
+    _check(got, song, loop)
+    np.testing.assert_array_equal(got.given, [True] * 21 + [False] * 7)
+    summary = got.summary()
+    given, generated = np.mean(loop.nll[:20]), np.mean(loop.nll[20:])
+    assert summary['nll_given'] == pytest.approx(given, 1e-4)
+    assert summary['nll_generated'] == pytest.approx(generated, 1e-4)
+    assert summary['ppl_given'] == pytest.approx(math.exp(given), 1e-4)
+    np.testing.assert_array_equal(got.generated().events, song[21:])
+
+
+@pytest.mark.parametrize('form', MODELS)
+def test_rhythm_equals_a_loop_over_the_model(form):
+  of = MODELS[form]
+  for source, got in zip(SONGS[form], sample.songs(of, [
+      tasks.rhythm(of.vocabulary, s) for s in SONGS[form]], SETTINGS),
+                         strict=True):
+    loop, song = Scalar(of, 0), [300]
+    for event in source[1:-1]:
+      name = ev.to_text([event])
+      if name.startswith(('P1_NOTEON', 'P2_NOTEON', 'TR_NOTEON')):
+        token = loop.draw(lambda other, n=name: other.startswith(n[:9]))
+        song.append(of.vocabulary.events[token])
+      else:
+        token = of.vocabulary.encode([event])[0]
+        song.append(event)
+      loop.emit(token)
+    _check(got, [*song, source[-1]], loop)
+    assert np.any(got.events != source)
+    assert got.about['task'] == 'rhythm'
+
+
+def _order(name: str) -> int:
+  """Place of an event in its instant; that of a wait is before all."""
+  voice, _, kind = name.partition('_')
+  if voice == 'WT':
+    return -1
+  return 10 * ['P1', 'P2', 'TR', 'NO'].index(voice) + (
+      'VELOCITY' in kind) + 2 * ('TIMBRE' in kind)
+
+
+def _accompany(loop: Scalar, vocabulary, source, voices, end):
+  """Writes the other voices; returns the song."""
+  events = source[1:-1]
+  times = np.cumsum(np.maximum(events, 0))
+  given = [(int(time), event) for time, event in zip(times, events, strict=True)
+           if event < 0 and ev.CODE_VOICE[~event] in voices]
+  names = tuple(ev.VOICES[voice].name for voice in voices)
+  song, now, last = [], 0, -1
+  while True:
+    time, event = given[0] if given else (end, None)
+    if time == now:  # Due: own events that precede it, or it.
+      token = loop.draw(lambda name: True)
+      name = vocabulary.tokens[token]
+      if name.startswith(('<S>', 'WT', *names)) or not last < _order(name) < (
+          _order(ev.to_text([event])) if given else 99) or (
+              not given and 'NOTEOFF' not in name):
+        if not given:
+          return song
+        given.pop(0)
+        token = int(vocabulary.encode([event])[0])
+        name = vocabulary.tokens[token]
+      song.append(int(vocabulary.events[token]))
+      last = _order(name)
+    else:
+      token = loop.draw(
+          lambda name, last=last: name.startswith('WT') or (
+              not name.startswith(('<S>', *names)) and _order(name) > last),
+          lambda name, last=last, rest=time - now: name.startswith('WT')
+          if last >= 0 else name == vocabulary.tokens[
+              vocabulary.encode([rest])[0]])
+      last = _order(vocabulary.tokens[token])
+      wait = int(vocabulary.events[token])
+      if wait >= 0:
+        nearest = int(vocabulary.encode([time - now])[0])
+        if time - now <= 100000 and (
+            wait >= int(vocabulary.events[nearest])):
+          token, wait = nearest, time - now
+        now += wait
+      song.append(wait)
+    loop.emit(token)
+
+
+@pytest.mark.parametrize('form, voices', [
+    ('tx1', (3,)), ('tx1', (0, 2)), ('tx2', (1,))])
+def test_accompaniments_equal_a_loop_over_the_model(form, voices):
+  of = MODELS[form]
+  made = list(sample.songs(of, [
+      tasks.accompaniment(of.vocabulary, s, voices) for s in SONGS[form]],
+      SETTINGS))
+  for source, got in zip(SONGS[form], made, strict=True):
+    loop = Scalar(of, 0)
+    song = _accompany(loop, of.vocabulary, source, voices,
+                      int(source[1:-1][source[1:-1] > 0].sum()))
+    _check(got, [300, *song, source[-1]], loop)
+    _check_given_part(got, source, voices)
+    assert (~np.isin(ev.voice_of(got.events), (-1, *voices))).sum() > 3
+
+
+def _check_given_part(got, source, voices) -> None:
+  """The given voices do exactly what they did, and the length is the same."""
+  def part(song):
+    events = augment.select_ensemble(song, voices)
+    return list(zip(ev.times_of(events)[events < 0].tolist(),
+                    events[events < 0].tolist(), strict=True))
+  assert part(got.events) == part(source)
+  assert ev.times_of(got.events)[-1] == ev.times_of(source)[-1]
+
+
+def test_a_model_that_never_waits_still_plays_along():
+  """What it may write at most is used up; the given part goes on."""
+  of = MODELS['tx1']
+  waits = ev.TX1.events > 0
+  params = {**of.params, 'output_bias': np.where(waits & (
+      ev.TX1.events != 1), -1e9, of.params['output_bias'])}
+  source = SONGS['tx1'][0]
+  got, = sample.songs(of._replace(params=params), [
+      tasks.accompaniment(ev.TX1, source, (1,), seconds=.3)], SETTINGS)
+  _check_given_part(got, tasks.cut(source, round(.3 * 44100)), (1,))
+  assert (~got.given).sum() >= got.about['max_events'] == 88
+
+
+def test_the_same_song_in_any_batch():
+  of = MODELS['tx1']
+  all_plans = [tasks.rhythm(ev.TX1, song) for song in SONGS['tx1']]
+  alone, = sample.songs(of, all_plans[1:2], SETTINGS)
+  names = ['a', 'b/c']
+  for batch in (2, 9):
+    made = list(sample.songs(of, all_plans, sample.Settings(
+        **{**vars(SETTINGS), 'batch': batch}), n=2, names=names))
+    assert [s.name for s in made] == [
+        f'{name}-00{i}' for name in names for i in range(2)]
+    np.testing.assert_array_equal(made[2].events, alone.events)
+    np.testing.assert_allclose(made[2].nll, alone.nll, rtol=1e-4, atol=1e-4)
+    assert len({s.events.tobytes() for s in made}) == 4
+
+
+def test_songs_end_at_exactly_the_given_time():
+  of = MODELS['tx1']
+  hot = sample.Settings(temperature=9., top_k=0, batch=2)  # Soon it waits.
+  limits = tasks.Limits(600, seconds=.05)
+  source = SONGS['tx1'][1]
+  for plan, before in ((tasks.new_song(ev.TX1, limits), 0),
+                       (tasks.continuation(ev.TX1, source, limits,
+                                           prime_seconds=.25), .25)):
+    for got in sample.songs(of, [plan], hot, n=3):
+      assert ev.times_of(got.events)[-1] == round((before + .05) * 44100)
+      prime = got.events[got.given]
+      assert ev.times_of(prime)[-1:].sum() == round(before * 44100)
+      np.testing.assert_array_equal(prime[:-1], source[:max(len(prime) - 1, 0)])
+
+
+def test_a_song_may_end_where_the_model_draws_the_end():
+  of = MODELS['tx1']
+  bias = of.params['output_bias'].copy()
+  bias[ev.START] = 3.
+  of = of._replace(params={**of.params, 'output_bias': bias})
+  plan = tasks.new_song(ev.TX1, tasks.Limits(200, at_start=True))
+  lengths = [len(s.events) for s in sample.songs(of, [plan], SETTINGS, n=6)]
+  assert min(lengths) < 200
+  assert len(set(lengths)) > 2
+  plan = tasks.new_song(ev.TX1, tasks.Limits(200))
+  for got in sample.songs(of, [plan], SETTINGS, n=2):
+    assert len(got.events) == 200
+
+
+def test_given_time_is_cut_to_the_sample():
+  note = ev.event(ev.P1, ev.NOTEON, 60)
+  song = np.array([5, note, 10, note, 10], np.int32)
+  for samples, expected in ((3, [3]), (5, [5]), (6, [5, note, 1]),
+                            (15, [5, note, 10]), (25, song), (99, song)):
+    np.testing.assert_array_equal(tasks.cut(song, samples), expected)
+  np.testing.assert_array_equal(tasks.cut(song[1:], 0), [note])
+
+
+NOTES = np.array([100, ev.event(ev.P1, ev.NOTEON, 60), 700,
+                  ev.event(ev.NO, ev.NOTEON, 3), 700], np.int32)
+
+
+@pytest.mark.parametrize('make, words', [
+    (lambda: tasks.continuation(ev.TX1, NOTES[:0]), 'the song is empty'),
+    (lambda: tasks.continuation(ev.TX1, NOTES[:1]), 'the song is empty'),
+    (lambda: tasks.continuation(ev.TX1, NOTES, prime_seconds=.001),
+     'empty: nothing is played in the first 0.001 seconds'),
+    (lambda: tasks.continuation(ev.TX1, NOTES, prime_events=0), '0 events'),
+    (lambda: tasks.rhythm(ev.TX1, NOTES[2:]), 'P1, P2 and TR play no note'),
+    (lambda: tasks.accompaniment(ev.TX1, NOTES, (1, 2)),
+     'p2 and tr play nothing here; those that do: p1, no'),
+    (lambda: tasks.Limits(0), 'a length of 0 events'),
+    (lambda: tasks.Limits(seconds=-1.), 'a length of -1.0 seconds'),
+    (lambda: tasks.voices_of(['p1', 'p3']), "'p3' is no voice"),
+    (lambda: tasks.voices_of(['p1', 'TR', 'p2', 'no']), 'all voices are given'),
+    (lambda: tasks.voices_of([]), 'no voices are given'),
+    (lambda: list(sample.songs(MODELS['tx1'], [], SETTINGS, n=0)), '0 songs'),
+    (lambda: list(sample.songs(MODELS['tx2'], [tasks.new_song(ev.TX1)])),
+     'another vocabulary than tx2'),
+    (lambda: list(sample.songs(
+        MODELS['tx2']._replace(vocabulary=ev.TX1), [tasks.new_song(ev.TX1)])),
+     'the model has 686 tokens, vocabulary tx1 has 631'),
+    (lambda: list(sample.songs(MODELS['tx1'], [tasks.new_song(ev.TX1)],
+                               sample.Settings(temperature=-1))),
+     'temperature -1'),
+])
+def test_errors(make, words):
+  with pytest.raises(ValueError, match=words):
+    make()
+
+
+def _sample(name, song) -> sample.Sample:
+  return sample.Sample(name, np.array(song, np.int32),
+                       np.zeros(len(song), bool), np.ones(len(song)), {})
+
+
+def test_a_song_without_time_has_no_audio_and_stops_nothing(tmp_path, capsys):
+  note = ev.event(ev.P1, ev.NOTEON, 60)
+  sample.write([_sample('a', [note]), _sample('b', [note, 4000])], tmp_path,
+               ev.TX1)
+  assert 'no length' in capsys.readouterr().err
+  assert {path.name for path in tmp_path.iterdir()} >= {
+      'a.mid', 'a.tx1.txt', 'b.mid', 'b.png', 'b.tx1.txt', 'b.wav',
+      'index.html', 'samples.json'}
+  assert not (tmp_path / 'a.wav').exists()
+  first, second = json.loads((tmp_path / 'samples.json').read_text())
+  assert first == {
+      'name': 'a', 'n_events': 1, 'n_given': 0, 'seconds': 0, 'nll_given': None,
+      'ppl_given': None, 'nll_generated': 1, 'ppl_generated': math.e}
+  assert second['seconds'] == 4000 / 44100
+  # Later ones join those that are there.
+  sample.write([_sample('b', [3, note, 99]), _sample('c', [note, 99])],
+               tmp_path, ev.TX1)
+  rows = json.loads((tmp_path / 'samples.json').read_text())
+  assert [row['name'] for row in rows] == ['a', 'b', 'c']
+  assert rows[1]['n_events'] == 3
+  (tmp_path / 'samples.json').write_text('[1]')
+  with pytest.raises(ValueError, match='not a list of samples'):
+    sample.write([], tmp_path, ev.TX1)

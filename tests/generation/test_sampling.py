@@ -1,0 +1,69 @@
+"""Sampling probabilities against the original's, and by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lakhnes_jax.generation import sampling
+
+LOGITS = jnp.log(jnp.array([[.5, .1, .15, .05, .2]]))
+
+
+@pytest.mark.parametrize('settings, expected', [
+    ({}, [0, .2, .3, .1, .4]),
+    ({'exclude_start': False}, [.5, .1, .15, .05, .2]),
+    ({'top_k': 2}, [0, 0, 3 / 7, 0, 4 / 7]),
+    ({'top_p': .7}, [0, 0, 3 / 7, 0, 4 / 7]),
+    ({'top_p': .71}, [0, 2 / 9, 3 / 9, 0, 4 / 9]),
+    ({'top_k': 2, 'top_p': .1}, [0, 0, 0, 0, 1]),
+    ({'temperature': .5}, [0, 4 / 30, 9 / 30, 1 / 30, 16 / 30]),
+    ({'temperature': 0}, [0, 0, 0, 0, 1]),
+    ({'top_k': 99}, [0, .2, .3, .1, .4]),
+])
+def test_by_hand(settings, expected):
+  np.testing.assert_allclose(
+      jax.nn.softmax(sampling.restrict(LOGITS, **settings))[0], expected,
+      atol=1e-6)
+
+
+@pytest.mark.parametrize('top_k, expected', [
+    (1, [.0, 1, 0, 0]), (2, [0, .5, 0, .5]), (3, [0, 1 / 3, 1 / 3, 1 / 3])])
+def test_of_equals_the_first(top_k, expected):
+  logits = jnp.array([[9., 2, 2, 2], [9., 2, 1, 2], [9., 2, 2, 2]])[top_k - 1]
+  np.testing.assert_allclose(
+      jax.nn.softmax(sampling.restrict(logits[None], top_k=top_k))[0], expected)
+
+
+def test_draws_follow_the_probabilities():
+  """Chi-square over 4,000 draws; 99.99% of such are below 23.5."""
+  keys = jax.random.split(jax.random.key(0), 4000)
+  drawn = sampling.draw(jnp.tile(LOGITS, (4000, 1)), keys)
+  expected = 4000 * np.exp(LOGITS[0])
+  chi2 = ((np.bincount(drawn, minlength=5) - expected)**2 / expected).sum()
+  assert chi2 < 23.5
+
+
+@pytest.mark.parametrize('settings', [
+    {'temperature': -1}, {'temperature': float('nan')}, {'top_k': -1},
+    {'top_p': 0}, {'top_p': 1.1}])
+def test_out_of_range(settings):
+  with pytest.raises(ValueError, match='need temperature >= 0'):
+    sampling.check(**{'temperature': 1, 'top_k': 0, 'top_p': 1, **settings})
+
+
+@pytest.mark.parametrize('case, settings', [
+    ('plain', {'exclude_start': False}),
+    ('t95k32', {'temperature': .95, 'top_k': 32}),
+    ('t2k5', {'temperature': 2., 'top_k': 5}),
+    ('noeos', {}),
+    ('argmax', {'temperature': 0}),
+])
+def test_equals_the_original(oracles, case, settings):
+  arrays = np.load(oracles / 'model/tinyA_sampler.npz')
+  # A temperature of 1 without any exclusion shows the original's logits, but
+  # for a constant a row, which no probability depends on.
+  logits = np.log(arrays['probs_plain'])
+  np.testing.assert_allclose(
+      jax.nn.softmax(sampling.restrict(jnp.asarray(logits), **settings)),
+      arrays[f'probs_{case}'], rtol=1e-5, atol=1e-7)

@@ -1,0 +1,218 @@
+"""Weights folders: what goes in comes out, and what is wrong is named."""
+
+import hashlib
+import json
+import tarfile
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import serialization
+
+from lakhnes_jax import events
+from lakhnes_jax.formats import nes_midi
+from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.training import optimizer
+from lakhnes_jax.weights import weights_folder
+
+CONFIG = transformer_xl.ModelConfig(n_token=631, n_layer=2, n_head=2, d_model=8,
+                           d_head=4, d_inner=12)
+META = {'model': 'txl', 'config': CONFIG.to_dict(), 'format': 'tx1',
+        'source': 'a test'}
+
+
+@pytest.fixture(scope='module')
+def params():
+  shapes = jax.eval_shape(lambda: transformer_xl.init_params(CONFIG, jax.random.key(0)))
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+      lambda x: rng.standard_normal(x.shape, np.float32), shapes)
+
+
+@pytest.fixture
+def folder(tmp_path, params):
+  weights_folder.save(tmp_path / 'w', params, META)
+  return tmp_path / 'w'
+
+
+def _assert_same(found, expected):
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_round_trip(folder, params):
+  config, found, meta = weights_folder.load(folder)
+  assert (config, meta) == (CONFIG, META)
+  _assert_same(found, params)
+  assert 'opt_state' not in weights_folder.read(folder)[0]
+
+
+def test_anything_can_read_the_file(folder, params):
+  tensors = safetensors.numpy.load_file(folder / 'model.safetensors')
+  np.testing.assert_array_equal(
+      tensors['layers/attention/qkv'], params['layers']['attention']['qkv'])
+  assert len(tensors) == len(jax.tree.leaves(params))
+
+
+def test_bfloat16_rounds_each_number_once(tmp_path, params):
+  weights_folder.save(tmp_path, params, META, dtype='bfloat16')
+  _, found, _ = weights_folder.load(tmp_path)
+  _assert_same(found, jax.tree.map(
+      lambda x: x.astype(ml_dtypes.bfloat16).astype(np.float32), params))
+  assert found['embedding'].dtype == np.float32
+  n_bytes = (tmp_path / 'model.safetensors').stat().st_size
+  assert n_bytes < 2 * transformer_xl.n_params(params) + 4096
+
+
+def test_other_dtypes_are_refused(tmp_path, params):
+  with pytest.raises(ValueError, match="'int8' is neither"):
+    weights_folder.save(tmp_path, params, META, dtype='int8')
+
+
+def test_optimizer_comes_along_and_goes(folder, params):
+  state = optimizer.make(.25).init(params)
+  clipping, adam = state
+  state = clipping, adam._replace(count=np.int32(7), mu=params)
+  weights_folder.save(folder, params, META,
+               opt_state=serialization.to_state_dict(state))
+  found = weights_folder.read(folder)[0]['opt_state']
+  assert found['1']['count'] == 7 and found['1']['count'].dtype == np.int32
+  _assert_same(found['1']['mu'], params)
+  weights_folder.save(folder, params, META)
+  assert 'opt_state' not in weights_folder.read(folder)[0]
+
+
+@pytest.mark.parametrize('keep', [0, 5, 200, -4])
+def test_truncated(folder, keep):
+  path = folder / 'model.safetensors'
+  path.write_bytes(path.read_bytes()[:keep])
+  with pytest.raises(ValueError, match=r'model\.safetensors: damaged or no'):
+    weights_folder.load(folder)
+
+
+def test_float64_is_refused(folder):
+  path = folder / 'model.safetensors'
+  path.write_bytes(safetensors.numpy.save({'a': np.zeros(2)}))
+  with pytest.raises(ValueError, match=r'safetensors: a is of type F64'):
+    weights_folder.read(folder)
+
+
+def test_arrays_of_another_size(folder):
+  other = dict(META, config={**META['config'], 'd_inner': 16})
+  (folder / 'config.json').write_text(json.dumps(other))
+  with pytest.raises(ValueError, match=r'w: .*inner/kernel is \(2, 8, 12\), '
+                                       r'not \(2, 8, 16\)'):
+    weights_folder.load(folder)
+
+
+def test_array_missing(folder, params):
+  fewer = {name: leaf for name, leaf in params.items() if name != 'embedding'}
+  weights_folder.save(folder, fewer, META)
+  with pytest.raises(ValueError, match=r'w: .*embedding is missing'):
+    weights_folder.load(folder)
+
+
+@pytest.mark.parametrize('text', [None, '{', '[]', '{"model": "txl"}'])
+def test_config_missing_or_damaged(folder, text):
+  path = folder / 'config.json'
+  path.unlink()
+  if text is not None:
+    path.write_text(text)
+  with pytest.raises(ValueError, match=r'config\.json: does not describe'):
+    weights_folder.load(folder)
+
+
+def test_another_kind_of_model(folder):
+  (folder / 'config.json').write_text(json.dumps(dict(META, model='lstm')))
+  with pytest.raises(ValueError, match="w: holds a model of kind 'lstm'"):
+    weights_folder.load(folder)
+
+
+def test_nothing_there(tmp_path):
+  with pytest.raises(FileNotFoundError, match='no checkpoint here'):
+    weights_folder.load(tmp_path / 'none')
+
+
+class TestPublished:
+
+  @pytest.fixture
+  def published(self, folder, server, tmp_path, monkeypatch):
+    """The folder with its sums, on a server too; returns its URL."""
+    (folder / 'SHA256SUMS').write_text(''.join(
+        f'{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n'
+        for name in ('config.json', 'model.safetensors')))
+    server.files = {f'/v1/mine/{path.name}': path.read_bytes()
+                    for path in folder.iterdir()}
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    return f'{server.url}/v1/mine'
+
+  def test_url(self, published, params, server):
+    for _ in range(2):  # The second time it is there already.
+      _, found, meta = weights_folder.load(published)
+      assert meta == META
+      _assert_same(found, params)
+    assert len(server.requests) == 3
+
+  def test_what_is_damaged_is_refused(self, published, folder):
+    weights_folder.load(folder)
+    with open(folder / 'model.safetensors', 'r+b') as file:
+      file.seek(-4, 2)
+      file.write(b'\1\2\3\4')
+    with pytest.raises(ValueError, match=r'model.safetensors: SHA-256 is'):
+      weights_folder.load(folder)
+
+  def test_what_the_server_damages_is_refused_and_asked_for_again(
+      self, published, params, server):
+    server.files['/v1/mine/config.json'] += b' '
+    with pytest.raises(ValueError, match=r'config.json sent something else'):
+      weights_folder.load(published)
+    server.files['/v1/mine/config.json'] = server.files[
+        '/v1/mine/config.json'][:-1]
+    _, found, _ = weights_folder.load(published)
+    _assert_same(found, params)
+
+  @pytest.mark.parametrize('sums', [
+      '', 'hello', f'{"0" * 64}  ../../x', f'{"0" * 64}  /etc/x'])
+  def test_sums_that_are_none(self, published, server, sums):
+    server.files['/v1/mine/SHA256SUMS'] = sums.encode()
+    with pytest.raises(ValueError, match='SHA256SUMS'):
+      weights_folder.load(published)
+
+  def test_no_such_url(self, published):
+    with pytest.raises(OSError, match='404'):
+      weights_folder.load(f'{published}/other')
+
+
+class TestShipped:
+  """What comes with the package."""
+
+  def test_is_whole_and_small(self):
+    sums = [line.split('  ') for line in
+            (weights_folder.SHIPPED / weights_folder.SUMS).read_text().splitlines()]
+    assert {name for _, name in sums} == {
+        path.name for path in weights_folder.SHIPPED.iterdir()} - {weights_folder.SUMS}
+    for digest, name in sums:
+      content = (weights_folder.SHIPPED / name).read_bytes()
+      assert hashlib.sha256(content).hexdigest() == digest, name
+    assert sum(path.stat().st_size for path in weights_folder.SHIPPED.iterdir()) < 25e6
+
+  def test_knows_music(self, real_data):
+    """A uniform guess has 6.4 nats, the unigram model 5.3."""
+    config, params, meta = weights_folder.load(weights_folder.SHIPPED)
+    vocabulary = events.VOCABULARIES[meta['format']]
+    with tarfile.open(real_data / 'nesmdb_midi_train_valid.tar.xz',
+                      'r|xz') as archive:
+      songs = []
+      for member in archive:
+        if member.name.endswith('.mid'):
+          song = nes_midi.read(archive.extractfile(member).read())
+          songs.append(vocabulary.encode(vocabulary.project(song))[:257])
+        if len(songs) == 20:
+          break
+    songs = np.stack([song for song in songs if len(song) == 257])
+    logits, _ = jax.jit(transformer_xl.apply, static_argnums=1)(
+        params, config, songs[:, :-1],
+        transformer_xl.empty_memory(config, len(songs), 8))
+    assert transformer_xl.nll(logits, songs[:, 1:])[:, 128:].mean() < 3
