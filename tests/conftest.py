@@ -7,14 +7,17 @@ import shutil
 import tarfile
 import tempfile
 
-os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
-                           ' --xla_force_host_platform_device_count=4')
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-# What one test compiles others need not, in processes of their own neither.
-_cache = tempfile.mkdtemp(prefix='lakhnes-tests-')
-atexit.register(shutil.rmtree, _cache, ignore_errors=True)
-os.environ.update(JAX_COMPILATION_CACHE_DIR=_cache,
-                  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0')
+if 'PYTEST_XDIST_WORKER' not in os.environ:  # Workers inherit all of this.
+  os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
+                             ' --xla_force_host_platform_device_count=4')
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  # What one test compiles is loaded by the others, in the other workers and in
+  # the processes that tests start.
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    _cache = tempfile.mkdtemp(prefix='lakhnes-tests-')
+    atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = _cache
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 import jax  # noqa: E402  (may start from here on)
 import numpy as np  # noqa: E402
