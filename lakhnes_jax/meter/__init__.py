@@ -1,0 +1,5 @@
+"""The meter of a song: its frames, rows, beats, bars, loop and sections."""
+
+from lakhnes_jax.meter.analysis import Meter, analyze, frames_of
+
+__all__ = ('Meter', 'analyze', 'frames_of')
