@@ -223,7 +223,7 @@ def vgz_bomb(data, rng, bases):
 
 def _bomb(cache=[]):  # noqa: B006 - made once.
   if not cache:
-    cache.append(gzip.compress(b'Vgm ' + bytes(3 * 10**8), 1))
+    cache.append(gzip.compress(b'Vgm ' + bytes(3 * 10**8), 1, mtime=0))
   return cache[0]
 
 
@@ -289,7 +289,7 @@ def mutate(kind: str, number: int, seed: int, bases: list[bytes]
     data = mutator(data, rng, bases)
     done.append(mutator.__name__)
   if kind == 'vgm' and not rng.integers(8):
-    data = gzip.compress(data, 1)
+    data = gzip.compress(data, 1, mtime=0)
   return bytes(data), ' '.join(done)
 
 
