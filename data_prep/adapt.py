@@ -1,6 +1,6 @@
 """Lakh -> NES: which instruments of a MIDI file the chip could play.
 
-`ensemble` keeps the monophonic instruments and the drums of a file.
+`select_instruments` keeps the monophonic instruments and the drums of a file.
 `examples` makes of that what the paper did, up to 16 songs a file.
 
 Source: `adapt_lakh_to_nes` of LakhNES (Donahue et al., ISMIR 2019, section 4).
@@ -11,17 +11,17 @@ import itertools
 
 import numpy as np
 
-from data_prep import gmidi
 from lakhnes_jax import events as ev
-from lakhnes_jax.data import arrangement as ens
+from lakhnes_jax.data import arrangement as arr
 from lakhnes_jax.data.arrangement import END, PITCH, START
+from lakhnes_jax.formats import general_midi
 
 _MIN_SECONDS, _MAX_SECONDS = 5, 600  # Of a file.
 _RANGE = ev.VOICES[ev.TR].pitches  # The widest of the melodic voices.
 _MAX_SURVIVORS = 32
 
 
-def content_hash(song: ens.Ensemble) -> str:
+def content_hash(song: arr.Instruments) -> str:
   """SHA-256 of the notes kept: not of tracks' order, names, leading silence.
 
   What a file has besides, chords for one, makes it no other song here: all its
@@ -38,13 +38,14 @@ def content_hash(song: ens.Ensemble) -> str:
   return hashlib.sha256(b''.join(digests)).hexdigest()
 
 
-def seconds(instruments: list[gmidi.Instrument]) -> float:
+def seconds(instruments: list[general_midi.Instrument]) -> float:
   """Returns when the last note ends, from the beginning of the file."""
   return max((int(i.notes[:, END].max()) for i in instruments),
              default=0) / ev.SAMPLE_RATE
 
 
-def ensemble(instruments: list[gmidi.Instrument]) -> ens.Ensemble:
+def select_instruments(
+    instruments: list[general_midi.Instrument]) -> arr.Instruments:
   """Keeps the instruments that the chip could play.
 
   Raises:
@@ -70,8 +71,8 @@ def ensemble(instruments: list[gmidi.Instrument]) -> ens.Ensemble:
       melodic.append(notes)
   if not melodic:
     raise ValueError('no monophonic instrument')
-  return ens.Ensemble(tuple(melodic),
-                      tuple(i.notes for i in instruments if i.is_drum))
+  return arr.Instruments(tuple(melodic),
+                         tuple(i.notes for i in instruments if i.is_drum))
 
 
 def placements(n_melodic: int, rng: np.random.Generator,
@@ -84,15 +85,15 @@ def placements(n_melodic: int, rng: np.random.Generator,
   who = range(n_melodic)
   if n_melodic > _MAX_SURVIVORS:
     who = rng.choice(n_melodic, _MAX_SURVIVORS, replace=False).tolist()
-  players = [*who, *[ens.NOBODY] * (3 - len(who))]
+  players = [*who, *[arr.NONE] * (3 - len(who))]
   # With two empty places, each placement comes up twice.
   ways = sorted(set(itertools.permutations(players, 3)))
   return [ways[i] for i in rng.permutation(len(ways))[:limit]]
 
 
-def examples(song: ens.Ensemble, rng: np.random.Generator,
+def examples(song: arr.Instruments, rng: np.random.Generator,
              limit: int) -> list[np.ndarray]:
   """Makes up to `limit` different int32 songs, at least one."""
-  played = [ens.play(song, ens.cast(song, placement, rng)) for placement in
+  played = [arr.play(song, arr.assign(song, placement, rng)) for placement in
             placements(len(song.melodic), rng, limit)]
   return [example for example in played if len(example)]

@@ -107,7 +107,7 @@ def play(song: music.Song, band: Band, frames: int,
   """
   parts = song.parts
   second_part = parts[second] or parts['harmony']
-  moments = []  # (frame, voice, event), in the driver's order once sorted.
+  timed = []  # (frame, voice, event), in the driver's order once sorted.
 
   def to_frame(tick):
     return band.lead_in + round(tick * frames / song.style.grid)
@@ -117,21 +117,21 @@ def play(song: music.Song, band: Band, frames: int,
     envelope = (1,) if voice == ev.TR else band.envelopes[voice]
     for note, end in _until_next(notes, to_frame):
       end = min(end, to_frame(note.start + note.length) - band.gaps[voice])
-      moments += _note(voice, note.pitch, to_frame(note.start), end, envelope)
+      timed += _note(voice, note.pitch, to_frame(note.start), end, envelope)
   for note, end in _until_next(_one_at_a_time(parts['drums']), to_frame):
-    moments += _note(ev.NO, band.noise[note.pitch], to_frame(note.start), end,
+    timed += _note(ev.NO, band.noise[note.pitch], to_frame(note.start), end,
                      _DRUMS[note.pitch][1])
-  moments += [(0, voice, ev.event(voice, ev.TIMBRE, duty))
+  timed += [(0, voice, ev.event(voice, ev.TIMBRE, duty))
               for voice, duty in enumerate(band.duties)]
-  moments.sort(key=lambda moment: moment[:2])
+  timed.sort(key=lambda event_at: event_at[:2])
   # Where the next note starts at once, its NOTEON alone ends the one before.
-  moments = [moment for moment, following in
-             zip(moments, [*moments[1:], (-1, -1, 0)], strict=True)
-             if not (ev.kind_of(moment[2]) == ev.NOTEOFF and
-                     moment[:2] == following[:2])]
+  timed = [event_at for event_at, following in
+             zip(timed, [*timed[1:], (-1, -1, 0)], strict=True)
+             if not (ev.kind_of(event_at[2]) == ev.NOTEOFF and
+                     event_at[:2] == following[:2])]
   length = (to_frame(song.length) + 1) * FRAME
-  return ev.from_times(_driver_times(moments, band.cost),
-                       np.array([event for *_, event in moments], np.int32),
+  return ev.from_times(_driver_times(timed, band.cost),
+                       np.array([event for *_, event in timed], np.int32),
                        length)
 
 
@@ -151,10 +151,10 @@ def _until_next(notes, to_frame):
 
 
 def _note(voice, pitch, start, end, envelope):
-  """Moments of one note: on, its volumes where they change, off."""
+  """Timed events of one note: on, its volumes where they change, off."""
   if end <= start:
     return []
-  moments = [(start, voice, ev.event(voice, ev.NOTEON, pitch))]
+  timed = [(start, voice, ev.event(voice, ev.NOTEON, pitch))]
   last = 0
   for frame in range(start, end):
     volume = envelope[min(frame - start, len(envelope) - 1)]
@@ -162,15 +162,15 @@ def _note(voice, pitch, start, end, envelope):
       end = frame
       break
     if voice != ev.TR and volume != last:
-      moments.append((frame, voice, ev.event(voice, ev.VELOCITY, volume)))
+      timed.append((frame, voice, ev.event(voice, ev.VELOCITY, volume)))
     last = volume
-  return [*moments, (end, voice, ev.event(voice, ev.NOTEOFF))]
+  return [*timed, (end, voice, ev.event(voice, ev.NOTEOFF))]
 
 
-def _driver_times(moments, cost):
-  """Samples at which the driver gets to each moment, in order."""
+def _driver_times(timed, cost):
+  """Samples at which the driver gets to each event, in order."""
   times, frame, spent, last_voice = [], -1, 0, -1
-  for at, voice, _ in moments:
+  for at, voice, _ in timed:
     if at != frame:
       frame, spent, last_voice = at, 0, -1
     if voice != last_voice and last_voice >= 0:

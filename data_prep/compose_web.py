@@ -85,14 +85,14 @@ def _pick(rng, items):
 def _messages(notes, lengths, rng, channel, scale, octave):
   """Note messages in order of time, ends before beginnings."""
   uneven = rng.integers(-6, 7, len(notes))
-  moments = []
+  timed = []
   for note, length, more in zip(notes, lengths, uneven, strict=True):
     start, pitch = note.start * scale, note.pitch + octave
     end = start + length
     velocity = int(np.clip(note.velocity + more, 1, 127))
-    moments += [(start, 1, pitch, velocity), (end, 0, pitch, 0)]
+    timed += [(start, 1, pitch, velocity), (end, 0, pitch, 0)]
   messages, now = [], 0
-  for time, on, pitch, velocity in sorted(moments):
+  for time, on, pitch, velocity in sorted(timed):
     messages.append(mido.Message(
         'note_on' if on else 'note_off', channel=channel, note=pitch,
         velocity=velocity, time=time - now))

@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
 
-  from data_prep import pool, progress
+  from data_prep import pool
+  from lakhnes_jax import progress
   from lakhnes_jax.formats import score_pickle, song_files
   ending = '.' + args.to.lower().removeprefix('.')
   if ending not in song_files.FORMATS:
@@ -114,8 +115,8 @@ def convert(job: Job) -> None:
   if song_files.holds_log(job.source) and song_files.holds_log(job.target):
     song_files.write_log(job.target, song_files.read_log(job.source, job.loops))
   else:
-    song_files.write_song(job.target, song_files.read_song(job.source, job.loops),
-                     job.rate)
+    song_files.write_song(
+        job.target, song_files.read_song(job.source, job.loops), job.rate)
 
 
 if __name__ == '__main__':

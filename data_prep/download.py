@@ -17,7 +17,7 @@ import sys
 import tarfile
 from typing import NamedTuple
 
-from data_prep import progress
+from lakhnes_jax import progress
 from lakhnes_jax.weights import fetch
 
 _MIB = 2**20

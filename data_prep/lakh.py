@@ -4,16 +4,16 @@
 
 Takes a folder of .mid, .midi and .kar files, at any depth, or a .tar.gz of
 one, which is read as it streams by and not unpacked. Writes the shards of
-splits train and valid, `ledger.tsv` (a line a file: kept, or why not) and
+splits train and valid, `manifest.tsv` (one line per file: kept, or why not) and
 `summary.json`. Files with the same notes count once; a song is held out for
 valid by a hash of its notes. The same files and seed give the same bytes,
-whatever their order and the number of workers. A run that was cut off goes on
-where it was.
+whatever their order and the number of workers. Rerun the same
+command to resume an interrupted run.
 
-For training each file is stored once, all its players together; who plays
-what is drawn anew each time that the song is read. --examples_per_file=16
-writes 16 such draws of each file in its place, as the paper did. The valid
-split always holds 16.
+For training each file is stored once, with all its instruments. Which voice
+plays which instrument is drawn anew each time the song is read.
+--examples_per_file=16 stores 16 such draws of each file instead, as the paper
+did. The valid split always holds 16.
 
 With --runner the same is done by an Apache Beam pipeline on as many machines
 as you have, and the same bytes come out; --input and --output may be on any
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
                       help='read the first N files only')
   parser.add_argument('--examples_per_file', type=int, default=0, metavar='N',
                       help='for training, write up to N examples of each file '
-                      '(the paper: 16) in place of its ensemble')
+                      '(the paper: 16) instead of its instruments')
   parser.add_argument('--runner', metavar='NAME',
                       help='run as an Apache Beam pipeline: DirectRunner, '
                       'DataflowRunner, FlinkRunner, SparkRunner')

@@ -1,11 +1,11 @@
 """Runs `data_prep.lakh` as an Apache Beam pipeline, on any number of machines.
 
   files -> adapted one by one -> grouped by the hash of their notes, one kept
-    -> grouped by shard -> shards -> ledger, summary, indices
+    -> grouped by shard -> shards -> manifest, summary, indices
 
 `lakh_files` and `lakh_shards` say what is done in each step, for this runner
 as for the local one. A worker holds one shard at a time; the last step holds
-the ledger, about half a kilobyte a file.
+the manifest, about half a kilobyte a file.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ except ImportError as error:
       '--runner needs Apache Beam, the extra `beam`: '
       f'pip install "lakhnes_jax[beam]" ({error})') from error
 
-_ROWS = 'rows'  # Tag of those songs' lines of the ledger that are not kept.
+_ROWS = 'rows'  # Tag of those songs' lines of the manifest that are not kept.
 
 
 def run(source: str, output: str, settings: Settings, limit: int | None,
         options: list[str]) -> dict[str, Any]:
-  """Turns a collection of MIDI files into shards, ledger and summary.
+  """Turns a collection of MIDI files into shards, manifest and summary.
 
   Args:
     source: folder of MIDI files, or a .tar.gz of one, on any file system that
@@ -88,7 +88,7 @@ def _build(pipeline: beam.Pipeline, source: str, output: str,
       | 'Place' >> beam.Map(_place, totals, settings)
       | 'Same shard' >> beam.GroupByKey()
       | 'Write' >> beam.Map(_write, totals, output, settings))
-  rows = (adapted[_ROWS], chosen[_ROWS]) | 'Ledger' >> beam.Flatten()
+  rows = (adapted[_ROWS], chosen[_ROWS]) | 'Manifest' >> beam.Flatten()
   _ = (pipeline
        | 'At the end' >> beam.Create([output])
        | 'Finish' >> beam.Map(_finish, beam.pvalue.AsList(made),
@@ -173,7 +173,7 @@ def _write(shard: tuple[tuple[str, int], Iterable[Song]], totals: Totals,
 
 def _finish(output: str, made: list[dict[str, Any]], rows: list[Row],
             totals: Totals, settings: Settings) -> None:
-  """Writes ledger, summary and indices; removes what is of earlier runs."""
+  """Writes manifest, summary and indices; removes what is of earlier runs."""
   if not made:
     raise ValueError(lakh_shards.why_nothing(rows))
   plan = lakh_shards.plan(totals, settings)

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from data_prep import adapt, gmidi
+from data_prep import adapt
 from lakhnes_jax.data import arrangement
+from lakhnes_jax.formats import general_midi
 
 SUFFIXES = ('.mid', '.midi', '.kar')
 MAX_BYTES = 512 * 1024  # The original skipped larger files.
@@ -92,9 +93,9 @@ def attempt(source: Source) -> tuple[np.ndarray, dict[str, Any]]:
   """Adapts one file, whatever is in it.
 
   Returns:
-    its packed ensemble (see `lakhnes_jax.data.arrangement`), and facts: its `name`,
-    and the `hash` of its notes, its `seconds` and the `length` of what is
-    packed; or an empty array, and its `name` and the `error`.
+    its packed instruments (see `lakhnes_jax.data.arrangement`), and facts: its
+    `name`, the `hash` of its notes, its `seconds` and the `length` of what is
+    packed; or an empty array, its `name` and the `error`.
   """
   try:
     packed, facts = adapt_file(source)
@@ -110,7 +111,7 @@ def adapt_file(source: Source) -> tuple[np.ndarray, dict[str, Any]]:
   """Adapts one file.
 
   Returns:
-    its packed ensemble, and the `hash` of its notes, its `seconds`, and the
+    its packed instruments, and the `hash` of its notes, its `seconds`, and the
     `length` of what is packed.
 
   Raises:
@@ -121,8 +122,8 @@ def adapt_file(source: Source) -> tuple[np.ndarray, dict[str, Any]]:
   data = source.data
   if data is None:
     data = pathlib.Path(source.path).read_bytes()
-  instruments = gmidi.read(data)
-  song = adapt.ensemble(instruments)
+  instruments = general_midi.read(data)
+  song = adapt.select_instruments(instruments)
   packed = arrangement.pack(song)
   return packed, {'hash': adapt.content_hash(song), 'length': len(packed),
                   'seconds': adapt.seconds(instruments)}

@@ -1,10 +1,10 @@
 """Runs `data_prep.lakh` on this machine, in a few processes.
 
-First come *parts*, in the folder of that name: `00007.json` says what became
-of 64 files, `00007.npy` holds their packed ensembles (see
-`lakhnes_jax.data.arrangement`), one after the other. From these the shards are made,
-there too, and moved when all are whole. A part or shard is finished when its
-.json is there; it is made again only if what it is made of has changed.
+First come *parts*, in the folder of that name: `00007.json` has the results of
+64 files, `00007.npy` their packed instruments (see
+`lakhnes_jax.data.arrangement`), concatenated. The shards are made from these,
+in the same folder, and moved when all are complete. A part or shard is finished
+once its .json exists; it is remade only if its inputs have changed.
 """
 
 import collections
@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep import lakh_files, lakh_shards, pool, progress
+from data_prep import lakh_files, lakh_shards, pool
 from data_prep.lakh_files import Source
 from data_prep.lakh_shards import Plan, Row, Settings, Song, Totals
-from lakhnes_jax import atomic
+from lakhnes_jax import atomic, progress
 
 _FILES_PER_PART = 64
 _FORMAT_VERSION = 3
@@ -55,7 +55,7 @@ class _Packed(NamedTuple):
 
 def run(source: str, output: str, settings: Settings, workers: int = 0,
         limit: int | None = None) -> dict[str, Any]:
-  """Turns a collection of MIDI files into shards, ledger and summary.
+  """Turns a collection of MIDI files into shards, manifest and summary.
 
   Args:
     source: folder of MIDI files, or a .tar.gz of one.
@@ -164,7 +164,7 @@ def _write(job: _Job, data: bytes, described: dict[str, Any]) -> None:
 
 
 def _read_parts(stems: list[str]) -> tuple[list[_Packed], list[Row]]:
-  """Returns the songs to write, and the ledger of all other files."""
+  """Returns the songs to write, and the manifest of all other files."""
   same_notes, rows = collections.defaultdict(list), []
   for stem in stems:
     start = 0

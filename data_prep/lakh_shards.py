@@ -30,14 +30,15 @@ class Settings(NamedTuple):
     seed: of what is drawn for examples.
     valid_percent: share of songs held out, by their hash; if it is not 0, at
       least one of two songs.
-    train_examples: how many of each training song; 0 to write ensembles.
+    train_examples: how many of each training song; 0 to store
+      instruments (see `lakhnes_jax.data.arrangement`).
   """
   seed: int = 0
   valid_percent: float = 5
   train_examples: int = 0
 
   def examples(self, split: str) -> int:
-    """Examples of each song of a split; 0 if it holds ensembles.
+    """Examples of each song of a split; 0 if it stores instruments.
 
     The valid split always holds examples, so that losses on it can be compared.
     """
@@ -51,7 +52,7 @@ class Song(NamedTuple):
     digest: hash of its notes, 64 hexadecimal digits.
     name: of the file.
     seconds: its length.
-    packed: its ensemble (see `lakhnes_jax.data.arrangement`).
+    packed: its instruments (packed, see `lakhnes_jax.data.arrangement`).
   """
   digest: str
   name: str
@@ -60,7 +61,7 @@ class Song(NamedTuple):
 
 
 class Row(NamedTuple):
-  """A line of the ledger: what became of a file."""
+  """A line of the manifest: what became of a file."""
   name: str
   result: str  # Its split, or why it is in none.
   seconds: float | None = None
@@ -148,7 +149,7 @@ def choose(same: Iterable[S]) -> tuple[S, list[Row]]:
     same: `Song`s, or anything else with name, seconds and digest.
 
   Returns:
-    the one whose name sorts first, and the ledger of the others.
+    the one whose name sorts first, and the manifest of the others.
   """
   chosen, *others = sorted(same, key=lambda song: (song.name, song.seconds))
   return chosen, [Row(song.name, f'same notes as {chosen.name}', song.seconds,
@@ -199,13 +200,13 @@ def finish(made: Iterable[dict[str, Any]], rows: Iterable[Row],
 
   Args:
     made: of each shard what `write_shard` returned, its `split` and `number`.
-    rows: of the ledger, except those of the songs in the shards.
+    rows: of the manifest, except those of the songs in the shards.
     plan: of the shards.
     settings: see there.
 
   Returns:
     contents of files by their names: an index a split, which must come last,
-    ledger.tsv and summary.json.
+    manifest.tsv and summary.json.
   """
   splits = {split: [] for split in plan.n_shards}
   for shard in sorted(made, key=lambda shard: shard['number']):
@@ -233,7 +234,7 @@ def finish(made: Iterable[dict[str, Any]], rows: Iterable[Row],
       'kept' if row.result in splits else
       'same notes as another' if row.digest else
       row.result.split(':')[0] for row in rows).most_common())
-  return {'ledger.tsv': ledger(rows),
+  return {'manifest.tsv': manifest(rows),
           'summary.json': json.dumps(summary, indent=1).encode(), **indices}
 
 
@@ -243,8 +244,8 @@ def file_of(shard: dict[str, Any], plan: Plan) -> str:
                           plan.n_shards[shard['split']])
 
 
-def ledger(rows: Iterable[Row]) -> bytes:
-  """Returns what is in ledger.tsv: a line a file, in order of their names."""
+def manifest(rows: Iterable[Row]) -> bytes:
+  """Returns what is in manifest.tsv: a line a file, in order of their names."""
   rows = sorted(rows, key=lambda row: (row.name, row.result, row.digest))
   lines = ['\t'.join(_COLUMNS), *map(_line, rows), '']
   return '\n'.join(lines).encode('utf-8', 'backslashreplace')

@@ -2,10 +2,10 @@
 
   python -m data_prep.nesmdb --input=nesmdb_midi --output=data/nesmdb
 
-The input holds folders train, valid and test, any of them, with song files at
-any depth, of any kind that data_prep.convert knows: .mid in NES-MDB's layout,
-TX1 and TX2 text, score and NLM pickles, NDF and NDR text, VGM. The output holds
-the shards of each (see lakhnes_jax.data.shards): the exact events, dynamics and all,
+The input holds any of the folders train, valid and test, with song files at any
+depth, of any kind that data_prep.convert knows: .mid in NES-MDB's layout, TX1
+and TX2 text, score and NLM pickles, NDF and NDR text, VGM. The output holds the
+shards of each (see lakhnes_jax.data.shards): exact events, dynamics included,
 songs sorted by name. Bad files are named and left out; the exit status is then
 1. The same files give the same bytes, whatever the number of workers.
 """
@@ -69,15 +69,17 @@ def find_splits(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
 def prepare(split: str, named: dict[str, pathlib.Path],
             args: argparse.Namespace) -> int:
   """Writes the shards of one split; returns how many files were bad."""
-  from data_prep import pool, progress
+  from data_prep import pool
   from lakhnes_jax import events as ev
+  from lakhnes_jax import progress
   from lakhnes_jax.data import shards
   from lakhnes_jax.formats import song_files
   bad, samples = [], 0
 
   def songs(bar):
     nonlocal samples
-    results = pool.attempt_all(song_files.read_song, named.values(), args.workers)
+    results = pool.attempt_all(song_files.read_song, named.values(),
+                               args.workers)
     for name, (_, song, reason) in zip(named, results, strict=True):
       bar.add(1)
       if reason is not None:

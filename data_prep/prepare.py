@@ -6,7 +6,7 @@ Takes a folder of files of any kind that data_prep.convert knows, mixed, at any
 depth. MIDI files in NES-MDB's layout are songs as they are; other MIDI files
 (.kar too) are adapted as data_prep.lakh does, up to --examples_per_file
 songs each, all in one split. Writes the shards of train, valid and test,
-`ledger.tsv` (a line a file: where it went, or why not) and `summary.json`.
+`manifest.tsv` (a line a file: where it went, or why not) and `summary.json`.
 
 Files that sound the same notes at every 24th of a second are one song, whatever
 their names and kinds; the one that says most is kept. A hash of those notes and
@@ -40,8 +40,9 @@ class Song(NamedTuple):
     name: its place below the folder.
     digest: hash of its notes.
     seconds: its length.
-    events: int32 song, or packed ensemble (see `lakhnes_jax.data.arrangement`).
-    adapted: whether it is an ensemble.
+    events: int32 song, or packed instruments (see
+      `lakhnes_jax.data.arrangement`).
+    adapted: whether it is packed instruments.
     sampled: whether its times are those of a score's steps.
     dynamics: whether it says how loud it is.
   """
@@ -95,12 +96,13 @@ def read_all(folder: pathlib.Path, workers: int = 0
   """Reads all songs of a folder.
 
   Returns:
-    the songs by name, and the ledger of files that are none.
+    the songs by name, and the manifest of files that are none.
 
   Raises:
     OSError, ValueError: there is no such folder, or no song in it.
   """
-  from data_prep import pool, progress
+  from data_prep import pool
+  from lakhnes_jax import progress
   from lakhnes_jax.formats import song_files
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder}: no such folder')
@@ -187,7 +189,7 @@ def choose(songs: Iterable[Song]) -> tuple[list[Song], list[lakh_shards.Row]]:
   then the one whose name sorts first.
 
   Returns:
-    what is kept, by name, and the ledger of what is not.
+    what is kept, by name, and the manifest of what is not.
   """
   same = collections.defaultdict(list)
   for song in songs:
@@ -231,7 +233,7 @@ def split_of(songs: list[Song], valid: float, test: float, seed: int
 
 def write(songs: list[Song], bad: list[lakh_shards.Row],
           args: argparse.Namespace) -> dict[str, Any]:
-  """Writes shards, ledger and summary; returns the summary."""
+  """Writes shards, manifest and summary; returns the summary."""
   from lakhnes_jax.data import shards
   kept, rows = choose(songs)
   where = split_of(kept, args.valid, args.test, args.seed)
@@ -256,8 +258,8 @@ def write(songs: list[Song], bad: list[lakh_shards.Row],
   summary['results'] = {
       'kept': len(kept), 'same song as another': len(songs) - len(kept),
       **collections.Counter(row.result.split(':')[0] for row in bad)}
-  atomic.write(args.output / 'ledger.tsv',
-                     lakh_shards.ledger([*rows, *bad]))
+  atomic.write(args.output / 'manifest.tsv',
+                     lakh_shards.manifest([*rows, *bad]))
   atomic.write(args.output / 'summary.json',
                      json.dumps(summary, indent=1).encode())
   return summary

@@ -61,7 +61,7 @@ def measure(corpus) -> dict[str, Any]:
     of a voice to its next, `wait_ids` and `spacing_ids` histograms over token
     ids of waits; `cut` notes last until the song ends.
   """
-  from data_prep import progress
+  from lakhnes_jax import progress
   codes = np.zeros(ev.N_CODES, np.int64)
   wait_ids = np.zeros(1 + len(ev.WAITS), np.int64)
   spacing_ids = np.zeros((4, len(wait_ids)), np.int64)

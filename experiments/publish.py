@@ -21,7 +21,7 @@ from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.weights import weights_folder
 
 # Of a run's flags, those that say how it was trained.
-_TOLD = ('tgt_len', 'mem_len', 'batch_size', 'augment', 'min_events', 'forget',
+_TOLD = ('tgt_len', 'mem_len', 'batch_size', 'augment', 'min_tokens', 'forget',
          'muon', 'learning_rate', 'schedule', 'warmup_steps', 'max_steps',
          'dropout', 'seed', 'init_from')
 

@@ -115,10 +115,10 @@ _FORGET = flags.DEFINE_float(
     'memory, so that a model trained for few epochs can begin songs too.')
 _AUGMENT = flags.DEFINE_list(
     'augment', ['none'], 'none, all (that the original has), or some of trim, '
-    'ensemble, switch, transpose, tempo, latency, stretch.')
-_MIN_EVENTS = flags.DEFINE_integer(
-    'min_events', 0, 'Songs of fewer tokens, the two <S> counted, are left '
-    'out of training.')
+    'voice_dropout, switch, transpose, tempo, driver_jitter, stretch.')
+_MIN_TOKENS = flags.DEFINE_integer(
+    'min_tokens', 0, 'Training leaves out songs of fewer tokens, the two <S> '
+    'included.')
 _LEARNING_RATE = flags.DEFINE_float('learning_rate', 2.5e-4, 'The peak.')
 _SCHEDULE = flags.DEFINE_enum(
     'schedule', 'cosine', ['cosine', 'constant'], 'Of the learning rate.')
@@ -322,7 +322,7 @@ def _train_one() -> dict:
       origin=loop.Origin(_RESUME_FROM.value, _INIT_FROM.value,
                          _INIT_OPTIMIZER.value),
       augmentation=token_stream.Augmentation.from_names(_AUGMENT.value),
-      min_events=_MIN_EVENTS.value,
+      min_tokens=_MIN_TOKENS.value,
       description=_describe(train=corpus, valid=valid),
       tensorboard=_TENSORBOARD.value, after_eval=after_eval)
 

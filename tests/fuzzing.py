@@ -132,7 +132,7 @@ def midi_wait(data, rng, bases):
 
 
 def midi_tempo(data, rng, bases):
-  """Changes the tempo thousands of times."""
+  """AugmentationParams the tempo thousands of times."""
   found = b''.join(
       bytes([int(rng.integers(128))]) + b'\xff\x51\x03' + struct.pack(
           '>I', int(rng.choice(EXTREMES)) & 0xffffff)[1:]
@@ -353,8 +353,8 @@ def render(path: pathlib.Path, number: int) -> None:
   from lakhnes_jax import render
   from lakhnes_jax.formats import song_files
   engine = render.ENGINES[number % 2]
-  log = song_files.read_log(path) if song_files.holds_log(path) else render.to_source(
-      song_files.read_song(path), engine)
+  log = (song_files.read_log(path) if song_files.holds_log(path) else
+         render.to_source(song_files.read_song(path), engine))
   for window in itertools.islice(render.windows(log, engine), 2):
     assert np.isfinite(window).all()
 

@@ -29,9 +29,9 @@ def compare(paths: list[pathlib.Path]) -> dict:
   """Reads files with mido and symusic; see the top of this file."""
   import symusic
 
-  from data_prep import adapt, gmidi
+  from data_prep import adapt
   from lakhnes_jax.data import arrangement
-  from lakhnes_jax.formats import nes_midi
+  from lakhnes_jax.formats import general_midi, nes_midi
   seconds, counts = collections.Counter(), collections.Counter()
   examples = []
 
@@ -48,7 +48,7 @@ def compare(paths: list[pathlib.Path]) -> dict:
     data = path.read_bytes()
     midi = timed('mido', nes_midi.parse, data)
     score = timed('symusic', symusic.Score.from_midi, data)
-    timed('adaptation', lambda d: arrangement.pack(adapt.ensemble(gmidi.read(d))),
+    timed('adaptation', lambda d: arrangement.pack(adapt.select_instruments(general_midi.read(d))),
           data)
     counts['files'] += 1
     if midi is None or score is None:
@@ -57,7 +57,7 @@ def compare(paths: list[pathlib.Path]) -> dict:
         examples.append(str(path))
       continue
     try:
-      grouped, _ = gmidi.read_ticks(midi)
+      grouped, _ = general_midi.read_ticks(midi)
     except ValueError:
       continue
     ours = collections.Counter(

@@ -1,10 +1,10 @@
-"""Music for any number of players, and its arrangement for the chip's voices.
+"""Arrangements of a song's instruments for the four voices of the NES.
 
-An *ensemble* is what of a MIDI file the chip could play: monophonic melodies,
-of which it takes three at a time, and drum tracks, of which it takes one. A
-corpus may hold ensembles in place of songs; whoever reads one gets a new
-arrangement each time, which costs a sixteenth of the disk that the paper's 16
-arrangements of each file take.
+`Instruments` holds what the chip could play of a MIDI file: monophonic
+melodic instruments, three at a time (P1, P2, TR), and drum tracks, one at a
+time (NO). A corpus may store instruments in place of songs. Reading one draws
+a new arrangement each time, which takes a sixteenth of the disk space of the
+paper's 16 fixed arrangements of each file.
 
 Notes are rows of (start, end, pitch, velocity), times in samples at 44.1 kHz,
 by start.
@@ -19,12 +19,12 @@ import numpy as np
 from lakhnes_jax import events as ev
 
 START, END, PITCH, VELOCITY = range(4)  # Columns of notes.
-NOBODY = -1
+NONE = -1
 _CLIP = 180 * ev.SAMPLE_RATE  # Longest arrangement, in samples.
 
 
-class Ensemble(NamedTuple):
-  """All that may be played.
+class Instruments(NamedTuple):
+  """All that can be played of one file.
 
   Attributes:
     melodic: [n, 4] notes of each monophonic instrument, at least one.
@@ -34,58 +34,59 @@ class Ensemble(NamedTuple):
   drums: tuple[np.ndarray, ...]
 
 
-class Cast(NamedTuple):
-  """Who plays what in one arrangement.
+class Assignment(NamedTuple):
+  """Which instrument each voice plays in one arrangement.
 
   Attributes:
-    melodic: index into `Ensemble.melodic` for P1, P2, TR, or `NOBODY`.
-    drums: index into `Ensemble.drums`, or `NOBODY`.
-    noise: [128] the noise pitch, 1 to 16, for each drum.
+    melodic: indices into `Instruments.melodic` for P1, P2, TR; or `NONE`.
+    drums: index into `Instruments.drums`, or `NONE`.
+    noise: [128] the noise pitch, 1 to 16, of each General MIDI drum.
   """
   melodic: tuple[int, int, int]
   drums: int
   noise: np.ndarray
 
 
-def cast(song: Ensemble, melodic: tuple[int, int, int],
-         rng: np.random.Generator) -> Cast:
-  """Adds to the players of P1, P2 and TR a random drum track and drum kit."""
-  drums = int(rng.integers(len(song.drums))) if song.drums else NOBODY
+def assign(song: Instruments, melodic: tuple[int, int, int],
+         rng: np.random.Generator) -> Assignment:
+  """Adds a random drum track and drum kit to the choice for P1, P2, TR."""
+  drums = int(rng.integers(len(song.drums))) if song.drums else NONE
   noise = ev.VOICES[ev.NO].pitches
-  return Cast(melodic, drums, rng.integers(noise[0], noise[-1] + 1, 128))
+  return Assignment(melodic, drums, rng.integers(noise[0], noise[-1] + 1, 128))
 
 
-def arrange(song: Ensemble, rng: np.random.Generator) -> np.ndarray:
-  """Draws one of all casts, and returns the int32 song that it plays.
+def arrange(song: Instruments, rng: np.random.Generator) -> np.ndarray:
+  """Draws one assignment, uniformly, and returns its int32 song.
 
-  All ordered choices of three players are equally likely; of two players one
-  voice stays empty, of one two do.
+  All ordered choices of three instruments are equally likely. With two
+  instruments one voice stays empty, with one two do.
   """
-  n_players = len(song.melodic)
-  players = [*range(n_players), *[NOBODY] * (3 - n_players)]
-  chosen = rng.choice(players, 3, replace=False)
-  return play(song, cast(song, tuple(chosen.tolist()), rng))
+  n_melodic = len(song.melodic)
+  candidates = [*range(n_melodic), *[NONE] * (3 - n_melodic)]
+  chosen = rng.choice(candidates, 3, replace=False)
+  return play(song, assign(song, tuple(chosen.tolist()), rng))
 
 
-def play(song: Ensemble, cast: Cast) -> np.ndarray:
-  """Writes the events of one arrangement, with velocities.
+def play(song: Instruments, assignment: Assignment) -> np.ndarray:
+  """Returns the events of one arrangement, with velocities.
 
-  Notes outside the range of their voice are dropped, drums that begin while
-  another sounds too; the song begins at its first note and is cut at 180 s.
+  Notes outside the range of their voice are dropped, as are drums that begin
+  while another sounds. The song begins at its first note and is truncated at
+  180 s.
 
   Returns:
     int32 song; empty if no note is left.
   """
   voices = []
-  for voice, who in enumerate(cast.melodic):
-    if who != NOBODY:
-      notes, pitches = song.melodic[who], ev.VOICES[voice].pitches
+  for voice, instrument in enumerate(assignment.melodic):
+    if instrument != NONE:
+      notes, pitches = song.melodic[instrument], ev.VOICES[voice].pitches
       inside = ((notes[:, PITCH] >= pitches[0]) &
                 (notes[:, PITCH] <= pitches[-1]))
       voices.append((voice, notes[inside]))
-  if cast.drums != NOBODY:
-    notes = _one_at_a_time(song.drums[cast.drums])
-    notes[:, PITCH] = cast.noise[notes[:, PITCH]]
+  if assignment.drums != NONE:
+    notes = _one_at_a_time(song.drums[assignment.drums])
+    notes[:, PITCH] = assignment.noise[notes[:, PITCH]]
     voices.append((ev.NO, notes))
   voices = [(voice, notes[notes[:, START] < notes[:, END]])
             for voice, notes in voices]
@@ -93,10 +94,10 @@ def play(song: Ensemble, cast: Cast) -> np.ndarray:
   if not voices:
     return np.empty(0, np.int32)
   begin = min(int(notes[0, START]) for _, notes in voices)
-  moments = np.concatenate([_moments(voice, notes, begin)
+  timed = np.concatenate([_timed_events_of(voice, notes, begin)
                             for voice, notes in voices])
-  order = np.lexsort((moments[:, 2], moments[:, 1], moments[:, 0]))
-  times, _, _, events = moments[order].T
+  order = np.lexsort((timed[:, 2], timed[:, 1], timed[:, 0]))
+  times, _, _, events = timed[order].T
   return ev.from_times(times, events, int(times[-1]))
 
 
@@ -110,7 +111,7 @@ def _one_at_a_time(notes: np.ndarray) -> np.ndarray:
   return notes[kept]
 
 
-def _moments(voice: int, notes: np.ndarray, begin: int) -> np.ndarray:
+def _timed_events_of(voice: int, notes: np.ndarray, begin: int) -> np.ndarray:
   """[n, 4]: time, voice, rank in its instant, event, for notes of a voice."""
   notes = notes[notes[:, START] < begin + _CLIP]
   start = notes[:, START] - begin
@@ -128,33 +129,33 @@ def _moments(voice: int, notes: np.ndarray, begin: int) -> np.ndarray:
       for rank, (times, events) in enumerate(columns)])
 
 
-def pack(song: Ensemble) -> np.ndarray:
-  """Writes an ensemble as one int32 array, none of it negative.
+def pack(song: Instruments) -> np.ndarray:
+  """Packs instruments into one int32 array of values >= 0.
 
-  It holds the number of melodies and of drum tracks, the number of notes of
-  each, then three numbers a note: start, length, and pitch + 128 velocity.
+  Layout: the number of melodic instruments and of drum tracks; the number of
+  notes of each; then per note its start, length, and pitch + 128 * velocity.
   """
-  players = [*song.melodic, *song.drums]
-  head = [len(song.melodic), len(song.drums), *map(len, players)]
-  notes = np.concatenate(players)
+  parts = [*song.melodic, *song.drums]
+  head = [len(song.melodic), len(song.drums), *map(len, parts)]
+  notes = np.concatenate(parts)
   body = np.stack([notes[:, START], notes[:, END] - notes[:, START],
                    notes[:, PITCH] + 128 * notes[:, VELOCITY]], axis=1)
   return np.concatenate([head, body.ravel()]).astype(np.int32)
 
 
-def unpack(packed: np.ndarray) -> Ensemble:
+def unpack(packed: np.ndarray) -> Instruments:
   """Reads what `pack` wrote.
 
   Raises:
-    ValueError: it is something else.
+    ValueError: the array does not have that layout.
   """
   if len(packed) < 3 or packed[0] < 1 or (packed < 0).any():
-    raise ValueError('no packed ensemble')
-  n_melodic, n_players = int(packed[0]), int(packed[0] + packed[1])
-  counts, body = packed[2:2 + n_players], packed[2 + n_players:]
-  if len(counts) < n_players or len(body) != 3 * counts.sum():
-    raise ValueError('no packed ensemble')
+    raise ValueError('not packed instruments')
+  n_melodic, n_parts = int(packed[0]), int(packed[0] + packed[1])
+  counts, body = packed[2:2 + n_parts], packed[2 + n_parts:]
+  if len(counts) < n_parts or len(body) != 3 * counts.sum():
+    raise ValueError('not packed instruments')
   start, length, rest = body.reshape(-1, 3).T.astype(np.int64)
   notes = np.stack([start, start + length, rest % 128, rest // 128], axis=1)
-  players = tuple(np.split(notes, np.cumsum(counts)[:-1]))
-  return Ensemble(players[:n_melodic], players[n_melodic:])
+  parts = tuple(np.split(notes, np.cumsum(counts)[:-1]))
+  return Instruments(parts[:n_melodic], parts[n_melodic:])

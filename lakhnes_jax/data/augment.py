@@ -1,14 +1,16 @@
-"""Augmentation: trimming and random changes, on songs of exact events.
+"""Augmentation: trimming and random transformations of songs.
 
-Songs are those of `lakhnes_jax.events`; wait quantisation comes afterwards.
-Every function is pure and vectorised. VELOCITY and TIMBRE events follow their
-voice. Which changes there are, their order and their ranges: LakhNES, section
-3.3 and its published code; but for tempo and latency, which are not in it.
+Songs are int32 arrays of exact events (see `lakhnes_jax.events`); waits are
+quantised afterwards. All functions are pure and vectorised. VELOCITY and
+TIMBRE events stay with their voice. The transformations, their order and their
+ranges are those of LakhNES, section 3.3 and its published code, except tempo
+and driver_jitter, which are ours.
 
-LakhNES stretches a song by up to 5%, and with it the frames in which a console
-plays. These two keep them. A game's music program is called once a frame: notes
-begin a whole number of frames apart, which a change of tempo makes another, and
-short waits are the time that the program takes, its latency.
+Time stretching by up to 5% also stretches the video frames in which the
+console plays; tempo and driver_jitter keep them. A game's music driver is
+called once per frame. Notes begin a whole number of frames apart, which tempo
+changes; the short waits within a frame are the time that the driver takes to
+write, which driver_jitter changes.
 """
 
 import dataclasses
@@ -22,28 +24,28 @@ from lakhnes_jax import events as ev
 
 MAX_SEMITONES = 6  # Transposition is uniform in -6 .. +6.
 MAX_SPEED_CHANGE = .05  # Playback speed is uniform in .95 .. 1.05.
-FRAME = 733.79  # Samples; an NES makes 60.0988 frames a second.
-TICKS = range(4, 25)  # Frames.
-_SAME_FRAME = 180  # Samples; waits below come of how long the program takes.
-_OURS = ('tempo', 'latency')  # Not in the original, and so not in 'all'.
+FRAME = 733.79  # Samples; an NES shows 60.0988 frames per second.
+GRID_STEPS = range(4, 25)  # Frames.
+_SAME_FRAME = 180  # Samples; shorter waits are within a call of the driver.
+_OURS = ('tempo', 'driver_jitter')  # Not in the original, and so not in 'all'.
 _ALL_VOICES = tuple(range(len(ev.VOICES)))
-_DROPPED = ~ev.N_CODES  # The event one past the last: to be left out.
+_DROPPED = ~ev.N_CODES  # One past the last event: to be removed.
 
 
 def trim(events: np.ndarray) -> np.ndarray:
-  """Leaves out one wait at the start and one at the end, where there is one."""
+  """Removes one wait at the start and one at the end, if there."""
   start = int(len(events) > 0 and events[0] >= 0)
   end = len(events) - int(len(events) > 0 and events[-1] >= 0)
   return events[start:end]
 
 
-def select_ensemble(events: np.ndarray, voices: Iterable[int]) -> np.ndarray:
-  """Keeps the chip events of some voices, and every wait as it is."""
+def keep_voices(events: np.ndarray, voices: Iterable[int]) -> np.ndarray:
+  """Removes the chip events of all other voices; keeps every wait."""
   return _recode(events, _recoding(tuple(sorted(voices)), False, 0))
 
 
 def switch_pulses(events: np.ndarray) -> np.ndarray:
-  """Gives what P1 plays to P2 and the other way round."""
+  """Swaps what P1 and P2 play."""
   return _recode(events, _recoding(_ALL_VOICES, True, 0))
 
 
@@ -57,11 +59,11 @@ def transpose(events: np.ndarray, semitones: int) -> np.ndarray:
 
 
 def stretch(events: np.ndarray, speed: float) -> np.ndarray:
-  """Plays a song `speed` times as fast.
+  """Speeds a song up by the factor `speed`.
 
   The times of chip events are divided by `speed` and rounded (half to even).
-  Waits without an event between them become one, those of length 0 go, and so
-  does a wait at the end. At speed 1 the song comes back unchanged.
+  Adjacent waits are merged; waits of length 0 and a final wait are dropped. At
+  speed 1 the song is returned unchanged.
 
   Raises:
     ValueError: speed is not positive.
@@ -76,13 +78,16 @@ def stretch(events: np.ndarray, speed: float) -> np.ndarray:
   return ev.from_times(times, events[is_chip], times[-1] if times.size else 0)
 
 
-def tick(events: np.ndarray) -> int:
-  """Finds the step in which a song's notes begin, such as a sixteenth.
+def grid_step(events: np.ndarray) -> int:
+  """Estimates the grid step of a song's notes, such as a sixteenth.
+
+  For each candidate in `GRID_STEPS`, counts which share of the intervals
+  between NOTEONs of one voice are its multiples.
 
   Returns:
-    the longest of `TICKS` of which nine tenths as many times between NOTEONs
-    of a voice are multiples as of any; 0 where those are few, and where the
-    program is not called by frames
+    the longest candidate (in frames) whose share is at least 0.9 of the
+    highest; 0 if the highest is below 0.6, if there are fewer than 8
+    intervals, or if the driver's calls do not follow the video frames.
   """
   chip, times = events[events < 0], ev.times_of(events)[events < 0]
   calls = np.diff(np.unique(times[_first_in_frame(times)])) / FRAME
@@ -92,26 +97,26 @@ def tick(events: np.ndarray) -> int:
   voice, is_on = ev.voice_of(chip), ev.kind_of(chip) == ev.NOTEON
   apart = np.concatenate([
       np.diff(frame[is_on & (voice == v)]) for v in _ALL_VOICES])
-  apart = apart[(apart >= TICKS[0] - 1) & (apart < 65)]
+  apart = apart[(apart >= GRID_STEPS[0] - 1) & (apart < 65)]
   if len(apart) < 8:
     return 0
-  share = np.array([np.mean(apart % frames == 0) for frames in TICKS])
+  share = np.array([np.mean(apart % frames == 0) for frames in GRID_STEPS])
   if share.max() < .6:
     return 0
-  return TICKS[int(np.flatnonzero(share >= .9 * share.max())[-1])]
+  return GRID_STEPS[int(np.flatnonzero(share >= .9 * share.max())[-1])]
 
 
 def change_tempo(events: np.ndarray, ratio: float) -> np.ndarray:
-  """Plays a song `ratio` times as slowly, in whole frames.
+  """Slows a song down by `ratio`, moving its events by whole frames.
 
-  What was in one frame stays in one, as far apart as it was, and what was in
-  several stays in as many. A wait at the end goes.
+  Events of one frame stay in one frame, at the same distances; events of
+  different frames stay in different frames. A final wait is dropped.
 
   Raises:
     ValueError: ratio is not positive.
   """
   if not ratio > 0:
-    raise ValueError(f'ratio {ratio} of tempos is not positive')
+    raise ValueError(f'tempo ratio {ratio} is not positive')
   is_chip = events < 0
   times = ev.times_of(events)[is_chip]
   old, which = np.unique(_frames(times), return_inverse=True)
@@ -123,16 +128,16 @@ def change_tempo(events: np.ndarray, ratio: float) -> np.ndarray:
   return ev.from_times(times, events[is_chip], times[-1] if times.size else 0)
 
 
-def change_latency(events: np.ndarray, factors: np.ndarray) -> np.ndarray:
-  """Lets the program take more or less time between what it writes in a frame.
+def jitter_driver(events: np.ndarray, factors: np.ndarray) -> np.ndarray:
+  """Scales the waits between the driver's writes within a frame.
 
-  Frames begin when they did, unless the one before is not over yet. A wait at
-  the end goes.
+  Frames begin when they did, or when the frame before ends if that is later.
+  A final wait is dropped.
 
   Args:
-    events: a song.
-    factors: [4 K, 4 K] of its waits, positive, by voice and kind (of K) of the
-      chip event before and of that after.
+    events: int32 song.
+    factors: [4 K, 4 K] positive factors, indexed by voice * K + kind (of K
+      kinds) of the chip event before a wait and of the one after it.
   """
   is_chip = events < 0
   times, chip = ev.times_of(events)[is_chip], events[is_chip]
@@ -150,13 +155,13 @@ def change_latency(events: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def _first_in_frame(times: np.ndarray) -> np.ndarray:
-  """Returns the index of the first write in each one's frame."""
+  """[n]: for each write, the index of the first write of its frame."""
   is_first = np.diff(times, prepend=-_SAME_FRAME) >= _SAME_FRAME
   return np.maximum.accumulate(np.where(is_first, np.arange(len(times)), 0))
 
 
 def _frames(times: np.ndarray) -> np.ndarray:
-  """Numbers the frames at whose beginnings writes were made, from 0."""
+  """[n]: for each write, the number of its frame, from 0."""
   start = times[_first_in_frame(times)]
   return np.rint((start - times[:1]) / FRAME).astype(np.int64)
 
@@ -164,9 +169,10 @@ def _frames(times: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=1024)
 def _recoding(voices: tuple[int, ...], switch: bool,
               semitones: int) -> np.ndarray:
-  """[N_CODES] int32: what each event becomes, indexed by the event itself.
+  """[N_CODES] int32: the event that replaces each event.
 
-  Events are negative, so that `table[event]` counts from the end.
+  Indexed by the event itself, which is negative: `table[event]` counts from
+  the end.
   """
   voice, kind, value = (x.astype(np.int32) for x in (
       ev.CODE_VOICE, ev.CODE_KIND, ev.CODE_VALUE))
@@ -182,61 +188,62 @@ def _recoding(voices: tuple[int, ...], switch: bool,
 
 
 def _recode(events: np.ndarray, table: np.ndarray) -> np.ndarray:
-  """Replaces each chip event by what `table` says, or drops it."""
+  """Replaces each chip event by its entry in `table`, or drops it."""
   recoded = np.where(events < 0, table[np.minimum(events, -1)], events)
   return recoded[recoded != _DROPPED]
 
 
-class Changes(NamedTuple):
-  """What happens to one song at one epoch.
+class AugmentationParams(NamedTuple):
+  """The parameters drawn for one song in one epoch.
 
   Attributes:
-    voices: those that are kept.
-    switch: whether P1 and P2 change places.
+    voices: those kept.
+    switch: whether P1 and P2 are swapped.
     semitones: of transposition.
-    tempo: which of the tempos near its own it gets, 0 to 1; None for its own.
-    latency: seed of the time that the program takes; None for its own.
-    speed: of playback.
+    tempo: in [0, 1), selects one of the tempos near the song's own; None keeps
+      its own.
+    driver_jitter: seed of the factors of waits within frames; None keeps them.
+    speed: playback speed.
   """
   voices: tuple[int, ...] = _ALL_VOICES
   switch: bool = False
   semitones: int = 0
   tempo: float | None = None
-  latency: int | None = None
+  driver_jitter: int | None = None
   speed: float = 1.
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-  """Which changes are made, in this order.
+  """Which transformations are applied, in this order.
 
   Attributes:
-    trim: leave out a leading and a trailing wait, always.
-    ensemble: with probability 1/2 keep 1 to 3 of the voices.
-    switch: with probability 1/2 let P1 and P2 change places.
+    trim: always remove a leading and a trailing wait.
+    voice_dropout: with probability 1/2 keep a random 1 to 3 of the voices.
+    switch: with probability 1/2 swap P1 and P2.
     transpose: by -6 to +6 semitones, uniformly.
-    tempo: with probability 0.7 give the `tick` another number of frames, 3/4
-      to 4/3 of its own, uniformly.
-    latency: with probability 0.7 multiply the waits within frames by numbers
-      around 1, drawn by what is before and after.
+    tempo: with probability 0.7 change the grid step to another whole number
+      of frames, 3/4 to 4/3 of its own, uniformly.
+    driver_jitter: with probability 0.7 multiply the waits within frames by
+      random factors around 1, one for each pair of event kinds around a wait.
     stretch: to 0.95 to 1.05 of the speed, uniformly.
   """
   trim: bool = False
-  ensemble: bool = False
+  voice_dropout: bool = False
   switch: bool = False
   transpose: bool = False
   tempo: bool = False
-  latency: bool = False
+  driver_jitter: bool = False
   stretch: bool = False
 
   @classmethod
   def from_names(cls, names: Iterable[str]) -> 'Augmentation':
-    """Reads a flag's value: 'none', names of attributes, or 'all'.
+    """Parses a flag's value: 'none', 'all', or names of attributes.
 
-    The last are the original's, which has neither tempo nor latency.
+    'all' is what the original has: all but tempo and driver_jitter.
 
     Raises:
-      ValueError: an unknown name; the message lists those there are.
+      ValueError: an unknown name; the message lists the known ones.
     """
     names = list(names)
     known = [field.name for field in dataclasses.fields(cls)]
@@ -249,47 +256,48 @@ class Augmentation:
               if names == ['all'] else names)
     return cls(**{name: True for name in chosen if name != 'none'})
 
-  def draw(self, rng: np.random.Generator) -> Changes:
-    """Draws what happens to a song, whatever is in it."""
-    changes = {}
-    if self.ensemble and rng.random() < .5:
+  def draw(self, rng: np.random.Generator) -> AugmentationParams:
+    """Draws the parameters, independently of the song."""
+    params = {}
+    if self.voice_dropout and rng.random() < .5:
       size = int(rng.integers(1, len(_ALL_VOICES)))
-      changes['voices'] = tuple(sorted(
+      params['voices'] = tuple(sorted(
           rng.choice(len(_ALL_VOICES), size, replace=False).tolist()))
     if self.switch:
-      changes['switch'] = bool(rng.random() < .5)
+      params['switch'] = bool(rng.random() < .5)
     if self.transpose:
-      changes['semitones'] = int(
+      params['semitones'] = int(
           rng.integers(-MAX_SEMITONES, MAX_SEMITONES, endpoint=True))
     if self.tempo and rng.random() < .7:
-      changes['tempo'] = float(rng.random())
-    if self.latency and rng.random() < .7:
-      changes['latency'] = int(rng.integers(1 << 32))
+      params['tempo'] = float(rng.random())
+    if self.driver_jitter and rng.random() < .7:
+      params['driver_jitter'] = int(rng.integers(1 << 32))
     if self.stretch:
-      changes['speed'] = float(
+      params['speed'] = float(
           rng.uniform(1 - MAX_SPEED_CHANGE, 1 + MAX_SPEED_CHANGE))
-    return Changes(**changes)
+    return AugmentationParams(**params)
 
   def apply(self, events: np.ndarray,
             rng: np.random.Generator) -> np.ndarray:
-    """Changes a song in the way drawn from `rng`."""
-    return self.change(events, self.draw(rng))
+    """Augments a song with parameters drawn from `rng`."""
+    return self.apply_params(events, self.draw(rng))
 
-  def change(self, events: np.ndarray, changes: Changes) -> np.ndarray:
-    """Changes a song in a given way, after trimming it if that is asked for."""
+  def apply_params(self, events: np.ndarray,
+                   params: AugmentationParams) -> np.ndarray:
+    """Augments a song with given parameters; trims it first if `trim`."""
     if self.trim:
       events = trim(events)
-    *recoding, tempo, latency, speed = changes
-    if tuple(recoding) != Changes()[:-3]:
+    *recoding, tempo, driver_jitter, speed = params
+    if tuple(recoding) != AugmentationParams()[:-3]:
       events = _recode(events, _recoding(*recoding))
-    if tempo is not None and (frames := tick(events)):
+    if tempo is not None and (frames := grid_step(events)):
       near = range(-(-3 * frames // 4), 4 * frames // 3 + 1)
       others = [other for other in near if other != frames]
       events = change_tempo(events, others[int(tempo * len(others))] / frames)
-    if latency is not None:
-      rng = np.random.default_rng(latency)
+    if driver_jitter is not None:
+      rng = np.random.default_rng(driver_jitter)
       size = ev.EVENT.shape[0] * ev.EVENT.shape[1]
-      events = change_latency(events, np.exp(
+      events = jitter_driver(events, np.exp(
           rng.normal(0, .3) + rng.normal(0, .15, (size, size))))
     return stretch(events, speed)
 

@@ -4,10 +4,10 @@ A split is a few files in one folder:
 
 *   `train-00000-of-00002.npy` and so on, the *shards*: 1-D int32 arrays of
     exact (unquantised) events, song after song; no song straddles two shards;
-*   `train_step.json`, the *index*: format version, whether dynamics are known,
-    whether in place of songs there are ensembles (see `ensemble`) to arrange,
-    metadata, per shard its file, songs, events and SHA-256, and the name and
-    length of each song, in the order in which they lie in the shards.
+*   `train.json`, the *index*: format version, whether dynamics are known,
+    whether it stores instruments to arrange (see `arrangement`) in place of
+    songs, metadata, per shard its file, songs, events and SHA-256, and the name
+    and length of each song, in the order in which they lie in the shards.
 
 The index is written last, so a split is there whole or not at all.
 """
@@ -36,7 +36,7 @@ _AROUND = 2**16  # What Linux maps in around a page that is touched.
 
 def write_split(folder: str | os.PathLike, split: str,
                 songs: Iterable[tuple[str, np.ndarray]], *,
-                max_events: int = _MAX_EVENTS, ensembles: bool = False,
+                max_events: int = _MAX_EVENTS, arranged_on_read: bool = False,
                 metadata: dict[str, Any] | None = None) -> 'Corpus':
   """Writes the songs of one split, replacing what was there.
 
@@ -49,7 +49,7 @@ def write_split(folder: str | os.PathLike, split: str,
     songs: names and int32 events, in the order in which they are to lie.
     max_events: a shard is closed before it would pass this; a longer song has
       one to itself.
-    ensembles: whether these are not songs but packed ensembles.
+    arranged_on_read: whether these are not songs but packed instruments.
     metadata: JSON values kept in the index: where the songs come from.
 
   Returns:
@@ -90,7 +90,8 @@ def write_split(folder: str | os.PathLike, split: str,
   finally:
     for path in folder.glob(f'{split}-?????.npy.tmp'):
       path.unlink()
-  atomic.write(index_path, make_index(split, shards, ensembles, metadata))
+  atomic.write(index_path,
+               make_index(split, shards, arranged_on_read, metadata))
   for path in stale:
     path.unlink()
   return Corpus(folder, split)
@@ -126,19 +127,19 @@ def write_shard(file: BinaryIO, songs: list[tuple[str, np.ndarray]]
 
 
 def make_index(split: str, shards: list[dict[str, Any]],
-               ensembles: bool = False,
+               arranged_on_read: bool = False,
                metadata: dict[str, Any] | None = None) -> bytes:
   """Returns the contents of the index of shards that are there.
 
   Args:
     split: its name.
     shards: in order, what `write_shard` returned, and `file`, their names.
-    ensembles: see `write_split`.
+    arranged_on_read: see `write_split`.
     metadata: see `write_split`.
   """
   index = {'version': FORMAT_VERSION, 'split': split,
            'dynamics': all(shard['dynamics'] for shard in shards),
-           'ensembles': ensembles, 'metadata': metadata or {},
+           'arranged_on_read': arranged_on_read, 'metadata': metadata or {},
            'shards': [{key: shard[key] for key in
                        ('songs', 'events', 'sha256', 'file')}
                       for shard in shards],
@@ -166,8 +167,8 @@ class Corpus:
 
   Attributes:
     names: the name of each song.
-    lengths: [songs] int64, events of each song, or size of an ensemble.
-    ensembles: whether it holds ensembles, arranged as they are read.
+    lengths: [songs] int64, events of each song, or size of packed instruments.
+    arranged_on_read: whether it stores instruments, arranged when read.
     dynamics: whether every song has velocities, as format TX2 needs.
     metadata: what the writer noted down.
     checksum: short digest of names and events, for run configs.
@@ -193,7 +194,8 @@ class Corpus:
         self.names = index['names']
         self.lengths = np.array(index['lengths'], np.int64)
         self.dynamics = index['dynamics']
-        self.ensembles = index.get('ensembles', False)
+        self.arranged_on_read = index.get(
+            'arranged_on_read', index.get('ensembles', False))  # Old name.
         self.metadata = index['metadata']
         self._index = index['shards']
         counts, events = np.array(
@@ -247,8 +249,8 @@ class Corpus:
   def song(self, i: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """Returns the int32 events of song `i`: a read-only view of the disk.
 
-    Of an ensemble it returns the arrangement that `rng` draws; without `rng`
-    always the same one.
+    Of stored instruments it returns the arrangement that `rng` draws;
+    without `rng` always the same one.
     """
     if not 0 <= i < len(self):
       raise IndexError(f'song {i} of {len(self)}')
@@ -258,7 +260,7 @@ class Corpus:
     if self._touched > _RESIDENT:
       self._touched = 0
       self._let_go()
-    if not self.ensembles:
+    if not self.arranged_on_read:
       return stored
     return arrangement.arrange(arrangement.unpack(stored),
                             rng or np.random.default_rng(i))

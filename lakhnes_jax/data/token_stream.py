@@ -72,7 +72,7 @@ class Stream:
 
   def __init__(self, corpus, vocabulary: ev.Vocabulary, lanes: int,
                length: int, *, augmentation: Augmentation | None = None,
-               seed: int = 0, shuffle: bool = True, min_events: int = 0,
+               seed: int = 0, shuffle: bool = True, min_tokens: int = 0,
                repeat: bool = True, drop_last: bool = True,
                lane_slice: slice = slice(None),
                order: Callable[[int], np.ndarray] | None = None):
@@ -88,7 +88,7 @@ class Stream:
         the song as it is.
       seed: not negative.
       shuffle: draw an order for each epoch; else that of the corpus.
-      min_events: songs that are shorter once augmented are left out. As in the
+      min_tokens: songs that are shorter once augmented are left out. As in the
         original, the two <S> count: of the paper's 10, 8 are events.
       repeat: begin another epoch when one ends; else stop.
       drop_last: end an epoch where the first lane finds no next song, and
@@ -107,17 +107,17 @@ class Stream:
       raise ValueError(
           f'the songs have no dynamics (velocities), which {vocabulary.name} '
           'needs; use --format=tx1 or data prepared with dynamics')
-    n_songs = int(np.sum(np.asarray(corpus.lengths) + 2 >= min_events))
+    n_songs = int(np.sum(np.asarray(corpus.lengths) + 2 >= min_tokens))
     if not n_songs:
       raise ValueError(f'none of {len(corpus)} songs is as long as '
-                       f'{min_events} tokens')
+                       f'{min_tokens} tokens')
     if drop_last and n_songs < lanes:
       raise ValueError(f'{n_songs} songs are too few for {lanes} lanes; use a '
                        f'batch size of at most {n_songs}')
     self.lanes, self.length = lanes, length
     self._corpus, self._vocabulary = corpus, vocabulary
     self._augmentation = augmentation or Augmentation()
-    self._seed, self._min_events = seed, min_events
+    self._seed, self._min_tokens = seed, min_tokens
     self._repeat, self._drop_last = repeat, drop_last
     self._lane_slice = lane_slice
     self._draw_order = order or (
@@ -187,7 +187,7 @@ class Stream:
           song, offset = int(self._order[taken]), 0
           taken += 1
           ids[lane] = self._read(song)
-          if len(ids[lane]) < self._min_events:
+          if len(ids[lane]) < self._min_tokens:
             offset = len(ids[lane])
             continue
           begun += 1

@@ -19,7 +19,7 @@ import numpy as np
 from lakhnes_jax.data import token_stream
 
 PROTOCOLS = ('paper', 'full')
-MIN_EVENTS = 10
+MIN_TOKENS = 10
 
 
 class Setting(NamedTuple):
@@ -67,7 +67,7 @@ def evaluate(model, config, params, corpus, vocabulary, *,
   """
   stream = token_stream.Stream(
       corpus, vocabulary, min(setting.lanes, len(corpus)), setting.tgt_len,
-      augmentation=token_stream.TRIM, min_events=MIN_EVENTS, shuffle=False,
+      augmentation=token_stream.TRIM, min_tokens=MIN_TOKENS, shuffle=False,
       repeat=False, drop_last=protocol == 'paper')
   segment_nll = segment_fn(model, config)
   params = jax.device_put(params)

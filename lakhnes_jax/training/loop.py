@@ -159,7 +159,7 @@ def _lay_out(group: list[token_stream.Batch], devices: int) -> tuple[np.ndarray,
 
 def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
         settings: Settings, *, origin: Origin = Origin(),
-        augmentation: token_stream.Augmentation | None = None, min_events: int = 0,
+        augmentation: token_stream.Augmentation | None = None, min_tokens: int = 0,
         description: dict[str, Any] | None = None, tensorboard: bool = False,
         after_eval: Callable[[int, Any], None] = lambda step, params: None
         ) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
     settings: see there.
     origin: where the first weights come from.
     augmentation: drawn anew for each song at each epoch.
-    min_events: shorter songs are left out.
+    min_tokens: shorter songs are left out.
     description: what `config.json` says, JSON.
     tensorboard: write the metrics for TensorBoard too.
     after_eval: called with the step and the host parameters, by the chief of
@@ -209,7 +209,7 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
   chief, lanes = distributed.is_chief(), distributed.own_lanes(settings.batch_size)
   stream = token_stream.Stream(
       corpus, vocabulary, settings.batch_size, settings.tgt_len,
-      augmentation=augmentation, seed=settings.seed, min_events=min_events,
+      augmentation=augmentation, seed=settings.seed, min_tokens=min_tokens,
       lane_slice=lanes)
   adam = optimizer.make(settings.clip, settings.optimizer)
   steps_fn = train_step.pmapped_steps(

@@ -41,7 +41,7 @@ def test_each_change_equals_the_original(deterministic):
       'transpose': lambda amount: augment.transpose(raw, int(amount)),
       'stretch': lambda speed: augment.stretch(raw, float(speed)),
       'switch': lambda _: augment.switch_pulses(raw),
-      'select': lambda names: augment.select_ensemble(
+      'select': lambda names: augment.keep_voices(
           raw, [number[name] for name in names.split('+')]),
       'raw': lambda _: raw,
   }
@@ -54,10 +54,10 @@ def test_each_change_equals_the_original(deterministic):
   np.testing.assert_array_equal(raw, before)
 
 
-def replay(flags: dict[str, bool]) -> augment.Changes:
+def replay(flags: dict[str, bool]) -> augment.AugmentationParams:
   """Draws as the original does: numpy's and Python's global generators."""
   changes = {}
-  if flags.get('ensemble') and np.random.rand() < .5:
+  if flags.get('voice_dropout') and np.random.rand() < .5:
     size = int(np.random.randint(1, 4))
     changes['voices'] = tuple(sorted(random.sample(range(4), size)))
   if flags.get('switch'):
@@ -66,13 +66,14 @@ def replay(flags: dict[str, bool]) -> augment.Changes:
     changes['semitones'] = int(np.random.randint(-6, 7))
   if flags.get('stretch'):
     changes['speed'] = np.random.uniform(.95, 1.05)
-  return augment.Changes(**changes)
+  return augment.AugmentationParams(**changes)
 
 
 @pytest.mark.parametrize('original, names', [
-    ('augment_selectens', ['ensemble']), ('augment_switchp1p2', ['switch']),
+    ('augment_selectens', ['voice_dropout']),
+    ('augment_switchp1p2', ['switch']),
     ('augment_transpose', ['transpose']), ('augment_stretch', ['stretch']),
-    ('all', ['ensemble', 'switch', 'transpose', 'stretch'])])
+    ('all', ['voice_dropout', 'switch', 'transpose', 'stretch'])])
 def test_the_originals_draws_give_the_originals_ids(oracles, original, names):
   with np.load(oracles / 'model/data_pipeline.npz') as arrays:
     path = oracles / 'model/corpus/train' / str(arrays['aug_file'])
@@ -82,7 +83,7 @@ def test_the_originals_draws_give_the_originals_ids(oracles, original, names):
       np.random.seed(seed)
       random.seed(seed)
       changes = replay(dict.fromkeys(names, True))
-      ids = events.TX1.encode(augmentation.change(song, changes))
+      ids = events.TX1.encode(augmentation.apply_params(song, changes))
       np.testing.assert_array_equal(
           [0, *ids, 0], arrays[f'aug/{original}/{seed}'], err_msg=str(seed))
 
@@ -101,7 +102,7 @@ def test_trim_takes_one_wait_at_each_end(before, after):
 
 
 def test_dynamics_follow_their_voice():
-  assert _text(augment.select_ensemble(_song(), [events.P2])) == _flat('''
+  assert _text(augment.keep_voices(_song(), [events.P2])) == _flat('''
       WT_10 P2_NOTEON_36 P2_VELOCITY_3 WT_7 WT_3 P2_TIMBRE_0 WT_1 P2_NOTEON_108
       P2_VELOCITY_2 WT_30''')
   assert _text(augment.switch_pulses(_song())) == _flat('''
@@ -148,13 +149,14 @@ def test_stretch_rounds_half_to_even_and_merges_what_falls_together():
 def test_the_changes_come_in_the_papers_order():
   # The kept voice is P1's as it was before the switch; P2_108 of the switch's
   # result is out of range once transposed; stretch comes last.
-  changes = augment.Changes((events.P1, events.P2), True, 3, speed=.5)
-  got = Augmentation.from_names(['all']).change(_song(), changes)
+  changes = augment.AugmentationParams(
+      (events.P1, events.P2), True, 3, speed=.5)
+  got = Augmentation.from_names(['all']).apply_params(_song(), changes)
   assert _text(got) == _flat('''
       P2_NOTEON_63 P2_VELOCITY_15 P2_TIMBRE_2 P1_NOTEON_39 P1_VELOCITY_3 WT_20
       P2_VELOCITY_9 P1_TIMBRE_0 WT_2 P2_NOTEOFF P1_VELOCITY_2''')
-  low = augment.Changes((events.TR, events.P2), True, -1)
-  assert _text(Augmentation().change(_song(), low)) == _flat('''
+  low = augment.AugmentationParams((events.TR, events.P2), True, -1)
+  assert _text(Augmentation().apply_params(_song(), low)) == _flat('''
       WT_10 P1_NOTEON_35 P1_VELOCITY_3 WT_7 WT_3 P1_TIMBRE_0 WT_1 TR_NOTEOFF
       P1_NOTEON_107 P1_VELOCITY_2 WT_30''')
 
@@ -193,18 +195,18 @@ def test_tempo_of_little_or_nothing():
 @pytest.mark.parametrize('tick', [4, 6, 7, 24])
 def test_tick_is_the_longest_step_that_nearly_all_notes_keep(tick):
   steps = np.array([0, 1, 2, 4, 5, 6, 8, 11, 12, 14, 15, 16])
-  assert augment.tick(_in_frames(tick * steps)) == tick
+  assert augment.grid_step(_in_frames(tick * steps)) == tick
   # An ornament a frame before the beat is no tempo, nor are a few notes.
-  assert augment.tick(_in_frames([*tick * steps, tick * 17 - 1])) == tick
-  assert augment.tick(_in_frames(tick * steps[:4])) == 0
-  assert augment.tick(_song('')) == 0
+  assert augment.grid_step(_in_frames([*tick * steps, tick * 17 - 1])) == tick
+  assert augment.grid_step(_in_frames(tick * steps[:4])) == 0
+  assert augment.grid_step(_song('')) == 0
   # A program that is called 192 times a second.
   chip = events.EVENT[events.P1, events.NOTEON, 60]
   times = np.rint(tick * steps * 44100 / 192).astype(int)
-  assert augment.tick(events.from_times(
+  assert augment.grid_step(events.from_times(
       times, np.repeat(chip, len(times)), times[-1])) == 0
   uneven = np.cumsum([5, 7, 9, 13, 11, 17, 19, 23] * 3)
-  assert augment.tick(_in_frames([0, *uneven])) == 0
+  assert augment.grid_step(_in_frames([0, *uneven])) == 0
 
 
 def test_a_drawn_tempo_is_another_near_by():
@@ -213,7 +215,7 @@ def test_a_drawn_tempo_is_another_near_by():
   rng = np.random.default_rng(0)
   n, seen = 2000, []
   for _ in range(n):
-    seen.append(augment.tick(augmentation.apply(song, rng)))
+    seen.append(augment.grid_step(augmentation.apply(song, rng)))
   # 3/4 to 4/3 of 6, where 5 is 5, 7 and 8 too; five deviations around 0.3.
   assert set(seen) == {5, 6, 7, 8}
   assert abs(seen.count(6) / n - .3) < .052
@@ -221,7 +223,8 @@ def test_a_drawn_tempo_is_another_near_by():
     assert abs(seen.count(other) / n - .7 / 3) < .048
   uneven = _in_frames([0, *np.cumsum([5, 7, 9, 13, 11, 17, 19, 23] * 3)])
   np.testing.assert_array_equal(
-      augmentation.change(uneven, augment.Changes(tempo=.5)), uneven)
+      augmentation.apply_params(uneven, augment.AugmentationParams(tempo=.5)),
+      uneven)
 
 
 def test_real_songs_at_another_tempo(real_songs):
@@ -232,10 +235,10 @@ def test_real_songs_at_another_tempo(real_songs):
     np.testing.assert_array_equal(
         events.times_of(same)[same < 0],
         events.times_of(song)[song < 0] - events.times_of(song)[song < 0][0])
-    if frames := augment.tick(song):
+    if frames := augment.grid_step(song):
       slower = augment.change_tempo(song, (frames + 1) / frames)
       np.testing.assert_array_equal(slower[slower < 0], chip)
-      ticks.append((frames + 1, augment.tick(slower)))
+      ticks.append((frames + 1, augment.grid_step(slower)))
   assert len(ticks) > len(real_songs) / 3
   assert np.mean([wanted == got for wanted, got in ticks]) > .9
 
@@ -247,29 +250,29 @@ def test_latency_changes_within_frames():
   size = 4 * events.EVENT.shape[1]
   doubled, thirds = np.full((size, size), 2.), np.full((size, size), .34)
   # The noise of the second frame is over only when P1 comes in.
-  assert _text(augment.change_latency(song, doubled)) == _flat('''
+  assert _text(augment.jitter_driver(song, doubled)) == _flat('''
       P1_NOTEON_60 WT_20 P2_NOTEON_64 WT_20 P1_VELOCITY_3 P2_VELOCITY_2 WT_2
       P1_NOTEOFF WT_692 NO_NOTEON_3 WT_358 NO_NOTEOFF WT_1 P1_NOTEON_50''')
   # A wait of one sample stays.
-  assert _text(augment.change_latency(song, thirds)) == _flat('''
+  assert _text(augment.jitter_driver(song, thirds)) == _flat('''
       P1_NOTEON_60 WT_3 P2_NOTEON_64 WT_3 P1_VELOCITY_3 P2_VELOCITY_2 WT_1
       P1_NOTEOFF WT_727 NO_NOTEON_3 WT_61 NO_NOTEOFF WT_298 P1_NOTEON_50''')
-  assert _text(augment.change_latency(song, 10 * doubled)).endswith(
+  assert _text(augment.jitter_driver(song, 10 * doubled)).endswith(
       'NO_NOTEON_3 WT_3580 NO_NOTEOFF P1_NOTEON_50')
   # Factors are told by what is before and after.
   before, after = (voice * events.EVENT.shape[1] + events.NOTEON
                    for voice in (events.P1, events.P2))
   one = np.ones((size, size))
   one[before, after] = 3
-  assert _text(augment.change_latency(song, one)) == _flat('''
+  assert _text(augment.jitter_driver(song, one)) == _flat('''
       P1_NOTEON_60 WT_30 P2_NOTEON_64 WT_10 P1_VELOCITY_3 P2_VELOCITY_2 WT_1
       P1_NOTEOFF WT_693 NO_NOTEON_3 WT_179 NO_NOTEOFF WT_180 P1_NOTEON_50''')
-  assert augment.change_latency(_song(''), one).size == 0
+  assert augment.jitter_driver(_song(''), one).size == 0
 
 
 def test_a_drawn_latency_is_the_songs_own():
   song = _in_frames(6 * np.arange(20), 40)
-  augmentation = Augmentation.from_names(['latency'])
+  augmentation = Augmentation.from_names(['driver_jitter'])
   rng = np.random.default_rng(0)
   seen = []
   for _ in range(2000):
@@ -307,12 +310,12 @@ def test_draws_cover_their_ranges_evenly():
 
 def test_no_flag_changes_nothing_and_one_flag_only_its_own():
   rng = np.random.default_rng(0)
-  assert Augmentation().draw(rng) == augment.Changes()
+  assert Augmentation().draw(rng) == augment.AugmentationParams()
   np.testing.assert_array_equal(Augmentation().apply(_song(), rng), _song())
-  for field, name in zip(augment.Changes._fields,
-                         ('ensemble', 'switch', 'transpose', 'tempo',
-                          'latency', 'stretch'), strict=True):
-    seen = {field: set() for field in augment.Changes._fields}
+  for field, name in zip(augment.AugmentationParams._fields,
+                         ('voice_dropout', 'switch', 'transpose', 'tempo',
+                          'driver_jitter', 'stretch'), strict=True):
+    seen = {field: set() for field in augment.AugmentationParams._fields}
     for _ in range(50):
       changes = Augmentation.from_names([name]).draw(rng)
       for key, value in changes._asdict().items():
@@ -324,7 +327,7 @@ def test_names():
   names = Augmentation.from_names
   assert names(['none']) == names([]) == Augmentation()
   assert names(['all']) == Augmentation(
-      trim=True, ensemble=True, switch=True, transpose=True, stretch=True)
+      trim=True, voice_dropout=True, switch=True, transpose=True, stretch=True)
   assert names(['trim', 'stretch']) == Augmentation(trim=True, stretch=True)
   assert names(['trim']) == augment.TRIM
   for wrong in (['louder'], ['all', 'trim'], ['none', 'trim'], ['']):

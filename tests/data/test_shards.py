@@ -191,7 +191,7 @@ def test_never_an_index_of_another_run(tmp_path, monkeypatch):
 def test_killed_on_the_way_there_is_no_split(tmp_path):
   program = '''
 import os, sys
-from lakhnes_jax import shards
+from lakhnes_jax.data import shards
 def songs():
   for i in range(9):
     yield str(i), [i] * 9

@@ -12,6 +12,7 @@ from test_augment import replay
 
 from lakhnes_jax import events
 from lakhnes_jax.data import shards, token_stream
+from lakhnes_jax.data.token_stream import Stream
 
 ALL = token_stream.Augmentation.from_names(['all'])
 
@@ -58,10 +59,10 @@ def _assert_same(batch, other):
     ('a', 3, 16), ('b', 2, 32), ('c', 4, 8), ('d', 10, 16)])
 def test_evaluation_batches_equal_the_originals(oracles, case, lanes, length):
   with np.load(oracles / 'model/data_pipeline.npz') as arrays:
-    stream = token_stream.Stream(
+    stream = Stream(
         Songs(list(_split(oracles, 'valid').values())), events.TX1, lanes,
         length, augmentation=token_stream.TRIM, shuffle=False, repeat=False,
-        min_events=10)
+        min_tokens=10)
     _assert_batches(list(stream), arrays[f'eval_{case}_data'],
                     arrays[f'eval_{case}_target'])
 
@@ -69,7 +70,7 @@ def test_evaluation_batches_equal_the_originals(oracles, case, lanes, length):
 def test_each_song_is_encoded_as_the_original_does(oracles):
   with np.load(oracles / 'model/data_pipeline.npz') as arrays:
     for name, song in _split(oracles, 'valid').items():
-      stream = token_stream.Stream(Songs([song]), events.TX1, 1, 999, repeat=False,
+      stream = Stream(Songs([song]), events.TX1, 1, 999, repeat=False,
                            augmentation=token_stream.TRIM, drop_last=False)
       batch, = stream
       n = int(batch.weights.sum())
@@ -84,7 +85,8 @@ def test_two_augmented_epochs_equal_the_originals(oracles):
     arrays = dict(arrays)
   corpus = _split(oracles, 'train')
   paths = sorted(corpus)
-  flags = dict.fromkeys(['ensemble', 'switch', 'transpose', 'stretch'], True)
+  flags = dict.fromkeys(
+      ['voice_dropout', 'switch', 'transpose', 'stretch'], True)
   np.random.seed(1111)
   random.seed(7)
   augmented, orders = [], []
@@ -92,11 +94,12 @@ def test_two_augmented_epochs_equal_the_originals(oracles):
     np.random.shuffle(paths)
     assert paths == arrays[f'train_ep{epoch}_paths'].tolist()
     order = list(range(len(augmented), len(augmented) + len(paths)))
-    augmented += [ALL.change(corpus[path], replay(flags)) for path in paths]
+    augmented += [ALL.apply_params(corpus[path], replay(flags))
+                  for path in paths]
     order = [i for i in order if len(augmented[i]) + 2 >= 10]
     np.random.shuffle(order)
     orders.append(order)
-  stream = token_stream.Stream(Songs(augmented), events.TX1, 4, 16,
+  stream = Stream(Songs(augmented), events.TX1, 4, 16,
                        order=lambda epoch: np.array(orders[epoch]))
   for epoch in range(2):
     inputs = arrays[f'train_ep{epoch}_data']
@@ -133,8 +136,8 @@ def test_batches_equal_a_token_by_token_reader(songs, drop_last, lanes, length,
                                                min_tokens):
   order = np.random.default_rng(1).permutation(len(songs))
   lanes = min(lanes, 11 if min_tokens == 0 else 9)
-  stream = token_stream.Stream(songs, events.TX1, lanes, length, repeat=False,
-                       min_events=min_tokens, drop_last=drop_last,
+  stream = Stream(songs, events.TX1, lanes, length, repeat=False,
+                       min_tokens=min_tokens, drop_last=drop_last,
                        order=lambda epoch: order)
   expected = _reference(songs, order, lanes, length, min_tokens, drop_last)
   got = list(stream)
@@ -150,14 +153,14 @@ def test_batches_equal_a_token_by_token_reader(songs, drop_last, lanes, length,
 
 
 def test_more_lanes_than_songs_are_padded_when_every_target_counts(songs):
-  stream = token_stream.Stream(songs, events.TX1, 20, 8, repeat=False, drop_last=False)
+  stream = Stream(songs, events.TX1, 20, 8, repeat=False, drop_last=False)
   total = sum(batch.weights.sum() for batch in stream)
   assert total == (songs.lengths + 1).sum()
 
 
 def test_orders_are_permutations_and_functions_of_seed_and_epoch(songs):
   def first_inputs(seed, epochs):
-    stream = token_stream.Stream(songs, events.TX1, 1, 1, seed=seed)
+    stream = Stream(songs, events.TX1, 1, 1, seed=seed)
     orders = [[] for _ in range(epochs)]
     while (batch := next(stream)).epoch < epochs:
       state = stream.state()
@@ -174,7 +177,7 @@ def test_orders_are_permutations_and_functions_of_seed_and_epoch(songs):
 def test_augmentation_is_a_function_of_seed_epoch_and_song(songs):
   def tokens(lanes, seed, order, epoch):
     """The ids that each song gives, by song."""
-    stream = token_stream.Stream(songs, events.TX1, lanes, 1, augmentation=ALL,
+    stream = Stream(songs, events.TX1, lanes, 1, augmentation=ALL,
                          seed=seed, order=lambda epoch: np.array(order))
     found = {}
     while (batch := next(stream)).epoch <= epoch:
@@ -191,7 +194,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_song(songs):
   assert all(one[song] == other_lanes[song] for song in shared)
   assert one != tokens(1, 0, order, 0)
   assert one != tokens(1, 1, order, 1)
-  twins = token_stream.Stream(Songs([songs.song(8)] * 9), events.TX1, 9, 20,
+  twins = Stream(Songs([songs.song(8)] * 9), events.TX1, 9, 20,
                       augmentation=ALL)
   assert len(np.unique(next(twins).inputs, axis=0)) > 6
 
@@ -199,8 +202,8 @@ def test_augmentation_is_a_function_of_seed_epoch_and_song(songs):
 @pytest.mark.parametrize('drop_last', [True, False])
 def test_any_state_continues_exactly(songs, drop_last):
   def new():
-    return token_stream.Stream(songs, events.TX1, 3, 7, augmentation=ALL, seed=5,
-                       min_events=6, drop_last=drop_last)
+    return Stream(songs, events.TX1, 3, 7, augmentation=ALL, seed=5,
+                       min_tokens=6, drop_last=drop_last)
   stream, n = new(), 40
   states, batches = [], []
   for _ in range(n):
@@ -218,16 +221,16 @@ def test_any_state_continues_exactly(songs, drop_last):
 
 
 def test_a_state_of_other_lanes_or_songs_is_refused(songs):
-  state = token_stream.Stream(songs, events.TX1, 3, 7).state()
+  state = Stream(songs, events.TX1, 3, 7).state()
   with pytest.raises(ValueError, match='3 lanes, this run 4'):
-    token_stream.Stream(songs, events.TX1, 4, 7).restore(state)
+    Stream(songs, events.TX1, 4, 7).restore(state)
   with pytest.raises(ValueError, match='11 songs, this run 3'):
-    token_stream.Stream(_random_songs([9, 9, 9]), events.TX1, 3, 7).restore(state)
+    Stream(_random_songs([9, 9, 9]), events.TX1, 3, 7).restore(state)
 
 
 def test_slices_of_lanes_make_up_the_global_batch(songs):
   def stream(lane_slice=slice(None)):
-    return token_stream.Stream(songs, events.TX1, 6, 5, augmentation=ALL, seed=2,
+    return Stream(songs, events.TX1, 6, 5, augmentation=ALL, seed=2,
                        lane_slice=lane_slice)
   whole, left, right = stream(), stream(slice(0, 4)), stream(slice(4, 6))
   for _ in range(30):
@@ -242,11 +245,11 @@ def test_slices_of_lanes_make_up_the_global_batch(songs):
 
 def test_only_songs_that_are_read_are_touched():
   songs = _random_songs([50] * 300)
-  stream = token_stream.Stream(songs, events.TX1, 4, 10)
+  stream = Stream(songs, events.TX1, 4, 10)
   assert songs.asked == 0
   next(stream)
   assert songs.asked == 4
-  restored = token_stream.Stream(songs, events.TX1, 4, 10)
+  restored = Stream(songs, events.TX1, 4, 10)
   restored.restore(stream.state())
   assert songs.asked == 8
 
@@ -259,31 +262,31 @@ def test_tx2_keeps_dynamics_and_tx1_leaves_them_out():
       (events.TX1, 'WT_5 P1_NOTEON_60 WT_7 P1_NOTEOFF <S>'),
       (events.TX2, 'WT_5 P1_NOTEON_60 P1_VELOCITY_7 WT_3 P1_TIMBRE_1 WT_4 '
                    'P1_NOTEOFF <S>')):
-    batch = next(token_stream.Stream(corpus, vocabulary, 1, len(text.split())))
+    batch = next(Stream(corpus, vocabulary, 1, len(text.split())))
     assert [vocabulary.tokens[i] for i in batch.targets[0]] == text.split()
 
 
 def test_errors_say_what_to_do(songs):
   with pytest.raises(ValueError, match=r'11 songs are too few for 12 lanes'):
-    token_stream.Stream(songs, events.TX1, 12, 4)
+    Stream(songs, events.TX1, 12, 4)
   with pytest.raises(ValueError, match=r'9 songs are too few for 10 lanes'):
-    token_stream.Stream(songs, events.TX1, 10, 4, min_events=10)
+    Stream(songs, events.TX1, 10, 4, min_tokens=10)
   with pytest.raises(ValueError, match='dynamics'):
-    token_stream.Stream(songs, events.TX2, 2, 4)
+    Stream(songs, events.TX2, 2, 4)
   with pytest.raises(ValueError, match='none of 11 songs'):
-    token_stream.Stream(songs, events.TX1, 1, 4, min_events=1000)
+    Stream(songs, events.TX1, 1, 4, min_tokens=1000)
   with pytest.raises(ValueError, match='at least 1'):
-    token_stream.Stream(songs, events.TX1, 1, 0)
+    Stream(songs, events.TX1, 1, 0)
   with pytest.raises(ValueError, match='do not fill one batch of 2 lanes'):
-    next(token_stream.Stream(songs, events.TX1, 2, 1000))
-  assert list(token_stream.Stream(songs, events.TX1, 2, 1000, repeat=False)) == []
+    next(Stream(songs, events.TX1, 2, 1000))
+  assert list(Stream(songs, events.TX1, 2, 1000, repeat=False)) == []
 
 
 def test_shards_give_the_same_batches_as_memory(songs, tmp_path):
   corpus = shards.write_split(
       tmp_path, 'train',
       [(str(i), songs.song(i)) for i in range(len(songs))], max_events=100)
-  one, other = (token_stream.Stream(c, events.TX1, 3, 16, augmentation=ALL)
+  one, other = (Stream(c, events.TX1, 3, 16, augmentation=ALL)
                 for c in (songs, corpus))
   for _ in range(20):
     _assert_same(next(one), next(other))
@@ -295,9 +298,9 @@ def _prefetch_threads() -> list[threading.Thread]:
 
 @pytest.mark.parametrize('ahead', [1, 4])
 def test_prefetch_hands_out_the_same_batches_and_states(songs, ahead):
-  plain = token_stream.Stream(songs, events.TX1, 3, 7, augmentation=ALL)
+  plain = Stream(songs, events.TX1, 3, 7, augmentation=ALL)
   with token_stream.Prefetch(
-      token_stream.Stream(songs, events.TX1, 3, 7, augmentation=ALL),
+      Stream(songs, events.TX1, 3, 7, augmentation=ALL),
       ahead) as batches:
     assert batches.state() == plain.state()
     for i in range(30):
@@ -316,7 +319,7 @@ def test_prefetch_hands_out_the_same_batches_and_states(songs, ahead):
 
 def test_prefetch_ends_with_its_stream(songs):
   def stream():
-    return token_stream.Stream(songs, events.TX1, 3, 7, repeat=False)
+    return Stream(songs, events.TX1, 3, 7, repeat=False)
   with token_stream.Prefetch(stream()) as batches:
     got = list(batches)
     with pytest.raises(StopIteration):
@@ -333,7 +336,7 @@ def test_prefetch_passes_exceptions_on_in_their_place():
       return super().song(i)
 
   broken = Broken([_random_songs([20]).song(0)] * 5)
-  with token_stream.Prefetch(token_stream.Stream(broken, events.TX1, 1, 21,
+  with token_stream.Prefetch(Stream(broken, events.TX1, 1, 21,
                                  shuffle=False)) as batches:
     for _ in range(3):
       next(batches)
@@ -344,7 +347,7 @@ def test_prefetch_passes_exceptions_on_in_their_place():
 
 def test_prefetch_closes_while_its_thread_is_at_work(songs):
   for _ in range(20):
-    batches = token_stream.Prefetch(token_stream.Stream(songs, events.TX1, 3, 7))
+    batches = token_stream.Prefetch(Stream(songs, events.TX1, 3, 7))
     batches.close()
     batches.close()
   assert not _prefetch_threads()

@@ -6,10 +6,11 @@ import mido
 import numpy as np
 import pytest
 
-from data_prep import adapt, gmidi
+from data_prep import adapt
 from lakhnes_jax import events as ev
 from lakhnes_jax.data import arrangement
-from lakhnes_jax.data.arrangement import NOBODY, PITCH
+from lakhnes_jax.data.arrangement import NONE, PITCH
+from lakhnes_jax.formats import general_midi
 
 SECOND = ev.SAMPLE_RATE
 
@@ -46,7 +47,7 @@ def tempo(microseconds):
 
 def player(*notes, drums=False):
   """Instrument with notes of (start, end, pitch, velocity)."""
-  return gmidi.Instrument(0, drums, np.array(notes, np.int64))
+  return general_midi.Instrument(0, drums, np.array(notes, np.int64))
 
 
 def scale(lowest, n=6):
@@ -63,7 +64,7 @@ class TestRead:
         [(480, tempo(1000000))],
         [(0, tempo(1)), (0, on(60)), (240, off(60)), (480, on(62, 1)),
          (960, off(62)), (961, on(64)), (1441, off(64))])
-    (only,) = gmidi.read(data)
+    (only,) = general_midi.read(data)
     np.testing.assert_array_equal(only.notes, [
         [0, 11025, 60, 64], [22050, 66150, 62, 1], [66242, 110342, 64, 64]])
 
@@ -74,12 +75,12 @@ class TestRead:
         [(0, on(62, channel=9)), (10, off(62, channel=9)), (10, on(63)),
          (20, off(63))])
     assert [(i.program, i.is_drum, i.notes[:, PITCH].tolist())
-            for i in gmidi.read(data)] == [
+            for i in general_midi.read(data)] == [
                 (5, False, [60]), (6, False, [61]), (0, True, [62]),
                 (0, False, [63])]
 
   def test_a_note_off_ends_all_of_its_pitch_begun_before(self):
-    (only,) = gmidi.read(midi_bytes(
+    (only,) = general_midi.read(midi_bytes(
         [(0, on(60)), (48, on(60, 99)), (96, on(60, 98)), (96, off(60)),
          (96, off(61)), (144, off(60)), (192, on(60))], ticks_per_beat=48))
     np.testing.assert_array_equal(only.notes, [
@@ -94,10 +95,10 @@ class TestRead:
        'division')])
   def test_damage_has_a_reason(self, data, reason):
     with pytest.raises(ValueError, match=reason):
-      gmidi.read(data)
+      general_midi.read(data)
 
   def test_file_without_notes(self):
-    assert gmidi.read(midi_bytes([(0, tempo(500000))])) == []
+    assert general_midi.read(midi_bytes([(0, tempo(500000))])) == []
 
 
 class TestEnsemble:
@@ -111,8 +112,8 @@ class TestEnsemble:
     other = player(*[(s + 4410, e + 4410, p, 5) for s, e, p, _ in
                      scale(60).notes.tolist()])
     drums = player((0, 9, 36, 1), (0, 9, 38, 1), drums=True)
-    kept = adapt.ensemble([low, chord, scale(60), high, edge, late, drums,
-                           other])
+    kept = adapt.select_instruments(
+        [low, chord, scale(60), high, edge, late, drums, other])
     assert [notes is i.notes for notes, i in
             zip(kept.melodic, (scale(60), edge, other), strict=True)][1:] == [
                 True, True]
@@ -128,11 +129,11 @@ class TestEnsemble:
       ([scale(60)._replace(is_drum=True)], 'no monophonic')])
   def test_reasons(self, instruments, reason):
     with pytest.raises(ValueError, match=reason):
-      adapt.ensemble(instruments)
+      adapt.select_instruments(instruments)
 
   def test_exact_limits_are_inside(self):
-    assert adapt.ensemble([player((0, 5 * SECOND, 21, 1))])
-    assert adapt.ensemble([player((0, 600 * SECOND, 108, 1))])
+    assert adapt.select_instruments([player((0, 5 * SECOND, 21, 1))])
+    assert adapt.select_instruments([player((0, 600 * SECOND, 108, 1))])
 
 
 class TestPlacements:
@@ -143,7 +144,7 @@ class TestPlacements:
     ways = adapt.placements(n_melodic, np.random.default_rng(0), 100)
     assert len(set(ways)) == len(ways) == count
     for way in ways:
-      players = [who for who in way if who != NOBODY]
+      players = [who for who in way if who != NONE]
       assert len(set(players)) == len(players) == min(3, n_melodic)
       assert set(players) <= set(range(n_melodic))
 
@@ -170,8 +171,8 @@ class TestPlacements:
 class TestExamples:
 
   def make(self, players, seed=0, limit=16):
-    return adapt.examples(adapt.ensemble(players), np.random.default_rng(seed),
-                          limit)
+    return adapt.examples(adapt.select_instruments(players),
+                          np.random.default_rng(seed), limit)
 
   def test_differ_by_placement_and_drums(self):
     drums = player(*[(i * 1000, i * 1000 + 500, 35 + i, 100)
@@ -208,7 +209,8 @@ class TestContentHash:
     shift = np.array([500, 500, 0, 0])
 
     def hashes(*songs):
-      return {adapt.content_hash(arrangement.Ensemble(*song)) for song in songs}
+      return {adapt.content_hash(arrangement.Instruments(*song))
+              for song in songs}
 
     assert len(hashes(((a, b), ()), ((b, a), ()),
                       ((b + shift, a + shift), ()))) == 1
@@ -217,7 +219,7 @@ class TestContentHash:
                       ((b,), (a,)))) == 6
 
   def test_what_the_chip_cannot_play_makes_no_other_song(self):
-    one = adapt.ensemble([scale(60)])
+    one = adapt.select_instruments([scale(60)])
     chords = player((0, 2 * SECOND, 60, 64), (SECOND, 3 * SECOND, 64, 64))
     assert adapt.content_hash(one) == adapt.content_hash(
-        adapt.ensemble([chords, scale(60)._replace(program=9)]))
+        adapt.select_instruments([chords, scale(60)._replace(program=9)]))

@@ -37,8 +37,8 @@ def test_every_format(source, tmp_path, capsys):
     assert tree_of(out) == [f'a.{ending}', f'deep/b.{ending}']
     assert '2 songs written, 0 bad files' in capsys.readouterr().out
   assert (tmp_path / 'tx1.txt/deep/b.tx1.txt').read_text() == TX1
-  np.testing.assert_array_equal(song_files.read_song(tmp_path / 'tx2.txt/a.tx2.txt'),
-                                TX2)
+  np.testing.assert_array_equal(
+      song_files.read_song(tmp_path / 'tx2.txt/a.tx2.txt'), TX2)
   assert (tmp_path / 'mid/deep/b.mid').read_bytes() == (
       source / 'a.mid').read_bytes()
 

@@ -138,8 +138,8 @@ class TestResult:
                      for voice in ('P1', 'P2', 'TR')}
     assert corpus.dynamics
 
-  def test_ledger_says_what_became_of_each_file(self, collection, made):
-    lines = (made / 'ledger.tsv').read_text('utf-8').splitlines()
+  def test_manifest_says_what_became_of_each_file(self, collection, made):
+    lines = (made / 'manifest.tsv').read_text('utf-8').splitlines()
     assert lines[0].split('\t') == ['file', 'result', 'seconds', 'notes',
                                     'examples']
     rows = {name: rest for name, *rest in (x.split('\t') for x in lines[1:])}
@@ -172,7 +172,7 @@ class TestResult:
       counts = summary['splits'][split]
       assert counts['examples'] == len(corpus)
       songs = [corpus.song(i) for i in range(len(corpus))]
-      if split == 'valid':  # Of ensembles it depends on the arrangement.
+      if split == 'valid':  # Of instruments it depends on the arrangement.
         assert counts['events'] == corpus.lengths.sum()
       hours = sum(int(np.maximum(song, 0).sum()) for song in songs) / 158760000
       assert counts['hours'] == pytest.approx(hours, rel=.02)
@@ -244,10 +244,12 @@ class TestTraining:
 
   def test_each_epoch_draws_other_arrangements(self, made):
     corpus = shards.Corpus(made, 'train')
-    assert corpus.ensembles and not shards.Corpus(made, 'valid').ensembles
+    assert corpus.arranged_on_read
+    assert not shards.Corpus(made, 'valid').arranged_on_read
 
     def stream_of(seed):
-      return token_stream.Stream(corpus, ev.TX1, 2, 64, seed=seed, shuffle=False)
+      return token_stream.Stream(corpus, ev.TX1, 2, 64, seed=seed,
+                                 shuffle=False)
 
     def epochs(seed):
       stream = stream_of(seed)
@@ -383,7 +385,7 @@ class TestLimits:
 def test_no_file_ends_the_job(tmp_path, monkeypatch, fault):
   def fail(_):
     raise fault
-  monkeypatch.setattr('data_prep.gmidi.read', fail)
+  monkeypatch.setattr('data_prep.general_midi.read', fail)
   source = lakh_files.Source('f.mid', 4, 0, data=b'MThd')
   packed, facts = lakh_files.attempt(source)
   assert not len(packed)

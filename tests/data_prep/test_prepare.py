@@ -86,7 +86,7 @@ def made(folder, tmp_path_factory):
 
 
 def rows_of(output):
-  with open(output / 'ledger.tsv', encoding='utf-8', newline='') as file:
+  with open(output / 'manifest.tsv', encoding='utf-8', newline='') as file:
     return {row['file']: row for row in csv.DictReader(file, delimiter='\t')}
 
 

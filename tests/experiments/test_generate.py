@@ -69,7 +69,7 @@ def made(tmp_path_factory):
 
 
 def _given_part(song, voices):
-  part = augment.select_ensemble(song, voices)
+  part = augment.keep_voices(song, voices)
   return list(zip(ev.times_of(part)[part < 0].tolist(),
                   part[part < 0].tolist(), strict=True))
 

@@ -232,7 +232,7 @@ def test_accompaniments_equal_a_loop_over_the_model(form, voices):
 def _check_given_part(got, source, voices) -> None:
   """The given voices do exactly what they did, and the length is the same."""
   def part(song):
-    events = augment.select_ensemble(song, voices)
+    events = augment.keep_voices(song, voices)
     return list(zip(ev.times_of(events)[events < 0].tolist(),
                     events[events < 0].tolist(), strict=True))
   assert part(got.events) == part(source)

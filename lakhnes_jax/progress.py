@@ -1,4 +1,10 @@
-"""How far a long job is, how fast, and how long it will take, on stderr."""
+"""Progress of a long job on stderr: count, rate, time left.
+
+On a terminal one line is kept up to date; elsewhere (a log file, a notebook
+cell that keeps its output) a line is written every ten seconds. tqdm writes
+one carriage return after another there, and has no notion of items that were
+done by an earlier run and must not count towards the rate.
+"""
 
 import sys
 import time
@@ -6,18 +12,18 @@ from typing import Self
 
 
 class Progress:
-  """A line that is kept up to date on a terminal, or written now and then.
+  """Counts items of a job and shows the count; a context manager.
 
-  Use as a context manager; a last line is written at its end.
+  The final count is written on exit.
   """
 
   def __init__(self, what: str, unit: str, total: int | None = None):
     """Starts the clock.
 
     Args:
-      what: what is being done: 'adapting'.
-      unit: what is counted: 'files'.
-      total: how many there are, if known; without it no end is foretold. The
+      what: the job, such as 'adapting'.
+      unit: the items counted, such as 'files'.
+      total: number of items, if known; needed for the time left. The
         attribute may be set later.
     """
     self._what, self._unit, self.total = what, unit, total
@@ -26,7 +32,7 @@ class Progress:
     self._live = sys.stderr.isatty()
 
   def add(self, n: int, skipped: bool = False) -> None:
-    """Counts `n` more; skipped ones say nothing about the rate."""
+    """Counts `n` more items; skipped ones do not count towards the rate."""
     self._done += n
     self._counted += 0 if skipped else n
     now = time.monotonic()
@@ -41,7 +47,7 @@ class Progress:
       line += f' of {self.total}'
     line += f' {self._unit}'
     if rate:
-      line += f', {rate:.1f} a second'
+      line += f', {rate:.1f} per second'
     if self.total is not None and rate:
       left = (self.total - self._done) / rate
       line += f', {left / 60:.0f} min left' if left > 90 else (
