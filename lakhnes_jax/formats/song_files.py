@@ -1,7 +1,6 @@
 """Song files of any kind on disk, told apart by their ending."""
 
 import functools
-import glob
 import importlib
 import os
 import pathlib
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakhnes_jax import atomic
+from lakhnes_jax import atomic, command_line, input_files
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats.vgm import RegisterLog
 
@@ -149,8 +148,9 @@ def read_log(path: str | os.PathLike, loops: int = 1) -> RegisterLog:
 
 
 def _read(path, read):
+  data = input_files.read(path)  # Its errors name the file.
   try:
-    return read(pathlib.Path(path).read_bytes())
+    return read(data)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
 
@@ -198,7 +198,8 @@ def find_songs(sources: Iterable[str | os.PathLike]) -> list[pathlib.Path]:
 
   Args:
     sources: files (taken whatever their ending), folders (searched at any
-      depth for the known endings) and glob patterns.
+      depth for the known endings, links to folders and macOS's `._*` left
+      out) and glob patterns; a leading `~` is the home folder.
 
   Returns:
     their paths, sorted, each once.
@@ -239,15 +240,15 @@ def name_songs(sources: Iterable[str | os.PathLike]
 def _find(source: str | os.PathLike
          ) -> Iterable[tuple[pathlib.Path, pathlib.PurePath]]:
   """Yields the files of one source, and where below it they lie."""
-  root = pathlib.Path(source)
+  root = command_line.path(os.fspath(source))
   if root.is_dir():
-    for path in root.rglob('*'):
-      if _ending(path) and path.is_file():
+    for path in input_files.walk(root):
+      if _ending(path):
         yield path, path.relative_to(root)
   elif root.exists():
     yield root, pathlib.PurePath(root.name)
   else:
-    found = glob.glob(str(source), recursive=True)
+    found = input_files.glob(str(root))
     if not found:
       raise FileNotFoundError(f'{source}: no such file or folder')
     for match in found:

@@ -1,0 +1,90 @@
+"""Input files: found in folders and by patterns, and read if they are sane.
+
+`._*` and `__MACOSX` are left out wherever a folder or pattern is searched:
+macOS writes them into archives and onto foreign disks, with the ending of the
+file that they describe, and there is no music in them. Links to folders are
+not followed there, so that a search ends whatever they lead to.
+"""
+
+import glob as globbing
+import os
+import pathlib
+import re
+import stat
+from collections.abc import Iterator
+
+MIB = 2**20
+# Larger than any song file known: an hour of register writes is 10 MiB.
+MAX_SONG_BYTES = 256 * MIB
+
+
+def read(path: str | os.PathLike, max_bytes: int = MAX_SONG_BYTES) -> bytes:
+  """Reads a regular file that is not too large.
+
+  Raises:
+    ValueError: it is a FIFO, a device or a folder, or larger than `max_bytes`;
+      the message names the file.
+    OSError: it cannot be read.
+  """
+  check(path, max_bytes)
+  with open(path, 'rb') as file:
+    data = file.read(max_bytes + 1)
+  if len(data) > max_bytes:  # Files in /proc give their size as 0.
+    raise ValueError(_too_large(path, max_bytes))
+  return data
+
+
+def check(path: str | os.PathLike, max_bytes: int | None = None) -> None:
+  """Checks that a file is regular and not too large; errors as `read`."""
+  status = os.stat(path)
+  if not stat.S_ISREG(status.st_mode):
+    kind = 'a folder' if stat.S_ISDIR(status.st_mode) else 'a pipe or device'
+    raise ValueError(f'{os.fspath(path)}: {kind}, not a file')
+  if max_bytes is not None and status.st_size > max_bytes:
+    raise ValueError(_too_large(path, max_bytes))
+
+
+def _too_large(path: str | os.PathLike, max_bytes: int) -> str:
+  return f'{os.fspath(path)}: over {max_bytes // MIB} MiB'
+
+
+def is_metadata(name: str) -> bool:
+  """Whether a relative path, with `/`, is one of macOS's metadata."""
+  parts = name.split('/')
+  return parts[-1].startswith('._') or '__MACOSX' in parts
+
+
+def walk(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Yields the regular files below a folder, sorted within each folder."""
+  for place, folders, names in os.walk(folder):
+    folders[:] = sorted(name for name in folders if name != '__MACOSX')
+    for name in sorted(names):
+      path = pathlib.Path(place, name)
+      if not is_metadata(name) and path.is_file():
+        yield path
+
+
+def glob(pattern: str) -> list[pathlib.Path]:
+  """Returns the files and folders that match a pattern, sorted.
+
+  `**` stands for any number of folders. Nothing is returned that lies below
+  a folder that is returned itself.
+  """
+  parts = pathlib.Path(pattern).parts
+  fixed = next((i for i, part in enumerate(parts) if globbing.has_magic(part)),
+               len(parts))
+  wild = []
+  for part in parts[fixed:]:
+    if part != '**':
+      part = re.sub(r'\*+', '*', part)  # As a shell reads `a**`.
+    elif wild and wild[-1] == '**':
+      continue
+    wild.append(part)
+  root = pathlib.Path(*parts[:fixed])
+  if not wild or not root.is_dir():
+    return []
+  found = set(root.glob('/'.join(wild)))
+  if wild[-1] == '**':  # Which finds folders alone, until Python 3.13.
+    found.add(root)
+  return [path for path in sorted(found) if not is_metadata(
+      path.relative_to(root).as_posix()) and not found & set(path.parents)]
