@@ -22,6 +22,7 @@ _PERIODS = np.array([NTSC, ev.SAMPLE_RATE / 60,
                      ev.SAMPLE_RATE / (1662607 / 33247.5), ev.SAMPLE_RATE / 50])
 _USUAL = np.array([.15, .1, 0, 0])  # By how much NTSC may agree less than PAL.
 _FREE_HZ = (45., 260.)  # Where other rates are searched for.
+_STEPS = 1024  # Changes of volume that are looked at.
 _TICK = ev.SAMPLE_RATE / 240  # Samples between ticks of the frame counter.
 _BIN = 49  # Samples; the resolution of that search.
 _CLEAR = .6  # Concentration at which a known rate needs no other one.
@@ -67,25 +68,36 @@ def find(times: np.ndarray, events: np.ndarray, length: int) -> Clock:
   is_on = (kind == ev.NOTEON) & (voice != ev.TR)
   if is_on.sum() < _FEW:
     is_on = kind == ev.NOTEON
-  on = times[is_on].astype(np.float64)
-  period, confidence = _rate(on)
-  z = np.exp(2j * np.pi / period * on)
-  at, turns = _phase(on, z)
-  turn_of = np.interp(times, at, turns)
+  on, by = times[is_on].astype(np.float64), voice[is_on]
+  is_step = (kind == ev.VELOCITY) & (np.cumsum(kind == ev.VELOCITY) <= _STEPS)
+  period, confidence = _rate(
+      on, by, times[is_step].astype(np.float64), voice[is_step])
+  at, turns = _phase(on, by, period)
   weight = np.where(is_on, 1., .1)
-  place = times / period - turn_of + _begin(
-      times / period - turn_of, weight)
+  place = times / period - np.interp(times, at, turns)
+  place += _begin(place, weight)
   return Clock(period, confidence, _starts(times, place, period, length))
 
 
-def _rate(on: np.ndarray) -> tuple[float, float]:
-  """Returns samples per frame and how sure that is, from times of note-ons."""
+def _rate(on: np.ndarray, voice: np.ndarray, steps: np.ndarray,
+          step_voice: np.ndarray) -> tuple[float, float]:
+  """Returns samples per frame and how sure that is.
+
+  Args:
+    on: times of note-ons.
+    voice: of each, as each has its own latency.
+    steps: times of changes of volume; those of software come every frame.
+    step_voice: of each.
+  """
   if len(on) < _FEW:
     return NTSC, 0.
-  known = _concentration(on, _PERIODS)
-  local = np.array([_local_concentration(on, p) for p in _PERIODS])
-  best = int(np.argmax(known + .5 * local + _USUAL))
-  period, found = _PERIODS[best], max(known[best], local[best] ** 2)
+  known = _concentration(on, voice, _PERIODS)
+  local = np.array([_local(on, voice, p) for p in _PERIODS])
+  stepped = (_concentration(steps, step_voice, _PERIODS)
+             if len(steps) >= _FEW else np.zeros(len(_PERIODS)))
+  best = int(np.argmax(known + .5 * local + .5 * stepped + _USUAL))
+  period, found = _PERIODS[best], max(
+      known[best], local[best] ** 2, stepped[best] ** 2)
   if found < _CLEAR ** 2 and len(on) >= _ENOUGH:
     free, share = _free_rate(on)
     if share > max(2 * found, .75):
@@ -94,17 +106,33 @@ def _rate(on: np.ndarray) -> tuple[float, float]:
   return float(period), float(np.clip((found - chance) / (1 - chance), 0, 1))
 
 
-def _concentration(on: np.ndarray, periods: np.ndarray) -> np.ndarray:
-  """Lengths of the mean vectors of times on circles of these periods."""
-  return np.abs(np.exp(2j * np.pi * on / periods[:, None]).mean(1))
+def _concentration(on: np.ndarray, voice: np.ndarray,
+                   periods: np.ndarray) -> np.ndarray:
+  """Mean vectors of times on circles of these periods: their lengths.
+
+  Each voice has its own, less what chance would give, and counts by its notes.
+  """
+  z = np.exp(2j * np.pi * on / periods[:, None])
+  total = np.zeros(len(periods))
+  for v in range(len(ev.VOICES)):
+    mine = voice == v
+    if count := np.count_nonzero(mine):
+      power = np.abs(z[:, mine].sum(1)) ** 2
+      total += np.sqrt(np.maximum(power - count, 0) * count / max(count - 1, 1))
+  return total / len(on)
 
 
-def _local_concentration(on: np.ndarray, period: float) -> float:
-  """The same, where the phase may change slowly; less what chance gives."""
-  total, count = _windowed(on, np.exp(2j * np.pi / period * on))
-  share = np.abs(total) / count
-  return float(np.sqrt(np.clip((share ** 2 * count - 1) / np.maximum(
-      count - 1, 1), 0, 1)).mean())
+def _local(on: np.ndarray, voice: np.ndarray, period: float) -> float:
+  """The same, where the phase may change slowly."""
+  z = np.exp(2j * np.pi / period * on)
+  total = 0.
+  for v in range(len(ev.VOICES)):
+    mine = voice == v
+    if mine.any():
+      near, count = _windowed(on[mine], z[mine])
+      share = (np.abs(near) ** 2 / count - 1) / np.maximum(count - 1, 1)
+      total += np.sqrt(np.clip(share, 0, 1)).sum()
+  return total / len(on)
 
 
 def _windowed(on: np.ndarray, z: np.ndarray):
@@ -128,30 +156,26 @@ def _free_rate(on: np.ndarray) -> tuple[float, float]:
   peak = int(np.argmax(spectrum))
   near = ev.SAMPLE_RATE / _BIN / n * (peak + np.linspace(-1, 1, 41))
   periods = ev.SAMPLE_RATE / near
-  share = _concentration(on, periods)
+  share = _concentration(on, np.zeros(len(on)), periods)
   best = int(np.argmax(share))
   return float(periods[best]), float(share[best])
 
 
-def _phase(on: np.ndarray, z: np.ndarray):
+def _phase(on: np.ndarray, voice: np.ndarray, period: float):
   """Follows the phase of the frames.
 
   Returns:
     times, ascending, and the phase at them in turns: one value where the clock
     is steady, else one for each note-on
   """
-  if not len(on):
-    return np.zeros(1), np.zeros(1)
-  mean = z.mean()
   if len(on) < _FEW:
-    return on[:1], np.angle(z[:1].mean(keepdims=True)) / (2 * np.pi)
-  total, count = _windowed(on, z)
-  local = (np.abs(total) / count).mean()
-  if abs(mean) > .7 or local - abs(mean) < .15:
-    return on[:1], np.array([np.angle(mean) / (2 * np.pi)])
+    return np.zeros(1), np.zeros(1)
+  steady = _concentration(on, voice, np.array([period]))[0]
+  if steady > .7 or _local(on, voice, period) - steady < .15:
+    return np.zeros(1), np.zeros(1)
+  near, _ = _windowed(on, np.exp(2j * np.pi / period * on))
   at, first = np.unique(on, return_index=True)
-  turns = np.unwrap(np.angle(total[first])) / (2 * np.pi)
-  return at, turns
+  return at, np.unwrap(np.angle(near[first])) / (2 * np.pi)
 
 
 def _begin(place: np.ndarray, weight: np.ndarray) -> float:

@@ -13,7 +13,8 @@ import numpy as np
 from lakhnes_jax import events as ev
 
 _SHORT = 3  # Frames; notes that follow one another faster are ornaments.
-_ORNAMENT, _HELD, _STRUCK = .1, .5, 1.  # Weights.
+_TRILL = 8  # Frames that a pitch of a trill or of vibrato may last.
+_ORNAMENT, _HELD, _STRUCK = .02, .5, 1.  # Weights.
 
 
 class Onsets(NamedTuple):
@@ -67,11 +68,13 @@ def _of_voice(voice: int, frames, kind, value, n_frames: int) -> Onsets:
   rises = level > levels[np.searchsorted(level_at, at)]
   same = np.concatenate([[False], (pitch[1:] == pitch[:-1]) & on[:-1]])
   struck = after_rest | rises | same
-  # What follows a pitch that stayed, or stays itself.
-  held = (before >= _SHORT) & (lasts >= _SHORT)
+  # There and back again, or to the next semitone: vibrato and trills.
+  last, following = np.roll(pitch, 1), np.roll(pitch, -1)
+  trill = (lasts <= _TRILL) & ~struck & (
+      (last == following) | (pitch == np.roll(pitch, 2)))
   apart = (before >= _SHORT) | (lasts >= _SHORT) | after_rest
-  weight = np.where(struck & apart, _STRUCK,
-                    np.where(held, _HELD, _ORNAMENT))
+  weight = np.where(struck & apart, _STRUCK, np.where(
+      (before >= _SHORT) & ~trill, _HELD, _ORNAMENT))
   return Onsets(*(x[on].astype(np.float64 if x is weight else np.int64)
                   for x in (at, weight, np.full(len(at), voice), pitch, level,
                             lasts)))
