@@ -7,6 +7,7 @@ come a frame late, broken chords, vibrato and falling drums, the latency of the
 program, and triangle notes on ticks of the frame counter.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -140,7 +141,7 @@ def _ornament(rng, frame, chip):
   voice, kind = ev.voice_of(chip), ev.kind_of(chip)
   for v in (ev.P1, ev.P2, ev.TR, ev.NO):
     mine = np.flatnonzero((voice == v) & (kind <= ev.NOTEON))
-    for i, after in zip(mine[:-1], mine[1:], strict=True):
+    for i, after in itertools.pairwise(mine):
       lasts = frame[after] - frame[i]
       if kind[i] != ev.NOTEON or lasts < 4 or rng.random() > _ORNATE:
         continue
