@@ -164,6 +164,10 @@ class Vocabulary:
     name: 'tx1' (notes only, 631 ids) or 'tx2' (with dynamics, 686 ids).
     tokens: the text of each id.
     dynamics: whether VELOCITY and TIMBRE are part of it.
+    voice: [size] int32, 0 .. 3; -1 for waits and <S>.
+    kind: [size] int32, NOTEOFF .. TIMBRE; -1 likewise.
+    value: [size] int32, pitch, velocity or timbre; of waits, samples.
+    wait: [size] int32 samples; 0 for all but waits.
   """
 
   def __init__(self, name: str, kinds: tuple[int, ...]):
@@ -174,6 +178,11 @@ class Vocabulary:
                    *(CODE_NAMES[c] for c in codes))
     first = 1 + len(WAITS)
     self._event = np.concatenate([[0], WAITS, ~codes]).astype(np.int32)
+    self.voice, self.kind, self.value = (of(self._event).astype(np.int32)
+                                         for of in (voice_of, kind_of, value_of))
+    self.wait = np.maximum(self._event, 0)
+    for table in (self.voice, self.kind, self.value, self.wait):
+      table.setflags(write=False)
     self._code_id = np.full(N_CODES, -1, np.int16)
     self._code_id[codes] = np.arange(first, first + len(codes))
 

@@ -197,3 +197,22 @@ def test_tx1_of_the_originals_tx2(oracles):
     assert ev.to_text(ev.TX1.project(song)) == tx1.rstrip('\n')
     assert hashlib.sha256(ev.to_text(song).encode()).digest() == hashlib.sha256(
         path.read_text().rstrip('\n').encode()).digest()
+
+
+@pytest.mark.parametrize('vocabulary', ev.VOCABULARIES.values(),
+                         ids=lambda v: v.name)
+def test_tables_say_what_the_text_says(vocabulary):
+  voices = [voice.name for voice in ev.VOICES]
+  kinds = ['NOTEOFF', 'NOTEON', 'VELOCITY', 'TIMBRE']
+  for token, text in enumerate(vocabulary.tokens):
+    voice, *rest = text.split('_')
+    if voice == '<S>':
+      expected = -1, -1, 0, 0
+    elif voice == 'WT':
+      expected = -1, -1, int(rest[0]), int(rest[0])
+    else:
+      kind, *value = rest
+      expected = voices.index(voice), kinds.index(kind), int(*value), 0
+    assert tuple(table[token] for table in (
+        vocabulary.voice, vocabulary.kind, vocabulary.value, vocabulary.wait
+    )) == expected

@@ -48,12 +48,12 @@ def step_bytes(params, cache: decode.Cache) -> int:
 
 
 def _random(numbers: str, **shape):
-  """Returns (config, params as `decode.prepare` returns them)."""
+  """Returns (config, params as `decode.to_decode_params` returns them)."""
   dtype, int8 = FORMATS[numbers]
   config = transformer_xl.ModelConfig(n_token=events.TX1.size, dtype=dtype, **shape)
   params = jax.jit(transformer_xl.init_params, static_argnums=0)(
       config, jax.random.key(0))
-  return config, decode.prepare(params, config, int8=int8)
+  return config, decode.to_decode_params(params, config, int8=int8)
 
 
 def run(batch: int = 1, length: int = 64, mem_len: int = 512,
@@ -102,7 +102,7 @@ def run(batch: int = 1, length: int = 64, mem_len: int = 512,
 def first_token(folder: str) -> None:
   """Makes a token with the model of a weights folder, from nothing."""
   config, params, _ = weights_folder.load(folder)
-  params = decode.prepare(params, config)
+  params = decode.to_decode_params(params, config)
   _, logits, cache = decode.prefill(
       params, config, decode.init_cache(config, params, 1, 512),
       np.full((1, 1), events.START))
@@ -146,7 +146,7 @@ def quality(folder: str, data_dir: str, numbers: str, songs: int = 32,
   ids = [events.TX1.encode(events.TX1.project(corpus.song(i)))
          for i in range(len(corpus))]
   tokens = np.stack([row[:length] for row in ids if len(row) >= length][:songs])
-  params = decode.prepare(params, config, int8=int8)
+  params = decode.to_decode_params(params, config, int8=int8)
   nll, *_ = decode.prefill(
       params, config, decode.init_cache(config, params, len(tokens), mem_len),
       np.pad(tokens, ((0, 0), (1, 0)), constant_values=events.START))

@@ -95,7 +95,7 @@ def ours(stage: str, shape: tuple[int, int, int], dtype: str):
 
     return read
   if stage == 'generate':
-    params = decode.prepare(state.params, config)
+    params = decode.to_decode_params(state.params, config)
     _, logits, cache = decode.prefill(
         params, config, decode.init_cache(config, params, lanes, mem_len),
         np.ones((lanes, mem_len), np.int32))

@@ -1,7 +1,7 @@
 """Guides: what steers the model event by event while it writes.
 
-A guide forbids tokens (`restrict`) and puts others in the place of what was
-drawn (`choose`); see `decode.Guide`. It is compiled into the loop, so that what
+A guide forbids tokens (`process_logits`) and puts others in the place of what was
+drawn (`advance`); see `decode.Constraint`. It is compiled into the loop, so that what
 differs from song to song is in its state: arrays with the songs, B, on axis 0.
 A guide that emits <S> ends the song. Where the rules of a guide leave nothing
 that an earlier one allows, they give way.
@@ -129,12 +129,12 @@ class Ending:
   def start(self, events: int, samples: int = NO_LIMIT) -> EndingState:
     return EndingState(np.int32(events), np.int32(min(samples, NO_LIMIT)))
 
-  def restrict(self, state: EndingState, logits_BxV):
+  def process_logits(self, state: EndingState, logits_BxV):
     if self.at_start:
       return logits_BxV
     return logits_BxV.at[:, ev.START].set(-jnp.inf)
 
-  def choose(self, state: EndingState, tokens_B):
+  def advance(self, state: EndingState, tokens_B):
     over_B = (state.events_B <= 0) | (state.samples_B <= 0)
     tokens_B = jnp.where(over_B, ev.START, tokens_B)
     waits_B = jnp.asarray(_tokens(self.vocabulary).wait)[tokens_B]
@@ -163,7 +163,7 @@ class Script:
   def start(self, script: np.ndarray) -> ScriptState:
     return ScriptState(np.asarray(script, np.int32), np.int32(0))
 
-  def restrict(self, state: ScriptState, logits_BxV):
+  def process_logits(self, state: ScriptState, logits_BxV):
     table = _tokens(self.vocabulary)
     asked_B = _at(*state)
     open_B = (asked_B < 0) & (asked_B != ANY)
@@ -171,7 +171,7 @@ class Script:
         table.voice == -1 - asked_B[:, None])
     return _allow(logits_BxV, noteon_BxV | ~open_B[:, None])
 
-  def choose(self, state: ScriptState, tokens_B):
+  def advance(self, state: ScriptState, tokens_B):
     asked_B = _at(*state)
     return (jnp.where(asked_B < 0, tokens_B, asked_B),
             state._replace(position_B=state.position_B + 1))
@@ -244,7 +244,7 @@ class Accompaniment:
     return own_BxV & (table.rank > state.rank_B[:, None]) & (
         table.rank < rank_B[:, None])
 
-  def restrict(self, state: AccompanimentState, logits_BxV):
+  def process_logits(self, state: AccompanimentState, logits_BxV):
     table = _tokens(self.vocabulary)
     due_B = _at(state.times_BxG, state.next_B) == state.now_B
     own_BxV = self._own(state, jnp.full_like(state.rank_B, _LAST))
@@ -272,7 +272,7 @@ class Accompaniment:
     return rest_B, jnp.asarray(_tokens(self.vocabulary).wait_id)[
         jnp.minimum(rest_B, ev.WAITS[-1])]
 
-  def choose(self, state: AccompanimentState, tokens_B):
+  def advance(self, state: AccompanimentState, tokens_B):
     table = jax.tree.map(jnp.asarray, _tokens(self.vocabulary))
     time_B = _at(state.times_BxG, state.next_B)
     given_B = _at(state.tokens_BxG, state.next_B)
@@ -389,12 +389,12 @@ class Grammar:
         table.kind, (ev.NOTEOFF, ev.NOTEON)) | ~overdue_Bx4.any(
             -1, keepdims=True)
 
-  def restrict(self, state: GrammarState, logits_BxV):
+  def process_logits(self, state: GrammarState, logits_BxV):
     # One after the other: given voices may drone, and no other rule gives way.
     return _allow(_allow(logits_BxV, self.allowed(state)),
                   self.ends_notes(state))
 
-  def choose(self, state: GrammarState, tokens_B):
+  def advance(self, state: GrammarState, tokens_B):
     table = jax.tree.map(jnp.asarray, _tokens(self.vocabulary))
     voice_B, kind_B = table.voice[tokens_B], table.kind[tokens_B]
     here_Bx4 = voice_B[:, None] == jnp.arange(len(ev.VOICES))
@@ -429,15 +429,15 @@ class Chain:
   """
   guides: tuple[Any, ...]
 
-  def restrict(self, state, logits_BxV):
+  def process_logits(self, state, logits_BxV):
     for guide, its_state in zip(self.guides, state, strict=True):
-      logits_BxV = guide.restrict(its_state, logits_BxV)
+      logits_BxV = guide.process_logits(its_state, logits_BxV)
     return logits_BxV
 
-  def choose(self, state, tokens_B):
+  def advance(self, state, tokens_B):
     new_state = []
     for guide, its_state in zip(self.guides, state, strict=True):
-      tokens_B, its_state = guide.choose(its_state, tokens_B)
+      tokens_B, its_state = guide.advance(its_state, tokens_B)
       new_state.append(its_state)
     return tokens_B, tuple(new_state)
 
@@ -448,4 +448,4 @@ def skip(guide, state, n):
   batch = len(jax.tree.leaves(state)[0])
   # With state carried alone, what was drawn in vain is computed no further.
   return jax.lax.fori_loop(
-      0, n, lambda _, s: guide.choose(s, jnp.zeros(batch, jnp.int32))[1], state)
+      0, n, lambda _, s: guide.advance(s, jnp.zeros(batch, jnp.int32))[1], state)

@@ -49,7 +49,7 @@ def init_cache(config: transformer_xl.ModelConfig, params, batch: int,
 
   Args:
     config: of the model.
-    params: as `prepare` returns them.
+    params: as `to_decode_params` returns them.
     batch: B.
     mem_len: M, tokens that a token sees besides itself.
 
@@ -78,7 +78,7 @@ def _distances(position_RxD, kernel_DxHxC):
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'int8'))
-def prepare(params, config: transformer_xl.ModelConfig, *, int8: bool = False):
+def to_decode_params(params, config: transformer_xl.ModelConfig, *, int8: bool = False):
   """Arranges parameters as decoding reads them, once for all calls.
 
   Layers by themselves, kernels as matrices in the dtype of the computation.
@@ -133,17 +133,17 @@ def _step(params, config, cache: Cache, tokens_B):
     (logits [B, V] float32 of the next token, cache)
   """
   size = cache.keys[0].shape[2]
-  x_Bx1xD, heard, told = _embed(
+  x_Bx1xD, signals, told = _embed(
       params, config, cache.told, tokens_B[:, None], 1)
   x_BxD = x_Bx1xD[:, 0]
   keys, values = [], []
   for i, layer in enumerate(params['layers']):
-    x_BxD, key, value = kv_cache.step(
+    x_BxD, key, value = kv_cache.decode_layer(
         layer, config, x_BxD, cache.keys[i], cache.values[i],
         cache.distances[i], cache.slot, cache.count_B)
     keys.append(key)
     values.append(value)
-  logits_Bx1xV = _logits(params, config, x_BxD[:, None], heard)
+  logits_Bx1xV = _logits(params, config, x_BxD[:, None], signals)
   return logits_Bx1xV[:, 0], Cache(
       tuple(keys), tuple(values), cache.distances, (cache.slot + 1) % size,
       cache.count_B + 1, told)
@@ -154,20 +154,20 @@ def _embed(params, config, told, tokens_BxT, n_read):
   """Embeds tokens, of which the first `n_read` are to be read.
 
   Returns:
-    ([B, T, D], what has been heard, what has been told, to go on with)
+    ([B, T, D], what has been signals, what has been told, to go on with)
   """
   scaled = params['scaled']
-  told_BxTxD, heard, told = transformer_xl.tell(
+  told_BxTxD, signals, told = transformer_xl.tell(
       scaled, config, told, tokens_BxT, n_read)
   x_BxTxD = scaled['embedding'][tokens_BxT] + told_BxTxD
-  return x_BxTxD.astype(config.dtype), heard, told
+  return x_BxTxD.astype(config.dtype), signals, told
 
 
-def _logits(params, config, x_BxTxD, heard):
+def _logits(params, config, x_BxTxD, signals):
   logits_BxTxV = jnp.einsum(
       'btd,vd->btv', x_BxTxD, params['embedding'],
       preferred_element_type=jnp.float32) + params['output_bias']
-  return logits_BxTxV + transformer_xl.favour(params['gates'], config, heard, x_BxTxD)
+  return logits_BxTxV + transformer_xl.favour(params['gates'], config, signals, x_BxTxD)
 
 
 def prefill(params, config: transformer_xl.ModelConfig, cache: Cache, tokens_BxL, *,
@@ -177,7 +177,7 @@ def prefill(params, config: transformer_xl.ModelConfig, cache: Cache, tokens_BxL
   Compiled anew for another config, B or M, and for a few lengths of blocks.
 
   Args:
-    params: as `prepare` returns them.
+    params: as `to_decode_params` returns them.
     config: of the model.
     cache: of the tokens before; given up to this function.
     tokens_BxL: int32, L of 1 or more.
@@ -209,16 +209,16 @@ def prefill(params, config: transformer_xl.ModelConfig, cache: Cache, tokens_BxL
     n_read = part_BxT.shape[1]
     part_BxT = np.pad(part_BxT, ((0, 0), (0, min(
         most, 1 << (n_read - 1).bit_length()) - n_read)))
-    x_BxTxD, heard, told = _embed(params, config, cache.told, part_BxT,
+    x_BxTxD, signals, told = _embed(params, config, cache.told, part_BxT,
                                   np.int32(n_read))
     keys, values = [], []
     for i, layer in enumerate(params['layers']):
-      x_BxTxD, key, value = kv_cache.block(
+      x_BxTxD, key, value = kv_cache.prefill_layer(
           layer, config, x_BxTxD, cache.keys[i], cache.values[i],
           cache.distances[i], cache.slot, cache.count_B, np.int32(n_read))
       keys.append(key)
       values.append(value)
-    nll_BxT, logits_BxV = _judge(params, config, x_BxTxD, heard, logits_BxV,
+    nll_BxT, logits_BxV = block_nll(params, config, x_BxTxD, signals, logits_BxV,
                                  part_BxT, np.int32(n_read))
     nlls.append(nll_BxT[:, :n_read])
     cache = Cache(tuple(keys), tuple(values), cache.distances, jnp.int32(0),
@@ -227,30 +227,30 @@ def prefill(params, config: transformer_xl.ModelConfig, cache: Cache, tokens_BxL
 
 
 @functools.partial(jax.jit, static_argnames='config')
-def _judge(params, config, x_BxTxD, heard, logits_BxV, tokens_BxT, n_read):
+def block_nll(params, config, x_BxTxD, signals, logits_BxV, tokens_BxT, n_read):
   """Returns the likelihood of each token and the logits after the last."""
-  logits_BxTxV = _logits(params, config, x_BxTxD, heard)
+  logits_BxTxV = _logits(params, config, x_BxTxD, signals)
   before_BxTxV = jnp.concatenate([logits_BxV[:, None], logits_BxTxV[:, :-1]], 1)
   return transformer_xl.nll(before_BxTxV, tokens_BxT), jax.lax.dynamic_index_in_dim(
       logits_BxTxV, n_read - 1, 1, keepdims=False)
 
 
-class Guide(Protocol):
+class Constraint(Protocol):
   """What steers generation; hashable, for it is compiled into the loop.
 
   Both methods are traced, on the whole batch. The state is a pytree of arrays
   with B on axis 0; its shapes and dtypes stay. Whatever differs from song to
   song (say, the events that are given) belongs into the state, not into the
-  guide, so that one compilation serves all.
+  constraint, so that one compilation serves all.
   """
 
-  def restrict(self, state, logits_BxV):
+  def process_logits(self, state, logits_BxV):
     """Returns logits, -inf where a token is not allowed.
 
     Comes before temperature, top-k and top-p. Something must be allowed.
     """
 
-  def choose(self, state, tokens_B):
+  def advance(self, state, tokens_B):
     """Returns (tokens [B] int32, state) to go on with.
 
     The tokens are those drawn, or others in their place; they are what is read
@@ -259,17 +259,17 @@ class Guide(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Free:
+class _Unconstrained:
   """Anything goes; the state stays as it is."""
 
-  def restrict(self, state, logits_BxV):
+  def process_logits(self, state, logits_BxV):
     return logits_BxV
 
-  def choose(self, state, tokens_B):
+  def advance(self, state, tokens_B):
     return tokens_B, state
 
 
-FREE: Guide = _Free()
+UNCONSTRAINED: Constraint = _Unconstrained()
 
 
 class _Loop(NamedTuple):
@@ -283,10 +283,10 @@ class _Loop(NamedTuple):
   nll_LxB: Any
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'guide', 'chunk'),
+@functools.partial(jax.jit, static_argnames=('config', 'constraint', 'chunk'),
                    donate_argnames=('cache',))
 def _chunk(params, config, cache, logits_BxV, keys_B, state, ended_B, first,
-           length, settings, *, guide, chunk):
+           length, settings, *, constraint, chunk):
   """Draws `length` tokens, at most `chunk`; see `generate`."""
   def unfinished(loop):
     return (loop.number < length) & ~loop.ended_B.all()
@@ -294,10 +294,10 @@ def _chunk(params, config, cache, logits_BxV, keys_B, state, ended_B, first,
   def body(loop):
     number = loop.number
     allowed_BxV = sampling.restrict(
-        guide.restrict(loop.state, loop.logits_BxV), **settings)
+        constraint.process_logits(loop.state, loop.logits_BxV), **settings)
     tokens_B = sampling.draw(allowed_BxV, jax.vmap(
         jax.random.fold_in, (0, None))(keys_B, first + number))
-    tokens_B, state = guide.choose(loop.state, tokens_B)
+    tokens_B, state = constraint.advance(loop.state, tokens_B)
     tokens_B = jnp.where(loop.ended_B, events.START, tokens_B)
     nll_B = jnp.where(loop.ended_B, 0, transformer_xl.nll(loop.logits_BxV, tokens_B))
     ended_B = loop.ended_B | (tokens_B == events.START)
@@ -313,26 +313,26 @@ def _chunk(params, config, cache, logits_BxV, keys_B, state, ended_B, first,
 
 
 def generate(params, config: transformer_xl.ModelConfig, cache: Cache, logits_BxV,
-             keys_B, length: int, *, guide: Guide = FREE, state: Any = (),
+             keys_B, length: int, *, constraint: Constraint = UNCONSTRAINED, state: Any = (),
              temperature: float = 1., top_k: int = 0, top_p: float = 1.,
              exclude_start: bool = True, first: int = 0, chunk: int = 128,
              progress: Callable[[int], Any] = lambda tokens: None):
   """Draws tokens, each read before the next is drawn.
 
-  Compiled anew for another config, guide, chunk, B or M, and for nothing else.
+  Compiled anew for another config, constraint, chunk, B or M, and for nothing else.
 
   Args:
-    params: as `prepare` returns them.
+    params: as `to_decode_params` returns them.
     config: of the model.
     cache: of all tokens read so far; given up to this function.
     logits_BxV: of the next token, as `prefill` returns them.
     keys_B: a PRNG key a song, so that its draws depend on nothing else.
     length: tokens to draw.
-    guide: forbids tokens and puts others in their place.
-    state: of the guide at the next token.
+    constraint: forbids tokens and puts others in their place.
+    state: of the constraint at the next token.
     temperature, top_k, top_p: see `sampling.restrict`.
     exclude_start: never draw <S>. A song has ended at the first <S>, drawn or
-      put there by the guide; the rest of its row is <S> at a likelihood of 1.
+      put there by the constraint; the rest of its row is <S> at a likelihood of 1.
       Once all have ended nothing more is read.
     first: number of the first draw, where an earlier call is gone on with.
     chunk: tokens between two calls of `progress`.
@@ -358,7 +358,7 @@ def generate(params, config: transformer_xl.ModelConfig, cache: Cache, logits_Bx
     end = min(start + chunk, length)
     loop = _chunk(
         params, config, cache, logits_BxV, keys_B, state, ended_B,
-        np.int32(first + start), np.int32(end - start), settings, guide=guide,
+        np.int32(first + start), np.int32(end - start), settings, constraint=constraint,
         chunk=chunk)
     logits_BxV, cache, state, ended_B = loop[:4]
     tokens_BxL[:, start:end] = np.asarray(loop.tokens_LxB)[:end - start].T

@@ -136,7 +136,7 @@ def songs(model: Model, plans: Sequence[plans_lib.Plan],
   jobs = [(plan, i, f'{name}-{i:03}' if name else f'{i:03}')
           for plan, name in zip(plans, names or [''] * len(plans), strict=True)
           for i in range(n)]
-  params = decode.prepare(params, config, int8=settings.int8)
+  params = decode.to_decode_params(params, config, int8=settings.int8)
   # Batches of one size, so that one program serves all.
   n_batches = -(-len(jobs) // settings.batch)
   size = -(-len(jobs) // max(n_batches, 1))
@@ -170,7 +170,7 @@ def _play(model: Model, plans: Sequence[plans_lib.Plan],
   read_nll_BxL, logits_BxV, cache = decode.prefill(
       params, config, cache, np.pad(prefix_BxL, ((0, 0), (1, 0)),
                                     constant_values=events.START))
-  steering = plans[0].guide
+  steering = plans[0].constraints
   state = constraints.skip(steering, constraints.stack([plan.state for plan in plans]),
                      n_read)
   keys_B = jax.vmap(functools.partial(
@@ -178,7 +178,7 @@ def _play(model: Model, plans: Sequence[plans_lib.Plan],
   max_tokens = max(plan.max_tokens for plan in plans)
   ids_BxL, nll_BxL, *_ = decode.generate(
       params, config, cache, logits_BxV, keys_B, max_tokens - n_read,
-      guide=steering, state=state, temperature=settings.temperature,
+      constraint=steering, state=state, temperature=settings.temperature,
       top_k=settings.top_k, top_p=settings.top_p, exclude_start=False,
       first=n_read,
       progress=lambda tokens: progress(n_read + tokens, max_tokens))

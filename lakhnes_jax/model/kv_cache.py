@@ -1,8 +1,8 @@
 """A layer of the model that remembers by a ring of keys and values.
 
 A ring has R = M + 1 slots; each token overwrites the oldest one, and then sees
-itself and the M tokens before. Either it is read by itself (`step`), or in a
-block of T tokens (`block`), to the same effect.
+itself and the M tokens before. Either it is read by itself (`decode_layer`), or in a
+block of T tokens (`prefill_layer`), to the same effect.
 
 Letters as in `lakhnes_jax.model.transformer_xl`, and R and T as above; G = B H.
 """
@@ -48,12 +48,12 @@ def _smear(p, scores, config, size: int, distance, count):
       p['smear'], tuple(range(1, scores.ndim - 1))), scores, before)
 
 
-def step(p, config, x_BxD, keys_GxCxR, values_GxRxC, distances_HxRxC, slot,
+def decode_layer(p, config, x_BxD, keys_GxCxR, values_GxRxC, distances_HxRxC, slot,
          count_B):
   """One layer on one token of each song.
 
   Args:
-    p: the layer's parameters, as `decode.prepare` arranges them.
+    p: the layer's parameters, as `decode.to_decode_params` arranges them.
     config: of the model.
     x_BxD: the token.
     keys_GxCxR, values_GxRxC: the rings; `slot` is written.
@@ -124,12 +124,12 @@ def _norm(p, x):
 
 @functools.partial(jax.jit, static_argnames='config',
                    donate_argnames=('keys_GxCxR', 'values_GxRxC'))
-def block(p, config, x_BxTxD, keys_GxCxR, values_GxRxC, distances_HxRxC, slot,
+def prefill_layer(p, config, x_BxTxD, keys_GxCxR, values_GxRxC, distances_HxRxC, slot,
           count_B, n_read):
-  """One layer on a block of tokens, as `step` is on each.
+  """One layer on a block of tokens, as `decode_layer` is on each.
 
   Args:
-    p, config, distances_HxRxC: as for `step`.
+    p, config, distances_HxRxC: as for `decode_layer`.
     x_BxTxD: the tokens; the first `n_read` are to be read.
     keys_GxCxR, values_GxRxC: the rings, given up to this function.
     slot: of the oldest token in them.

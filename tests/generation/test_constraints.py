@@ -20,14 +20,14 @@ def _ids(vocabulary: ev.Vocabulary, text: str) -> np.ndarray:
 
 def _allowed(steering, state, vocabulary) -> set[str]:
   """Names of the tokens that one song may draw."""
-  logits = steering.restrict(state, jnp.zeros((1, vocabulary.size)))[0]
+  logits = steering.process_logits(state, jnp.zeros((1, vocabulary.size)))[0]
   return {vocabulary.tokens[i] for i in np.flatnonzero(np.isfinite(logits))}
 
 
 def _after(steering, state, ids):
   state = constraints.stack([state])
   for token in ids:
-    _, state = steering.choose(state, jnp.array([token]))
+    _, state = steering.advance(state, jnp.array([token]))
   return state
 
 
@@ -37,16 +37,16 @@ def test_ending_by_events_time_and_start():
                        ending.start(9, 101)])
   emitted = []
   for _ in range(4):
-    tokens, state = ending.choose(state, jnp.full(
+    tokens, state = ending.advance(state, jnp.full(
         3, _ids(ev.TX1, 'WT_50')[0], jnp.int32))
     emitted.append((tokens != ev.START).tolist())
   assert np.sum(emitted, 0).tolist() == [2, 2, 3]
   assert emitted[-1] == [False] * 3
   logits = jnp.zeros((3, 631))
-  assert not np.isfinite(ending.restrict(state, logits)[:, ev.START]).any()
-  assert np.isfinite(ending.restrict(state, logits)[:, 1:]).all()
+  assert not np.isfinite(ending.process_logits(state, logits)[:, ev.START]).any()
+  assert np.isfinite(ending.process_logits(state, logits)[:, 1:]).all()
   free = constraints.Ending(ev.TX1, at_start=True)
-  assert np.isfinite(free.restrict(state, logits)).all()
+  assert np.isfinite(free.process_logits(state, logits)).all()
 
 
 def test_a_script_forces_tokens_and_leaves_pitches_open():
@@ -56,15 +56,15 @@ def test_a_script_forces_tokens_and_leaves_pitches_open():
       script.start([forced[0], -1 - ev.TR, forced[1], ev.START]),
       script.start([-1 - ev.P1, constraints.ANY])])
   drawn = jnp.array([17, 18])
-  first = script.restrict(state, jnp.zeros((2, 631)))
+  first = script.process_logits(state, jnp.zeros((2, 631)))
   assert {ev.TX1.tokens[i] for i in np.flatnonzero(np.isfinite(first[1]))} == {
       f'P1_NOTEON_{pitch}' for pitch in range(33, 109)}
   emitted = []
   for _ in range(6):
-    tokens, state = script.choose(state, drawn)
+    tokens, state = script.advance(state, drawn)
     emitted.append(tokens.tolist())
     if len(emitted) == 1:
-      left = script.restrict(state, jnp.zeros((2, 631)))
+      left = script.process_logits(state, jnp.zeros((2, 631)))
       assert {ev.TX1.tokens[i] for i in np.flatnonzero(
           np.isfinite(left[0]))} == {
               f'TR_NOTEON_{pitch}' for pitch in range(21, 109)}
@@ -180,9 +180,9 @@ def _draw(steering, state, vocabulary, length, *, bias=0.):
   logits = jnp.where(vocabulary.events > 0, bias, 0.)
 
   def body(state, key):
-    allowed = steering.restrict(state, jnp.broadcast_to(
+    allowed = steering.process_logits(state, jnp.broadcast_to(
         logits, (len(jax.tree.leaves(state)[0]), vocabulary.size)))
-    tokens, state = steering.choose(state, jax.random.categorical(
+    tokens, state = steering.advance(state, jax.random.categorical(
         key, allowed).astype(jnp.int32))
     return state, tokens
 
@@ -273,7 +273,7 @@ def _forbidden(vocabulary, songs) -> int:
       fine = jnp.take_along_axis(
           grammar.allowed(state) & grammar.ends_notes(state),
           tokens_B[:, None], 1)
-      return grammar.choose(state, tokens_B)[1], ~fine[:, 0]
+      return grammar.advance(state, tokens_B)[1], ~fine[:, 0]
     _, wrong = jax.lax.scan(body, constraints.stack(
         [grammar.start()] * len(tokens)), tokens.T)
     return jnp.sum(wrong & (tokens.T != ev.START))

@@ -28,7 +28,7 @@ def _params():
 
 @functools.cache
 def _prepared():
-  return decode.prepare(_params(), SMALL)
+  return decode.to_decode_params(_params(), SMALL)
 
 
 @pytest.mark.parametrize('variant', [
@@ -44,7 +44,7 @@ def test_steps_of_the_original(oracles, monkeypatch, variant):
       dict(load('weights')), dropout=0., pre_lnorm=bool(arrays['pre_lnorm']),
       same_length=bool(arrays['same_length']),
       clamp_len=int(arrays['clamp_len']))
-  params = decode.prepare(params, config)
+  params = decode.to_decode_params(params, config)
   expected = arrays['step_logits'].swapaxes(0, 1)
   tokens = load('data')['data'].T[:, :expected.shape[1]].astype(np.int32)
   expected_nll = transformer_xl.nll(expected[:, :-1], tokens[:, 1:])
@@ -148,7 +148,7 @@ def test_options(monkeypatch, mem_len, settings):
   for number in range(37):
     logits, memory = apply(params, config, tokens[:, number:number + 1], memory)
     expected.append(logits[:, 0])
-  prepared = decode.prepare(params, config)
+  prepared = decode.to_decode_params(params, config)
   for parts in [37], [5, 20, 12], [30, *7 * [1]]:
     cache, start = decode.init_cache(config, prepared, 2, mem_len), 0
     for part in parts:
@@ -172,12 +172,12 @@ def test_options(monkeypatch, mem_len, settings):
 
 
 def test_few_compilations_serve_all_lengths():
-  sizes = [kv_cache.block._cache_size()]
+  sizes = [kv_cache.prefill_layer._cache_size()]
   for length in 1, 2, 3, 4, 520, 519, 1500:
     decode.prefill(_prepared(), SMALL,
                    decode.init_cache(SMALL, _prepared(), 1, 6),
                    np.ones((1, length), np.int32))
-    sizes.append(kv_cache.block._cache_size())
+    sizes.append(kv_cache.prefill_layer._cache_size())
   # 1, 2, 4, 512 with what is left over: 8 and 512.
   assert np.diff(sizes).tolist() == [1, 1, 1, 0, 2, 0, 0]
 
@@ -185,10 +185,10 @@ def test_few_compilations_serve_all_lengths():
 class Odd(NamedTuple):
   """Of odd tokens every fourth is the number of its song, given as state."""
 
-  def restrict(self, state, logits_BxV):
+  def process_logits(self, state, logits_BxV):
     return jnp.where(jnp.arange(11) % 2, logits_BxV, -jnp.inf)
 
-  def choose(self, state, tokens_B):
+  def advance(self, state, tokens_B):
     name_B, number_B = state
     return (jnp.where(number_B % 4 == 3, name_B, tokens_B),
             (name_B, number_B + 1))
@@ -214,7 +214,7 @@ def _songs(rows, length, **settings):
 @pytest.mark.parametrize('guided', [False, True])
 def test_generated_songs_follow_the_model(guided):
   """Draws and likelihoods are those of the model stepped by itself."""
-  guide = {'guide': Odd(), 'state': (jnp.array([2, 4]), jnp.zeros(2, int))}
+  guide = {'constraint': Odd(), 'state': (jnp.array([2, 4]), jnp.zeros(2, int))}
   tokens, nll, *_, state = _songs([0, 1], 12, **guide if guided else {})
   assert len(set(map(tuple, tokens.tolist()))) == 2
   apply = jax.jit(transformer_xl.apply, static_argnums=1)
@@ -289,15 +289,15 @@ def test_one_compilation_serves_all_settings():
                    {'first': 6}):
     run(**settings)
   assert decode._chunk._cache_size() == compiled
-  run(guide=Odd(), state=(jnp.array([2, 4]), jnp.zeros(2, int)))
-  run(guide=Odd(), state=(jnp.array([5, 6]), jnp.ones(2, int)))
+  run(constraint=Odd(), state=(jnp.array([2, 4]), jnp.zeros(2, int)))
+  run(constraint=Odd(), state=(jnp.array([5, 6]), jnp.ones(2, int)))
   assert decode._chunk._cache_size() == compiled + 1
 
 
 def test_eight_bits_are_enough():
   """Rounding changes likelihoods a little, and no shape or dtype."""
   tokens = np.arange(40).reshape(1, 40)**2 % 11
-  rounded = decode.prepare(_params(), SMALL, int8=True)
+  rounded = decode.to_decode_params(_params(), SMALL, int8=True)
   nll, logits, cache = decode.prefill(
       rounded, SMALL, decode.init_cache(SMALL, rounded, 1, 4), tokens)
   exact_nll, exact, exact_cache = _read(tokens)
@@ -315,7 +315,7 @@ def test_rings_stay_in_place(batch):
   settings = {'temperature': 1., 'top_k': 0, 'top_p': 1., 'exclude_start': True}
   text = decode._chunk.lower(
       _prepared(), SMALL, cache, logits, keys, (), jnp.zeros(batch, bool), 0, 8,
-      settings, guide=decode.FREE, chunk=8).compile().as_text()
+      settings, constraint=decode.UNCONSTRAINED, chunk=8).compile().as_text()
   shapes = [f'f32[{batch * 2},{shape}]' for shape in ('4,5', '5,4')]
   copies = re.findall(r'= (f32\[[\d,]+\])\S* copy\(', text)
   assert all(shape in text for shape in shapes)
