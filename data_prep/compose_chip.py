@@ -11,8 +11,8 @@ import numpy as np
 
 from data_prep import music, styles
 from lakhnes_jax import events as ev
+from lakhnes_jax import nes
 
-FRAME = 735  # Samples at 44.1 kHz between two calls of the driver, at 60 Hz.
 SONGS_PER_GAME = 6
 # Title, styles that suit it, longest form in seconds.
 _SCENES = (
@@ -129,7 +129,7 @@ def play(song: music.Song, band: Band, frames: int,
              zip(timed, [*timed[1:], (-1, -1, 0)], strict=True)
              if not (ev.kind_of(event_at[2]) == ev.NOTEOFF and
                      event_at[:2] == following[:2])]
-  length = (to_frame(song.length) + 1) * FRAME
+  length = (to_frame(song.length) + 1) * nes.FRAME_60HZ
   return ev.from_times(_driver_times(timed, band.cost),
                        np.array([event for *_, event in timed], np.int32),
                        length)
@@ -176,5 +176,5 @@ def _driver_times(timed, cost):
     if voice != last_voice and last_voice >= 0:
       spent += cost
     last_voice = voice
-    times.append(at * FRAME + spent)
+    times.append(at * nes.FRAME_60HZ + spent)
   return times

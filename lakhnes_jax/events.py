@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-SAMPLE_RATE = 44100  # Samples per second of every wait and event time.
+from lakhnes_jax.nes import SAMPLE_RATE  # noqa: F401 - of every wait.
+
 START = 0  # Token id of <S>, which begins and ends each song.
 
 

@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from lakhnes_jax.formats import song_files
+from lakhnes_jax.nes import SAMPLE_RATE
 
 AUDIO_ENDINGS = ('.wav', '.flac', '.ogg')
 _OTHER_ENDINGS = ('.mp3', '.opus', '.aac', '.m4a', '.aif', '.aiff', '.au')
 ENGINES = ('clean', 'reference')
 STEMS = ('p1', 'p2', 'tr', 'no', 'dmc')
-SAMPLE_RATE = 44100
 _EMPTY = 'the song is empty: it has no wait, so no length'
 _FULL_SCALE = 32768  # Of int16.
 _PEAK, _LOUDNESS = 0.9, 0.1  # Goals of normalisation: peak, and r.m.s.

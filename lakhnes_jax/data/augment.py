@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import nes
 
 MAX_SEMITONES = 6  # Transposition is uniform in -6 .. +6.
 MAX_SPEED_CHANGE = .05  # Playback speed is uniform in .95 .. 1.05.
-FRAME = 733.79  # Samples; an NES shows 60.0988 frames per second.
 GRID_STEPS = range(4, 25)  # Frames.
 _SAME_FRAME = 180  # Samples; shorter waits are within a call of the driver.
 _OURS = ('tempo', 'driver_jitter')  # Not in the original, and so not in 'all'.
@@ -90,7 +90,7 @@ def grid_step(events: np.ndarray) -> int:
     intervals, or if the driver's calls do not follow the video frames.
   """
   chip, times = events[events < 0], ev.times_of(events)[events < 0]
-  calls = np.diff(np.unique(times[_first_in_frame(times)])) / FRAME
+  calls = np.diff(np.unique(times[_first_in_frame(times)])) / nes.VIDEO_FRAME
   if (abs(calls - np.rint(calls)) > .15).sum() > .3 * len(calls):
     return 0
   frame = _frames(times)
@@ -124,7 +124,7 @@ def change_tempo(events: np.ndarray, ratio: float) -> np.ndarray:
   new = place + np.maximum.accumulate(
       np.rint(old * ratio).astype(np.int64) - place)
   times = np.maximum.accumulate(
-      times + np.rint((new - old)[which] * FRAME).astype(np.int64))
+      times + np.rint((new - old)[which] * nes.VIDEO_FRAME).astype(np.int64))
   return ev.from_times(times, events[is_chip], times[-1] if times.size else 0)
 
 
@@ -163,7 +163,7 @@ def _first_in_frame(times: np.ndarray) -> np.ndarray:
 def _frames(times: np.ndarray) -> np.ndarray:
   """[n]: for each write, the number of its frame, from 0."""
   start = times[_first_in_frame(times)]
-  return np.rint((start - times[:1]) / FRAME).astype(np.int64)
+  return np.rint((start - times[:1]) / nes.VIDEO_FRAME).astype(np.int64)
 
 
 @functools.lru_cache(maxsize=1024)

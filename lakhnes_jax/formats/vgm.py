@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lakhnes_jax import nes
+
 _FDS, _DUAL = 1 << 31, 1 << 30  # Flags in the clock field.
 _MAX_BYTES = 1 << 23  # Of an unpacked file; real logs stay below 4 MB.
-_MAX_SAMPLES = 44100 * 3600 * 6
+_MAX_SAMPLES = nes.SAMPLE_RATE * 3600 * 6
 _HEADER = 0xc0  # Bytes of the header of version 1.61.
 _GD3_VERSION = 0x100
 _NES_MEMORY = 0xc2  # Type of data block.
@@ -42,14 +44,14 @@ class RegisterLog(NamedTuple):
   register: np.ndarray
   value: np.ndarray
   length: int
-  clock: int = 1789773
+  clock: int = nes.CLOCK
   memory: tuple[tuple[int, int, bytes], ...] = ()
   tags: dict[str, str] = {}  # noqa: RUF012 - never written to.
   skipped: int = 0
 
   @property
   def pal(self) -> bool:
-    return abs(self.clock - 1789773) > 50000
+    return nes.is_pal(self.clock)
 
 
 def _operands() -> list[int]:
@@ -146,7 +148,7 @@ class Recorder:
     skipped: count of writes to other chips and to expansion sound.
   """
 
-  def __init__(self, clock: int = 1789773):
+  def __init__(self, clock: int = nes.CLOCK):
     self.now = self.skipped = 0
     self.clock = clock
     self._rows, self._memory = [], []
@@ -198,9 +200,9 @@ class _Body(Recorder):
       elif command == 0x61:
         self.wait(data[at + 1] | data[at + 2] << 8)
       elif command == 0x62:
-        self.wait(735)
+        self.wait(nes.FRAME_60HZ)
       elif command == 0x63:
-        self.wait(882)
+        self.wait(nes.FRAME_50HZ)
       elif 0x70 <= command <= 0x7f:
         self.wait((command & 15) + 1)
       elif 0x80 <= command <= 0x8f:

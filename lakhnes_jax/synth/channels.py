@@ -15,12 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.nes import PLAYER_QUARTER_FRAME, SAMPLE_RATE
 from lakhnes_jax.synth.chip import NOISE_PERIODS, Chip
 from lakhnes_jax.synth.dmc import SampleChannel
 
-SAMPLE_RATE = 44100
 FIXED = 2048  # The player's positions are in 2048ths of a step.
-_FRAME = 7458  # Clocks between two ticks of the frame sequencer.
 _STATUS, _FRAME_COUNTER = 0x15, 0x17
 _NOISE_SEED = 1804289383 | 1
 _NOISE_LEAD = 16  # Shifts until the seed's upper bits are gone.
@@ -287,13 +286,13 @@ class _Player:
     clocks, ratio = self.clock.clocks, self.clock.ratio
     while True:
       # The first step that brings the count over the frame's length.
-      over = clocks(self.step) + _FRAME - self.frame_clocks + 1
+      over = clocks(self.step) + PLAYER_QUARTER_FRAME - self.frame_clocks + 1
       after = -(-(over << 24) // ratio)
       if after > end:
         self.frame_clocks += clocks(end) - clocks(self.step)
         self.step = end
         return
-      self.frame_clocks += clocks(after) - clocks(self.step) - _FRAME
+      self.frame_clocks += clocks(after) - clocks(self.step) - PLAYER_QUARTER_FRAME
       self.step = after
       if self.frame_step < 4:
         self._tick(after - 1, self.frame_step)

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from lakhnes_jax.events import SAMPLE_RATE
+from lakhnes_jax.nes import SAMPLE_RATE
 from lakhnes_jax.synth import channels
 from lakhnes_jax.synth.oscillators import Segments, advance, segments
 

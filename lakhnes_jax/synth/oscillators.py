@@ -15,7 +15,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from lakhnes_jax.events import SAMPLE_RATE
+from lakhnes_jax import nes
+from lakhnes_jax.nes import SAMPLE_RATE
 from lakhnes_jax.synth import channels, registers
 from lakhnes_jax.synth import score as scores
 from lakhnes_jax.synth.chip import NOISE_PERIODS
@@ -62,7 +63,7 @@ def _steps(rate: int) -> np.ndarray:
   table = np.zeros((3, 128, 2, 2), np.uint32)
 
   def put(row, note, mode, period, cycle):
-    step = (registers.CLOCK << 48) // (period * cycle * rate)
+    step = (nes.CLOCK << 48) // (period * cycle * rate)
     if step < 1 << 48:  # Else it is far above what can be heard.
       table[row, note, mode] = step >> 16, step & 0xffff
 

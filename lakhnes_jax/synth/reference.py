@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from lakhnes_jax import nes
 from lakhnes_jax.synth import channels as tr
 
 WINDOW = 8192  # Samples.
@@ -219,7 +220,7 @@ def render(clock: tr.Clock, tracks: list[tr.Track], length: int,
   rows = _rows(clock, tracks, windows, voices)
   low = np.searchsorted(rows.start, windows)
   high = np.searchsorted(rows.start, windows + _STEPS)
-  width = np.int32(tr.FIXED * clock.rate // tr.SAMPLE_RATE)
+  width = np.int32(tr.FIXED * clock.rate // nes.SAMPLE_RATE)
 
   def dispatch(i):
     which = np.minimum(np.arange(i, i + batch), len(firsts) - 1)

@@ -5,10 +5,10 @@ Source: nesmdb (Donahue et al., ISMIR 2018), the way from scores to VGM.
 
 import numpy as np
 
+from lakhnes_jax import nes
 from lakhnes_jax.formats.vgm import RegisterLog
 from lakhnes_jax.synth.score import Score
 
-CLOCK = 1789773  # Hz, NTSC, as nesmdb has it.
 _LOW, _HIGH = 2, 3  # Registers of a voice: its period.
 _STATUS = 0x15
 _SWEEP_UP, _SWEEP_DOWN = 0x07, 0x0f  # Off, but the chip heeds their target.
@@ -25,7 +25,7 @@ def timer(note, steps: int = 16) -> np.ndarray:
     steps: of the waveform, 16 for a pulse and 32 for the triangle.
   """
   frequency = 440 * 2.0**((np.asarray(note) - 69) / 12)
-  return np.round(CLOCK / (steps * frequency) - 1).astype(np.int64)
+  return np.round(nes.CLOCK / (steps * frequency) - 1).astype(np.int64)
 
 
 _TIMERS = [[0, *timer(np.arange(1, 128), steps).tolist()]
@@ -92,4 +92,4 @@ def from_score(score: Score, low_notes: bool = False) -> RegisterLog:
       log.append((now, base + _HIGH, new >> 8))
   time, register, value = np.array(log).T
   return RegisterLog(time, register.astype(np.uint8), value.astype(np.uint8),
-                     score.length, CLOCK)
+                     score.length, nes.CLOCK)

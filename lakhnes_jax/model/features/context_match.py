@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import events
+from lakhnes_jax import events, nes
 
-_FRAME = 735  # Samples between two calls of a game's music program.
 _WITHIN = 600  # Shorter waits are between two writes of one call.
 _BASE = 0x9E3779B1  # Of the hashes: odd, and otherwise of no pattern.
 
@@ -62,7 +61,7 @@ def _keys(n_token: int) -> dict[str, np.ndarray]:
 
 def frames(samples):
   """Returns the nearest number of a music program's calls, half to even."""
-  return (samples / _FRAME).round()
+  return (samples / nes.FRAME_60HZ).round()
 
 
 def scatter(kind_V) -> np.ndarray:

@@ -26,13 +26,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import events
-from lakhnes_jax.data import augment
+from lakhnes_jax import events, nes
 
-TICK = 735 / 4  # Samples.
+TICK = nes.FRAME_60HZ / 4  # Samples.
 PARTS = 147
 _PART = TICK / PARTS
-_DRIFT = 4 * TICK - augment.FRAME  # Samples that ticks come later, a frame.
+_DRIFT = 4 * TICK - nes.VIDEO_FRAME  # Samples that ticks come later, a frame.
 _SAME_FRAME = 600  # Samples since a frame's first event; what is later is not.
 _KINDS = 2  # NOTEOFF, NOTEON.
 _EVENTS = _KINDS * len(events.VOICES)
@@ -143,7 +142,7 @@ def _wait(state: State, wait_B) -> State:
   is_wait_B = wait_B > 0
   later_B = time_B + wait_B
   is_new_B = is_wait_B & (later_B >= _SAME_FRAME)
-  frames_B = jnp.maximum(1, (later_B / augment.FRAME).round())
+  frames_B = jnp.maximum(1, (later_B / nes.VIDEO_FRAME).round())
   drift_B = jnp.where(is_new_B, (drift_B + frames_B * _DRIFT) % TICK, drift_B)
   # Ticks go on through a wait, as far as one knows how long it was.
   box = np.ones(2 * round(_BLUR / _PART) + 1) / (2 * round(_BLUR / _PART) + 1)
