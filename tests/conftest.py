@@ -19,12 +19,12 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # Workers inherit all of this.
     os.environ['JAX_COMPILATION_CACHE_DIR'] = _cache
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
-import jax  # noqa: E402  (may start from here on)
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from http_server import server  # noqa: E402, F401  (a fixture)
+import jax
+import numpy as np
+import pytest
 
-from lakhnes_jax.formats import nes_midi  # noqa: E402
+from lakhnes_jax.formats import nes_midi
+from support.http_server import server  # noqa: F401  (a fixture)
 
 SHARED = pathlib.Path(
     os.environ.get('LAKHNES_SHARED',

@@ -1,6 +1,6 @@
 """Mutated files never crash, hang or fill the memory; each gives a reason.
 
-What is done to them, and with them, is in `fuzzing.py`.
+What is done to them, and with them, is in `support/fuzzing.py`.
 """
 
 import io
@@ -17,13 +17,15 @@ import pytest
 from data_prep import compose_chip, compose_web
 from lakhnes_jax import atomic
 from lakhnes_jax.formats import song_files
+from support import fuzzing
 
 if sys.platform == 'win32':
   pytest.skip('needs the timers and limits of POSIX', allow_module_level=True)
 
 HERE = pathlib.Path(__file__).parent
 # The checkout is found as by pytest, installed or not.
-ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(HERE.parent)}
+ENVIRONMENT = {**os.environ,
+               'PYTHONPATH': os.pathsep.join(map(str, (HERE, HERE.parent)))}
 SONG_KINDS = ('mid', 'vgm', 'nlm.pkl', 'ndf.txt', 'ndr.txt', 'tx1.txt',
               'tx2.txt', 'exprsco.pkl', 'seprsco.pkl', 'blndsco.pkl')
 
@@ -66,7 +68,7 @@ def with_real_files(bases, real_data):
 def fuzz(bases, *arguments):
   """Runs a process that may crash; returns what it says of each kind."""
   done = subprocess.run(
-      [sys.executable, HERE / 'fuzzing.py', bases, *arguments],
+      [sys.executable, '-m', 'support.fuzzing', bases, *arguments],
       cwd=HERE.parent, env=ENVIRONMENT, capture_output=True, text=True,
       check=False)
   assert done.returncode in (0, 1), done.stderr[-2000:]
@@ -102,11 +104,6 @@ def test_what_is_read_is_rendered(bases):
 
 
 def test_what_is_a_clear_reason():
-  sys.path.insert(0, str(HERE))
-  try:
-    import fuzzing
-  finally:
-    sys.path.remove(str(HERE))
   assert fuzzing._reason(ValueError('a.mid: cut off')) is None
   for error in (KeyError('x'), ValueError(''), ValueError('two\nlines'),
                 ValueError('x' * 1000), MemoryError()):

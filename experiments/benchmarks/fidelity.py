@@ -3,8 +3,9 @@
     python -m experiments.benchmarks.fidelity --shared=../shared
 
 A row per song, engine and voice. Whole songs (voice "all") are compared with
-the renders in `oracles/audio`; voices alone with `walk`, a plain Python
-restatement of the player, over the song's first seconds.
+the renders in `oracles/audio`; the clean engine's voices with those of the
+reference engine, which the tests hold to the player's, over the song's first
+seconds.
 
 *   wave: correlation of the waveforms at the best lag (in samples; positive
     where ours is late), the reference engine's in full, the clean engine's
@@ -12,10 +13,7 @@ restatement of the player, over the song's first seconds.
 *   log-mel: correlation of 80 mel bands from 40 Hz to 16 kHz, in dB down to
     80 dB below the song's maximum;
 *   level: difference in r.m.s. without the constant part, dB;
-*   equal: share of equal int16 samples;
-*   ideal: log-mel correlation, over the first seconds, with the chip's output
-    of every four clocks freed of all above 22 kHz by a long filter. It tells
-    who is right where the engines differ: the player's aliases are not in it.
+*   equal: share of equal int16 samples.
 """
 
 import argparse
@@ -66,17 +64,14 @@ def best_lag(a: np.ndarray, b: np.ndarray) -> tuple[float, int]:
   return float(best[0]), best[-1]
 
 
-def compare(ours: np.ndarray, expected: np.ndarray,
-            ideal: np.ndarray | None) -> dict[str, float]:
+def compare(ours: np.ndarray, expected: np.ndarray) -> dict[str, float]:
   """Compares int16 sounds; see the module's docstring."""
   ours = ours[:len(expected)].astype(np.float64)
   expected = expected[:len(ours)].astype(np.float64)
   wave, lag = best_lag(ours, expected)
   return {'wave': wave, 'lag': lag, 'log-mel': log_mel(ours, expected),
           'level': 20 * np.log10(ours.std() / expected.std()),
-          'equal': float((ours == expected).mean()),
-          'ideal': (log_mel(ours[:len(ideal)], ideal)
-                    if ideal is not None else np.nan)}
+          'equal': float((ours == expected).mean())}
 
 
 def _songs(shared: pathlib.Path):
@@ -107,7 +102,6 @@ def _songs(shared: pathlib.Path):
 
 def rows(shared: pathlib.Path, seconds: float):
   """Yields (song, voice, engine, comparison) of every oracle."""
-  from experiments.benchmarks import walk
   from lakhnes_jax import render
   count = int(seconds * render.SAMPLE_RATE)
 
@@ -121,22 +115,14 @@ def rows(shared: pathlib.Path, seconds: float):
     return np.concatenate(pieces)[:stop]
 
   for name, sources, expected in _songs(shared):
-    length, ideal = min(count, len(expected)), [None]
-    if length:
-      log = sources['reference']
-      levels = walk.steps(log, length)
-      alone = walk.average(levels, log.clock, length)
-      ideal = walk.ideal(levels, log.clock, length)
     for engine, source in sources.items():
-      yield name, 'all', engine, compare(
-          play(source, engine), expected, ideal[0])
+      yield name, 'all', engine, compare(play(source, engine), expected)
+    length = min(count, len(expected))
     for voice in range(4 if length else 0):
-      if not np.ptp(alone[voice + 1]):
-        continue
-      for engine, source in sources.items():
-        yield name, VOICES[voice + 1], engine, compare(
-            play(source, engine, [voice], length), alone[voice + 1],
-            ideal[voice + 1])
+      alone = play(sources['reference'], 'reference', [voice], length)
+      if np.ptp(alone):
+        yield name, VOICES[voice + 1], 'clean', compare(
+            play(sources['clean'], 'clean', [voice], length), alone)
 
 
 def main(argv: list[str] | None = None):
@@ -146,16 +132,14 @@ def main(argv: list[str] | None = None):
   parser.add_argument('--shared', type=pathlib.Path, required=True,
                       help='folder that holds oracles/ and data/')
   parser.add_argument('--seconds', type=float, default=2.0,
-                      help='of each voice alone and of the ideal; 0 leaves '
-                      'these out')
+                      help='of each voice alone; 0 leaves these out')
   args = parser.parse_args(argv)
-  print('| song | voice | engine | wave | lag | log-mel | level | equal | '
-        'ideal |')
-  print('|---|---|---|---|---|---|---|---|---|')
+  print('| song | voice | engine | wave | lag | log-mel | level | equal |')
+  print('|---|---|---|---|---|---|---|---|')
   for name, voice, engine, c in rows(args.shared, args.seconds):
     print(f'| {name} | {voice} | {engine} | {c["wave"]:.5f} | {c["lag"]} | '
-          f'{c["log-mel"]:.5f} | {c["level"]:+.3f} | {c["equal"]:.5f} | '
-          f'{c["ideal"]:.5f} |', flush=True)
+          f'{c["log-mel"]:.5f} | {c["level"]:+.3f} | {c["equal"]:.5f} |',
+          flush=True)
 
 
 if __name__ == '__main__':

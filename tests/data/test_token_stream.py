@@ -7,12 +7,12 @@ import threading
 
 import numpy as np
 import pytest
-from memory_corpus import Songs
 from test_augment import replay
 
 from lakhnes_jax import events
 from lakhnes_jax.data import shards, token_stream
 from lakhnes_jax.data.token_stream import Stream
+from support.corpora import Songs
 
 ALL = token_stream.Augmentation.from_names(['all'])
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from memory_corpus import Songs
 
 from experiments.baselines import lstm, ngram
 from lakhnes_jax import events
 from lakhnes_jax.data import shards
+from support.corpora import Songs
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZE = 7  # Of the vocabulary of the small corpora.

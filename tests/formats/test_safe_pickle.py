@@ -4,9 +4,9 @@ import io
 import pickle
 
 import pytest
-from pickles import nested
 
 from lakhnes_jax.formats import safe_pickle
+from support.pickles import nested
 
 
 class _Nothing:

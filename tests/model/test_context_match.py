@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import rounds
 
 from lakhnes_jax import events
 from lakhnes_jax.model.features import context_match
+from support import corpora
 
 REACH = 40
 
@@ -43,7 +43,7 @@ def _walk(key, order, names):
 def _songs(vocabulary):
   """Three lanes of 160 tokens that come round, with changes of all kinds."""
   rng = np.random.default_rng(0)
-  lanes = rounds.lanes(vocabulary, (
+  lanes = corpora.repeated_phrases(vocabulary, (
       'P1_NOTEON_60 WT_20 P2_NOTEON_64 WT_700 P1_NOTEOFF WT_12000',
       'NO_NOTEON_3 WT_590 TR_NOTEON_40 WT_600 NO_NOTEOFF WT_1400',
       'P1_NOTEON_60 P2_NOTEON_60 WT_1500 P1_NOTEON_62 WT_1500'), 160, rng, .02,

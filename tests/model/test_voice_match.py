@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import rounds
 
 from lakhnes_jax import events
 from lakhnes_jax.model.features import voice_match
+from support import corpora
 
 REACH = 100
 
@@ -103,7 +103,7 @@ def _walk(names, tokens):
 def _songs(vocabulary):
   """Three lanes of 200 tokens that come round, with changes of all kinds."""
   rng = np.random.default_rng(0)
-  lanes = rounds.lanes(vocabulary, (
+  lanes = corpora.repeated_phrases(vocabulary, (
       # P2 echoes P1 a third higher; a melody, an echo and drums.
       'P1_NOTEON_60 WT_20 P2_NOTEON_64 WT_700 P1_NOTEON_62 WT_9 P2_NOTEON_66 '
       'WT_2200 P1_NOTEOFF NO_NOTEON_3 P2_NOTEOFF WT_700',

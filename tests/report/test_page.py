@@ -6,7 +6,6 @@ import re
 import time
 import urllib.parse
 
-import browser
 import numpy as np
 import pytest
 import soundfile
@@ -16,6 +15,7 @@ from lakhnes_jax import page, render
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.report import song_card
 from lakhnes_jax.synth import score as scores
+from support import browser
 
 TUNE = ('P1_NOTEON_60 WT_11025 P1_NOTEON_64 TR_NOTEON_40 NO_NOTEON_3 WT_11025 '
         'P1_NOTEOFF NO_NOTEOFF WT_5513 P2_NOTEON_72 P2_VELOCITY_4 WT_11025 '

@@ -261,9 +261,10 @@ def test_memory_of_an_hour(tmp_path, engine):
   song = tmp_path / 'a.tx1.txt'
   song.write_text(minute * 60)
   code = (
-      'import sys; from lakhnes_jax import render; import memory\n'
+      'import sys; from lakhnes_jax import render\n'
+      'from support import process_memory\n'
       'assert render.main(sys.argv[1:]) == 0\n'
-      'print(memory.peak_bytes())')
+      'print(process_memory.peak_bytes())')
   done = subprocess.run(
       [sys.executable, '-c', code, str(song), f'--out={tmp_path}/a.flac',
        f'--engine={engine}'], check=True, capture_output=True, text=True,

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments.benchmarks import walk
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import vgm
 from lakhnes_jax.synth import channels, registers
 from lakhnes_jax.synth import reference as reference_lib
 from lakhnes_jax.synth import score as scores
+from support import python_nes_player
 
 
 def _render(log, voices=channels.VOICES, **kwargs):
@@ -25,7 +25,7 @@ def _random_log(seed, samples, clock=1789773):
   register = rng.choice([*range(12), 12, 14, 15, 17, 21, 21, 23], len(time))
   value = rng.integers(0, 256, len(time))
   value[register == 0x15] |= rng.integers(0, 16, (register == 0x15).sum())
-  value[register == 0x15] &= 0xef  # No samples: `walk` knows none.
+  value[register == 0x15] &= 0xef  # No samples: `python_nes_player` knows none.
   # Low timers now and then, where the sound is.
   value[np.isin(register, (3, 7, 11))] &= 0xf9
   return vgm.RegisterLog(time.astype(np.int64), register.astype(np.uint8),
@@ -36,7 +36,7 @@ def _random_log(seed, samples, clock=1789773):
                                         (2, 1662607), (3, 1789773)])
 def test_random_registers_against_a_walk(seed, clock):
   log = _random_log(seed, 6000, clock)
-  expected = walk.render(log, 5999)[0]
+  expected = python_nes_player.render(log, 5999)[0]
   assert np.ptp(expected) > 5000
   np.testing.assert_array_equal(_render(log), expected)
 
@@ -74,7 +74,7 @@ def test_all_reference_renders(oracles, real_data):
 
 def test_voices_alone():
   log = _random_log(5, 3000)
-  for voice, expected in enumerate(walk.render(log, 2999)[1:]):
+  for voice, expected in enumerate(python_nes_player.render(log, 2999)[1:]):
     assert np.ptp(expected) > 300
     alone = _render(log, (voice,))
     np.testing.assert_array_equal(alone, expected)

@@ -6,10 +6,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from pickles import nested
 
 from lakhnes_jax import import_torch
 from lakhnes_jax.weights import torch_pickle
+from support.pickles import nested
 
 HEAD = b''.join(pickle.dumps(x, 2) for x in (
     0x1950a86a20f9469cfc6c, 1001, {'little_endian': True}))

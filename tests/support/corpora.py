@@ -1,9 +1,26 @@
-"""Songs that come round, for what looks things up in a song."""
+"""Songs and token sequences made up for tests."""
 
 import numpy as np
 
 
-def lanes(vocabulary, phrases, length: int, rng, share: float,
+class Songs:
+  """A corpus in memory; `lakhnes_jax.data.shards.Corpus` is one on disk."""
+
+  def __init__(self, songs: list[np.ndarray], dynamics: bool = False):
+    self._songs = songs
+    self.lengths = np.array([len(song) for song in songs], np.int64)
+    self.dynamics = dynamics
+    self.asked = 0
+
+  def __len__(self) -> int:
+    return len(self._songs)
+
+  def song(self, i: int, rng=None) -> np.ndarray:
+    self.asked += 1
+    return self._songs[i]
+
+
+def repeated_phrases(vocabulary, phrases, length: int, rng, share: float,
           new: str) -> np.ndarray:
   """Repeats phrases, a lane each, and changes tokens here and there.
 

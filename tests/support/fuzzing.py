@@ -1,4 +1,4 @@
-"""Mutated files for every reader: `python tests/fuzzing.py BASES vgm=4000`.
+"""Mutated files for every reader, in tests: `python -m support.fuzzing --help`.
 
 Number i of a kind and seed is always the same file. Memory is capped and every
 file has ten seconds of CPU time. The last line is JSON: how many files gave a
@@ -21,8 +21,9 @@ import sys
 import tempfile
 import time
 
-import memory
 import numpy as np
+
+from support import process_memory
 
 SECONDS = 10  # CPU time for one file.
 MAX_BYTES = 10**9  # Memory for one file.
@@ -444,7 +445,7 @@ def _fuzz(kind: str, count: str, args: argparse.Namespace) -> dict:
   return {
       'kind': kind, 'result': counts['result'], 'reason': counts['reason'],
       'failures': failures, 'slowest': slowest,
-      'peak_mb': memory.peak_bytes() // 2**20}
+      'peak_mb': process_memory.peak_bytes() // 2**20}
 
 
 def _shards(folder: pathlib.Path, number: int) -> pathlib.Path:

@@ -1,0 +1,1 @@
+"""What several tests use: oracles, servers, corpora, fuzzing. No tests."""
