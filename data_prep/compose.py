@@ -16,6 +16,8 @@ import sys
 
 import numpy as np
 
+from lakhnes_jax import command_line
+
 _WEB, _CHIP = range(2)  # Streams of chance.
 SPLITS = ('train', 'valid', 'test')
 
@@ -54,10 +56,11 @@ def compose_chip(folder: pathlib.Path, seed: int, n_train: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m data_prep.compose', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--out', required=True, type=pathlib.Path,
+  parser.add_argument('--out', required=True, type=command_line.path,
                       help='folder to write to')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--web', type=int, default=200, metavar='N',

@@ -20,8 +20,11 @@ import sys
 import time
 from typing import NamedTuple
 
+from lakhnes_jax import command_line
+
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m data_prep.convert', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--to', required=True, metavar='ENDING',
                       help='mid, tx1.txt, tx2.txt, exprsco.pkl, seprsco.pkl, '
                       'blndsco.pkl, nlm.pkl, ndf.txt, ndr.txt, vgm or vgz')
-  parser.add_argument('--out', required=True, type=pathlib.Path,
+  parser.add_argument('--out', required=True, type=command_line.path,
                       help='folder for the results')
   parser.add_argument('--rate', type=float, metavar='HZ',
                       help='steps a second of scores (default 24)')

@@ -14,10 +14,10 @@ import os
 import pathlib
 import shutil
 import sys
-import tarfile
 from typing import NamedTuple
 
-from lakhnes_jax import progress
+from data_prep import archives
+from lakhnes_jax import command_line, progress
 from lakhnes_jax.weights import fetch
 
 _MIB = 2**20
@@ -110,28 +110,28 @@ def unpack(archive: pathlib.Path, target: pathlib.Path) -> int:
 
 def _extract(archive: pathlib.Path, root: pathlib.Path) -> int:
   n_files = 0
-  try:
-    with (tarfile.open(archive) as tar,
-          progress.Progress(f'unpacking {archive.name}', 'files') as bar):
-      for member in tar:
+  with (open(archive, 'rb') as file,
+        progress.Progress(f'unpacking {archive.name}', 'files') as bar):
+    for member, content in archives.read(file, str(archive)):
+      try:
         path = (root / member.name).resolve()
         if not path.is_relative_to(root):
           raise ValueError(f'{archive}: {member.name!r} leads outside of the '
                            'folder; nothing was unpacked')
         if member.isdir():
           path.mkdir(parents=True, exist_ok=True)
-        elif member.isreg():
+        elif content is not None:
           path.parent.mkdir(parents=True, exist_ok=True)
-          with tar.extractfile(member) as source, open(path, 'wb') as file:
-            shutil.copyfileobj(source, file)
+          with open(path, 'wb') as target:
+            shutil.copyfileobj(content, target)
           n_files += 1
           bar.add(1)
         else:
           raise ValueError(f'{archive}: {member.name!r} is neither file nor '
                            'folder; nothing was unpacked')
-  except (tarfile.TarError, EOFError, OSError) as error:
-    raise ValueError(f'{archive}: damaged, or cannot be unpacked '
-                     f'({error})') from error
+      except OSError as error:
+        raise OSError(f'{archive}: {member.name!r} cannot be unpacked '
+                      f'({error})') from error
   return n_files
 
 
@@ -180,15 +180,16 @@ def get(data_set: DataSet, out: pathlib.Path, *, mirror: str | None = None,
 
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m data_prep.download', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('data_set', choices=DATA_SETS)
-  parser.add_argument('--out', required=True, type=pathlib.Path,
+  parser.add_argument('--out', required=True, type=command_line.path,
                       help='folder for the archive and its contents')
   parser.add_argument('--mirror', metavar='URL',
                       help='download the archive from here')
-  parser.add_argument('--file', type=pathlib.Path, metavar='PATH',
+  parser.add_argument('--file', type=command_line.path, metavar='PATH',
                       help='use this archive, download nothing')
   parser.add_argument('--unpack', action=argparse.BooleanOptionalAction)
   args = parser.parse_args(argv)

@@ -28,14 +28,18 @@ import argparse
 import sys
 import time
 
+from lakhnes_jax import command_line
+
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m data_prep.lakh', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-  parser.add_argument('--input', required=True,
+  parser.add_argument('--input', required=True, type=command_line.expand,
                       help='folder of MIDI files, or a .tar.gz of one')
-  parser.add_argument('--output', required=True, help='folder for the shards')
+  parser.add_argument('--output', required=True, type=command_line.expand,
+                      help='folder for the shards')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--workers', type=int, default=0, metavar='N',
                       help='processes (default: one per CPU core)')

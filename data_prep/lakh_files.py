@@ -4,13 +4,13 @@ import hashlib
 import itertools
 import json
 import pathlib
-import tarfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from data_prep import adapt
+from data_prep import adapt, archives
+from lakhnes_jax import command_line, input_files
 from lakhnes_jax.data import arrangement
 from lakhnes_jax.formats import general_midi
 
@@ -38,10 +38,10 @@ def find(source: str, limit: int | None = None
   Raises:
     OSError, ValueError: there is no such folder or archive, or it is damaged.
   """
-  path = pathlib.Path(source)
+  path = command_line.path(source)
   if path.is_dir():
-    found = sorted(p for p in path.rglob('*')
-                   if p.suffix.lower() in SUFFIXES and p.is_file())[:limit]
+    found = sorted(p for p in input_files.walk(path)
+                   if p.suffix.lower() in SUFFIXES)[:limit]
     return (_on_disk(p, path) for p in found), len(found)
   if not path.is_file():
     raise FileNotFoundError(no_such(source))
@@ -71,17 +71,14 @@ def in_archive(file: BinaryIO, name: str) -> Iterator[Source]:
     ValueError: it is no archive, or damaged; calls it by its `name`.
   """
   try:
-    with tarfile.open(fileobj=file, mode='r|*') as archive:
-      for member in archive:
-        if member.isfile() and member.name.lower().endswith(SUFFIXES):
-          data = None
-          if member.size <= MAX_BYTES:
-            data = archive.extractfile(member).read()
-          yield Source(clean(member.name), member.size, int(member.mtime),
-                       data=data)
-  except (tarfile.TarError, EOFError, OSError) as error:
-    raise ValueError(f'{name}: not a .tar.gz, or damaged ({error}); download '
-                     'it again') from error
+    for member, content in archives.read(file, name):
+      if content is not None and member.name.lower().endswith(
+          SUFFIXES) and not input_files.is_metadata(member.name):
+        data = content.read() if member.size <= MAX_BYTES else None
+        yield Source(clean(member.name), member.size, int(member.mtime),
+                     data=data)
+  except ValueError as error:
+    raise ValueError(f'{error}; download it again') from error
 
 
 def clean(name: str) -> str:

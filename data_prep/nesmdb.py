@@ -15,16 +15,19 @@ import pathlib
 import sys
 import time
 
+from lakhnes_jax import command_line
+
 SPLITS = ('train', 'valid', 'test')
 
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m data_prep.nesmdb', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--input', required=True, type=pathlib.Path,
+  parser.add_argument('--input', required=True, type=command_line.path,
                       help='folder with folders train, valid and test')
-  parser.add_argument('--output', required=True, type=pathlib.Path,
+  parser.add_argument('--output', required=True, type=command_line.path,
                       help='folder for the shards')
   parser.add_argument('--workers', type=int, default=0, metavar='N',
                       help='processes (default: one per CPU core)')
@@ -69,7 +72,7 @@ def find_splits(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
 def prepare(split: str, named: dict[str, pathlib.Path],
             args: argparse.Namespace) -> int:
   """Writes the shards of one split; returns how many files were bad."""
-  from data_prep import pool
+  from data_prep import lakh_files, pool
   from lakhnes_jax import events as ev
   from lakhnes_jax import progress
   from lakhnes_jax.data import shards
@@ -86,7 +89,7 @@ def prepare(split: str, named: dict[str, pathlib.Path],
         bad.append(reason)
         continue
       samples += int(ev.times_of(song)[-1]) if len(song) else 0
-      yield name, song
+      yield lakh_files.clean(name), song
 
   try:
     with progress.Progress(split, 'songs', len(named)) as bar:

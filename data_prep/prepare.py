@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep import lakh_files, lakh_shards, nesmdb
-from lakhnes_jax import atomic
+from lakhnes_jax import atomic, command_line, input_files
 from lakhnes_jax import events as ev
 
 
@@ -56,12 +56,13 @@ class Song(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m data_prep.prepare', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--input', required=True, type=pathlib.Path,
+  parser.add_argument('--input', required=True, type=command_line.path,
                       help='folder of song files')
-  parser.add_argument('--output', required=True, type=pathlib.Path,
+  parser.add_argument('--output', required=True, type=command_line.path,
                       help='folder for the shards')
   parser.add_argument('--valid', type=float, default=.05, metavar='SHARE',
                       help='of songs held out (default %(default)s)')
@@ -110,8 +111,8 @@ def read_all(folder: pathlib.Path, workers: int = 0
     print(f'note: {folder} has folders {", ".join(nesmdb.SPLITS)} or one of '
           'them; data_prep.nesmdb keeps to such splits', file=sys.stderr)
   paths = sorted({*song_files.find_songs([folder]), *(
-      path for path in folder.rglob('*')
-      if path.suffix.lower() in lakh_files.SUFFIXES and path.is_file())})
+      path for path in input_files.walk(folder)
+      if path.suffix.lower() in lakh_files.SUFFIXES)})
   if not paths:
     raise ValueError(f'{folder}: no song files there; known endings are ' +
                      ', '.join([*song_files.FORMATS, '.kar']))
@@ -140,10 +141,11 @@ def read(job: tuple[pathlib.Path, str]) -> Song:
   from lakhnes_jax.formats import song_files
   path, name = job
   is_midi = path.suffix.lower() in lakh_files.SUFFIXES
+  data = input_files.read(path) if is_midi else b''
   try:
-    if is_midi and _is_general(path.read_bytes()):
-      packed, facts = lakh_files.adapt_file(lakh_files.Source(
-          name, path.stat().st_size, 0, str(path)))
+    if is_midi and _is_general(data):
+      packed, facts = lakh_files.adapt_file(
+          lakh_files.Source(name, len(data), 0, data=data))
       return Song(name, facts['hash'], facts['seconds'], packed, True, False,
                   True)
   except ValueError as error:

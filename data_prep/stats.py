@@ -17,19 +17,21 @@ from typing import Any
 
 import numpy as np
 
+from lakhnes_jax import command_line
 from lakhnes_jax import events as ev
 
 _GAME = re.compile(r'(?:.*/)?(\d+)_')  # NES-MDB numbers its games.
 
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m data_prep.stats', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('shards', type=pathlib.Path, metavar='SHARDS',
+  parser.add_argument('shards', type=command_line.path, metavar='SHARDS',
                       help='folder of shards')
   parser.add_argument('--json', action='store_true', help='print JSON')
-  parser.add_argument('--plot', type=pathlib.Path, metavar='FILE.png',
+  parser.add_argument('--plot', type=command_line.path, metavar='FILE.png',
                       help='draw the numbers')
   args = parser.parse_args(argv)
 

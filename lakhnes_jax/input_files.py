@@ -45,7 +45,9 @@ def check(path: str | os.PathLike, max_bytes: int | None = None) -> None:
 
 
 def _too_large(path: str | os.PathLike, max_bytes: int) -> str:
-  return f'{os.fspath(path)}: over {max_bytes // MIB} MiB'
+  amount = next(f'{max_bytes >> shift} {unit}' for shift, unit in (
+      (20, 'MiB'), (10, 'KiB'), (0, 'bytes')) if max_bytes >> shift)
+  return f'{os.fspath(path)}: over {amount}'
 
 
 def is_metadata(name: str) -> bool:

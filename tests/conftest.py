@@ -70,3 +70,11 @@ def real_songs(real_data) -> list[np.ndarray]:
       if len(songs) == 40:
         break
   return songs
+
+
+@pytest.fixture(scope='session')
+def cases() -> pathlib.Path:
+  """Folder of small inputs that once showed a fault."""
+  if not (SHARED / 'cases').is_dir():
+    pytest.skip(f'no cases at {SHARED}/cases')
+  return SHARED / 'cases'

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lakhnes_jax import command_line
 from lakhnes_jax import events as ev
 from lakhnes_jax.data import augment
 
@@ -228,9 +229,10 @@ def evaluate(train, corpora, vocabulary: ev.Vocabulary) -> list[list[Result]]:
 
 
 def main() -> None:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--data_dir', required=True,
+  parser.add_argument('--data_dir', required=True, type=command_line.path,
                       help='folder of shards with a train split')
   parser.add_argument('--split', default='valid', help='what to evaluate on')
   parser.add_argument('--format', default='tx1', choices=list(ev.VOCABULARIES),

@@ -385,7 +385,7 @@ class TestLimits:
 def test_no_file_ends_the_job(tmp_path, monkeypatch, fault):
   def fail(_):
     raise fault
-  monkeypatch.setattr('data_prep.general_midi.read', fail)
+  monkeypatch.setattr('lakhnes_jax.formats.general_midi.read', fail)
   source = lakh_files.Source('f.mid', 4, 0, data=b'MThd')
   packed, facts = lakh_files.attempt(source)
   assert not len(packed)
