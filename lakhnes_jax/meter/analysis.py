@@ -63,8 +63,7 @@ def analyze(song: np.ndarray) -> Meter:
   n_frames = max(len(ticks.starts) - 1, 1)
   frames = np.minimum(frames, n_frames)
   notes = onsets.find(frames, chip, n_frames)
-  grid = rows.find(notes.frame, notes.weight,
-                   int(frames[0]) if len(frames) else 0, n_frames)
+  grid = rows.find(notes, int(frames[0]) if len(frames) else 0, n_frames)
   n_rows = len(grid.frames) - 1
   row = np.clip(np.searchsorted(grid.frames, notes.frame, 'right') - 1, 0,
                 n_rows - 1)

@@ -14,6 +14,7 @@ from lakhnes_jax import events as ev
 
 _SHORT = 3  # Frames; notes that follow one another faster are ornaments.
 _TRILL = 8  # Frames that a pitch of a trill or of vibrato may last.
+_STEP = 2  # Semitones of a trill.
 _ORNAMENT, _HELD, _STRUCK = .02, .5, 1.  # Weights.
 
 
@@ -57,24 +58,29 @@ def _of_voice(voice: int, frames, kind, value, n_frames: int) -> Onsets:
   """Finds the notes of one voice."""
   is_note = kind <= ev.NOTEON
   at, on, pitch = frames[is_note], kind[is_note] == ev.NOTEON, value[is_note]
-  lasts = np.diff(at, append=n_frames)
-  after_rest = np.diff(on.astype(np.int8), prepend=0) > 0
-  before = np.where(np.arange(len(at)) > 0, np.roll(lasts, 1), n_frames)
+  if not on.any():
+    return Onsets(*(np.zeros(0, np.int64) for _ in Onsets._fields))
+  lasts = np.diff(at, append=n_frames)[on]
+  after_rest = ~np.concatenate([[False], on[:-1]])[on]
+  at, pitch = at[on], pitch[on]
   is_level = kind == ev.VELOCITY
   level_at = frames[is_level]
   levels = np.concatenate([[15 if voice == ev.TR or not len(level_at) else 0],
                            value[is_level]])
   level = levels[np.searchsorted(level_at, at, 'right')]
-  rises = level > levels[np.searchsorted(level_at, at)]
-  same = np.concatenate([[False], (pitch[1:] == pitch[:-1]) & on[:-1]])
-  struck = after_rest | rises | same
-  # There and back again, or to the next semitone: vibrato and trills.
+  before = levels[np.searchsorted(level_at, at)]
+  # A note whose volume was on the rise already goes on.
+  rises = (level > before) & (
+      before <= levels[np.searchsorted(level_at, at - 1)])
   last, following = np.roll(pitch, 1), np.roll(pitch, -1)
-  trill = (lasts <= _TRILL) & ~struck & (
-      (last == following) | (pitch == np.roll(pitch, 2)))
-  apart = (before >= _SHORT) | (lasts >= _SHORT) | after_rest
-  weight = np.where(struck & apart, _STRUCK, np.where(
-      (before >= _SHORT) & ~trill, _HELD, _ORNAMENT))
-  return Onsets(*(x[on].astype(np.float64 if x is weight else np.int64)
-                  for x in (at, weight, np.full(len(at), voice), pitch, level,
-                            lasts)))
+  struck = after_rest | rises | (pitch == last)
+  # There and back again: vibrato and trills.
+  trill = ((lasts <= _TRILL) & ~struck & (abs(pitch - last) <= _STEP) &
+           ((last == following) | (pitch == np.roll(pitch, 2))))
+  weight = np.where(struck, _STRUCK, np.where(trill, _ORNAMENT, _HELD))
+  # Of notes that follow one another at once the first is where they begin.
+  first = np.flatnonzero(np.diff(at, prepend=-_SHORT) >= _SHORT)
+  strongest = np.maximum.reduceat(weight, first)
+  weight = np.full(len(at), _ORNAMENT)
+  weight[first] = strongest
+  return Onsets(at, weight, np.full(len(at), voice), pitch, level, lasts)

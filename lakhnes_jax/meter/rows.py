@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakhnes_jax.meter import tempo
+from lakhnes_jax.meter import onsets, tempo
 
-_FEW = 12  # Onsets that have no row.
+_FEW, _ENOUGH = 8, 24  # Onsets that have no row, that have one for sure.
 _LEAST = .15  # Score of rows that are worth having.
 _MOVES = 2  # Frames by which a row may deviate.
 _CHANGE = .8  # Cost of a frame of change of deviation, in onsets.
@@ -33,23 +33,25 @@ class Rows(NamedTuple):
   frames: np.ndarray
 
 
-def find(frame: np.ndarray, weight: np.ndarray, first: int,
-         n_frames: int) -> Rows:
+def find(notes: onsets.Onsets, first: int, n_frames: int) -> Rows:
   """Finds the rows of a song.
 
   Args:
-    frame: [n] int64, ascending, where notes begin.
-    weight: [n] of them.
+    notes: where they begin.
     first: frame of the first event.
     n_frames: length of the song in frames.
   """
-  mass = np.minimum(np.bincount(frame, weight, n_frames)[:n_frames], 2.)
+  by_voice = np.zeros((4, n_frames))
+  np.maximum.at(by_voice, (notes.voice, np.minimum(notes.frame, n_frames - 1)),
+                notes.weight)
+  mass = np.minimum(by_voice.sum(0), 2.)
   if np.count_nonzero(mass > .3) < _FEW:
     return _fallback(first, n_frames)
   parts, lengths = [], []
-  for start, end in tempo.segments(mass):
+  for start, end in tempo.segments(by_voice):
     at = np.flatnonzero(mass[start:end] > .05)
-    track = (tempo.choose(at, mass[start:end], lengths[-1] if lengths else 0)
+    track = (tempo.choose(at, by_voice[:, start:end],
+                          lengths[-1] if lengths else 0.)
              if len(at) >= _FEW else None)
     if track and track.score > _LEAST:
       lengths.append(track.length)
@@ -60,8 +62,9 @@ def find(frame: np.ndarray, weight: np.ndarray, first: int,
   length = float(np.diff(frames)[:-1].mean()) if len(frames) > 2 else lengths[0]
   chance = min(1., 1 / length)
   on_rows = mass[frames[:-1]].sum() / mass.sum()
-  return Rows(length, float(np.clip((on_rows - chance) / (1 - chance), 0, 1)),
-              frames)
+  enough = min(1., np.count_nonzero(mass > .3) / _ENOUGH)
+  return Rows(length, enough * float(np.clip(
+      (on_rows - chance) / (1 - chance), 0, 1)), frames)
 
 
 def _fallback(first: int, n_frames: int) -> Rows:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 _REACH = 128  # Frames between onsets that are compared.
-LENGTHS = np.exp(np.arange(np.log(2.9), np.log(33), .004))  # Frames.
-_LONG = .055  # What a row of twice the length is worth, in shares of onsets.
+LENGTHS = np.exp(np.arange(np.log(2.9), np.log(25), .004))  # Frames.
+_LONG, _LONGEST = .055, 16.  # Worth of a row of twice the length, up to this.
 _BEST, _OF_BEST = 7, .45  # So many lengths are tried, those of such scores.
 _PHASE_ROWS = 12  # Rows on either side, in which the phase is measured.
 _NEAR = .6  # Frames between an onset and the row it is on.
@@ -49,24 +49,35 @@ def scores(mass: np.ndarray) -> np.ndarray:
   """[.., lengths] mean cosine of times between onsets, -1 to 1.
 
   Args:
-    mass: [.., F] weights of onsets by frame.
+    mass: [.., V, F] weights of onsets by voice and frame. Times between onsets
+      of one voice count twice, as voices may be apart by some frames.
   """
   size = 1 << int(np.ceil(np.log2(mass.shape[-1] + _REACH + 1)))
   spectrum = np.fft.rfft(mass, size)
-  pairs = np.fft.irfft(np.abs(spectrum) ** 2, size)[..., :_REACH + 1]
-  pairs = np.maximum(pairs, 0)
+  power = (np.abs(spectrum) ** 2).sum(-2) + np.abs(spectrum.sum(-2)) ** 2
+  pairs = np.maximum(np.fft.irfft(power, size)[..., :_REACH + 1], 0)
   pairs[..., :2] = 0
   return pairs @ _cosines() / np.maximum(pairs.sum(-1, keepdims=True), 1)
 
 
+def _worth(length):
+  """What rows of some length are worth, in shares of onsets."""
+  return _LONG * np.log2(np.minimum(length, _LONGEST))
+
+
 def segments(mass: np.ndarray) -> list[tuple[int, int]]:
-  """Cuts a song at changes of tempo; returns (first, last + 1) in frames."""
-  n = len(mass)
+  """Cuts a song at changes of tempo; returns (first, last + 1) in frames.
+
+  Args:
+    mass: [V, F] weights of onsets by voice and frame.
+  """
+  n = mass.shape[1]
   count = (n - _WINDOW) // _HOP + 1
   if count < 4:
     return [(0, n)]
-  windows = np.lib.stride_tricks.sliding_window_view(mass, _WINDOW)[::_HOP]
-  score_WxL = np.maximum(scores(windows), 0) + 2 * _LONG * np.log2(LENGTHS)
+  windows = np.lib.stride_tricks.sliding_window_view(mass, _WINDOW, 1)
+  windows = windows[:, ::_HOP].swapaxes(0, 1)
+  score_WxL = np.maximum(scores(windows), 0) + 2 * _worth(LENGTHS)
   total = score_WxL[0]
   came_WxL = np.zeros(score_WxL.shape, np.int64)
   same = np.arange(len(LENGTHS))
@@ -98,7 +109,7 @@ def choose(at: np.ndarray, mass: np.ndarray, near: float = 0.) -> Track | None:
 
   Args:
     at: [n] int64, ascending frames of onsets.
-    mass: [F] weights of onsets by frame.
+    mass: [V, F] weights of onsets by voice and frame.
     near: frames; rows of about this length are preferred.
 
   Returns:
@@ -110,11 +121,12 @@ def choose(at: np.ndarray, mass: np.ndarray, near: float = 0.) -> Track | None:
   if not len(peaks) or score[peaks].max() < .15:
     return None
   peaks = peaks[score[peaks] > _OF_BEST * score[peaks].max()]
-  worth = score[peaks] + 2 * _LONG * np.log2(LENGTHS[peaks])
+  worth = score[peaks] + 2 * _worth(LENGTHS[peaks])
   peaks = peaks[np.argsort(-worth)[:_BEST]]
-  tracks = [follow(at, mass[at], float(LENGTHS[peak])) for peak in peaks]
-  return max(tracks, key=lambda track: track.score + _LONG * np.log2(
-      track.length) + .1 * (near > 0 and abs(np.log(track.length / near)) < .3))
+  weight = np.minimum(mass.sum(0)[at], 2)
+  tracks = [follow(at, weight, float(LENGTHS[peak])) for peak in peaks]
+  return max(tracks, key=lambda track: track.score + _worth(track.length) + .1 * (
+      near > 0 and abs(np.log(track.length / near)) < .3))
 
 
 def follow(at: np.ndarray, weight: np.ndarray, length: float) -> Track:
