@@ -23,7 +23,6 @@ import time
 import jax
 import numpy as np
 
-from experiments import huge_pages
 from experiments.benchmarks import machine
 from lakhnes_jax import events
 from lakhnes_jax.data import shards
@@ -195,5 +194,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  huge_pages.ask()  # As experiments.run does.
   main()

@@ -10,7 +10,6 @@ import json
 import jax
 import numpy as np
 
-from experiments import huge_pages
 from experiments.benchmarks import machine
 from lakhnes_jax import events
 from lakhnes_jax.model import transformer_xl
@@ -44,5 +43,4 @@ def run(repeats: int = 5) -> dict:
 
 
 if __name__ == '__main__':
-  huge_pages.ask()  # As experiments.run does.
   print(json.dumps({**machine.describe(), **run()}))

@@ -1,6 +1,6 @@
 """The original in PyTorch against us, paired: `... .benchmarks.original`.
 
-    python -m experiments.benchmarks.original --original=LakhNES
+    python -m experiments.benchmarks --stages=original -- --original=LakhNES
 
 Needs torch and a checkout of github.com/chrisdonahue/LakhNES; without either it
 says so and does nothing. Training steps, evaluation segments and generation of
@@ -16,7 +16,6 @@ import pathlib
 import sys
 import time
 
-from experiments import huge_pages
 from experiments.benchmarks import machine
 
 # Stage -> (lanes, tgt_len, mem_len) to compare at. Generation makes tgt_len
@@ -203,5 +202,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  huge_pages.ask()  # As experiments.run does.
   main()
