@@ -14,6 +14,7 @@ import numpy as np
 
 from data_prep import compose_chip, music, styles
 from lakhnes_jax import events as ev
+from lakhnes_jax import nes
 
 RATES = {'ntsc': 44100 / 60.0988, '60 Hz': 735., '50 Hz': 882.}
 TEMPI = ('whole', 'fractional', 'swing', 'change')
@@ -68,7 +69,7 @@ def make(seed: int, number: int) -> Song:
       gaps=(0, 1, 0), second=('harmony', 'echo'), lead_in=0, cost=0)
   played = compose_chip.play(composed, band, around,
                              ('harmony', 'arpeggio', 'echo')[rng.integers(3)])
-  frame = ev.times_of(played)[played < 0] // compose_chip.FRAME
+  frame = ev.times_of(played)[played < 0] // nes.FRAME_60HZ
   chip = played[played < 0]
   n_steps = -(-int(frame[-1] + 1) // around)
   loop = None
