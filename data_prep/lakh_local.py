@@ -4,10 +4,12 @@ First come *parts*, in the folder of that name: `00007.json` has the results of
 64 files, `00007.npy` their packed instruments (see
 `lakhnes_jax.data.arrangement`), concatenated. The shards are made from these,
 in the same folder, and moved when all are complete. A part or shard is finished
-once its .json exists; it is remade only if its inputs have changed.
+once its .json exists; it is remade if its inputs have changed, or if either
+file is not what was written, which checksums in the .json tell.
 """
 
 import collections
+import hashlib
 import io
 import itertools
 import json
@@ -22,10 +24,10 @@ import numpy as np
 from data_prep import lakh_files, lakh_shards, pool
 from data_prep.lakh_files import Source
 from data_prep.lakh_shards import Plan, Row, Settings, Song, Totals
-from lakhnes_jax import atomic, progress
+from lakhnes_jax import atomic, progress, schema
 
 _FILES_PER_PART = 64
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 
 
 class _Job(NamedTuple):
@@ -128,10 +130,15 @@ def _make(what: str, unit: str, total: int | None, jobs: Iterable[_Job],
 
 def _is_made(job: _Job) -> bool:
   try:
-    return (_read_json(job.stem)['key'] == job.key and
-            os.path.exists(f'{job.stem}.npy'))
+    described = schema.parse(pathlib.Path(f'{job.stem}.json').read_bytes(),
+                             {'key': str, 'data': str, 'checksum': str})
+    with open(f'{job.stem}.npy', 'rb') as file:
+      data = hashlib.file_digest(file, 'sha256').hexdigest()
   except (OSError, ValueError):
     return False
+  checksum = described.pop('checksum')
+  return (described['key'] == job.key and described['data'] == data and
+          checksum == lakh_files.digest_of(described))
 
 
 def _read_json(stem: str) -> dict[str, Any]:
@@ -159,8 +166,11 @@ def _make_part(job: _Job) -> None:
 def _write(job: _Job, data: bytes, described: dict[str, Any]) -> None:
   """Writes a part or shard; its .json comes last."""
   atomic.write(f'{job.stem}.npy', data)
+  # Through JSON once, as what is read back has lists for tuples.
+  described = json.loads(json.dumps(
+      {'key': job.key, 'data': hashlib.sha256(data).hexdigest(), **described}))
   atomic.write(f'{job.stem}.json', json.dumps(
-      {'key': job.key, **described}).encode())
+      {**described, 'checksum': lakh_files.digest_of(described)}).encode())
 
 
 def _read_parts(stems: list[str]) -> tuple[list[_Packed], list[Row]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_prep import adapt, lakh_files
 from lakhnes_jax import events as ev
-from lakhnes_jax.data import arrangement, shards
+from lakhnes_jax.data import arrangement, shard_index, shards
 
 EXAMPLES_PER_FILE = 16  # The paper's.
 _SHARD_SIZE = 2**23  # Numbers in a shard of 32 MiB; about.
@@ -225,7 +225,7 @@ def finish(made: Iterable[dict[str, Any]], rows: Iterable[Row],
         'songs': len(kept), 'examples': sum(row.examples for row in kept),
         'events': counts['events'],
         'hours': counts['samples'] / (3600 * ev.SAMPLE_RATE)}
-    indices[f'{split}.json'] = shards.make_index(
+    indices[f'{split}.json'] = shard_index.dump(
         split, of_split, not settings.examples(split),
         {'command': 'data_prep.lakh', **settings._asdict()})
   rows.sort(key=lambda row: (row.name, row.result, row.digest))
@@ -240,7 +240,7 @@ def finish(made: Iterable[dict[str, Any]], rows: Iterable[Row],
 
 def file_of(shard: dict[str, Any], plan: Plan) -> str:
   """Returns the name of the file of a shard with `split` and `number`."""
-  return shards.file_name(shard['split'], shard['number'],
+  return shard_index.file_name(shard['split'], shard['number'],
                           plan.n_shards[shard['split']])
 
 

@@ -18,6 +18,8 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # Workers inherit all of this.
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
     os.environ['JAX_COMPILATION_CACHE_DIR'] = _cache
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  # Which shards were verified is remembered for the tests alone.
+  os.environ['XDG_CACHE_HOME'] = os.environ['JAX_COMPILATION_CACHE_DIR']
 
 import jax
 import numpy as np

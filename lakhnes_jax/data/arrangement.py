@@ -156,6 +156,8 @@ def unpack(packed: np.ndarray) -> Instruments:
   if len(counts) < n_parts or len(body) != 3 * counts.sum():
     raise ValueError('not packed instruments')
   start, length, rest = body.reshape(-1, 3).T.astype(np.int64)
+  if (rest >= 128 * 128).any():
+    raise ValueError('not packed instruments')
   notes = np.stack([start, start + length, rest % 128, rest // 128], axis=1)
   parts = tuple(np.split(notes, np.cumsum(counts)[:-1]))
   return Instruments(parts[:n_melodic], parts[n_melodic:])

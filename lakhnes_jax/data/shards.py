@@ -1,17 +1,19 @@
-"""Corpora on disk: memory-mapped arrays of events, and one index a split.
+"""Corpora on disk: memory-mapped arrays of events, and one index per split.
 
 A split is a few files in one folder:
 
 *   `train-00000-of-00002.npy` and so on, the *shards*: 1-D int32 arrays of
     exact (unquantised) events, song after song; no song straddles two shards;
-*   `train.json`, the *index*: format version, whether dynamics are known,
-    whether it stores instruments to arrange (see `arrangement`) in place of
-    songs, metadata, per shard its file, songs, events and SHA-256, and the name
-    and length of each song, in the order in which they lie in the shards.
+*   `train.json`, the *index* (see `shard_index`), with the checksums of the
+    shards.
 
-The index is written last, so a split is there whole or not at all.
+The index is written last, so a split is there whole or not at all. Where a
+split is opened its shards are verified; their sizes and times of modification
+are remembered in `~/.cache/lakhnes_jax/verified`, so that they are not read for
+that again.
 """
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -24,11 +26,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lakhnes_jax import atomic
+from lakhnes_jax import atomic, input_files, schema
 from lakhnes_jax import events as ev
-from lakhnes_jax.data import arrangement
+from lakhnes_jax.data import arrangement, shard_index
+from lakhnes_jax.data.shard_index import Shard, file_name
 
-FORMAT_VERSION = 1
 _MAX_EVENTS = 2**24  # A shard of 64 MiB.
 _RESIDENT = 2**28  # Bytes of shards mapped in, after which all are let go.
 _AROUND = 2**16  # What Linux maps in around a page that is touched.
@@ -90,16 +92,11 @@ def write_split(folder: str | os.PathLike, split: str,
   finally:
     for path in folder.glob(f'{split}-?????.npy.tmp'):
       path.unlink()
-  atomic.write(index_path,
-               make_index(split, shards, arranged_on_read, metadata))
+  atomic.write(index_path, shard_index.dump(split, shards, arranged_on_read,
+                                            metadata))
   for path in stale:
     path.unlink()
-  return Corpus(folder, split)
-
-
-def file_name(split: str, number: int, n_shards: int) -> str:
-  """Returns the name of a shard."""
-  return f'{split}-{number:05d}-of-{n_shards:05d}.npy'
+  return Corpus(folder, split, verified=False)
 
 
 def write_shard(file: BinaryIO, songs: list[tuple[str, np.ndarray]]
@@ -107,7 +104,7 @@ def write_shard(file: BinaryIO, songs: list[tuple[str, np.ndarray]]
   """Writes named int32 songs as one shard to an open file.
 
   Returns:
-    JSON values for `make_index`, which also wants to know its `file`.
+    JSON values for `shard_index.dump`, which also needs its `file`.
 
   Raises:
     ValueError: a song holds what is no event.
@@ -124,28 +121,6 @@ def write_shard(file: BinaryIO, songs: list[tuple[str, np.ndarray]]
   return {'songs': len(songs), 'events': sum(lengths),
           'sha256': digest.hexdigest(), 'dynamics': all(dynamics),
           'names': [name for name, _ in songs], 'lengths': lengths}
-
-
-def make_index(split: str, shards: list[dict[str, Any]],
-               arranged_on_read: bool = False,
-               metadata: dict[str, Any] | None = None) -> bytes:
-  """Returns the contents of the index of shards that are there.
-
-  Args:
-    split: its name.
-    shards: in order, what `write_shard` returned, and `file`, their names.
-    arranged_on_read: see `write_split`.
-    metadata: see `write_split`.
-  """
-  index = {'version': FORMAT_VERSION, 'split': split,
-           'dynamics': all(shard['dynamics'] for shard in shards),
-           'arranged_on_read': arranged_on_read, 'metadata': metadata or {},
-           'shards': [{key: shard[key] for key in
-                       ('songs', 'events', 'sha256', 'file')}
-                      for shard in shards],
-           'names': [name for shard in shards for name in shard['names']],
-           'lengths': [n for shard in shards for n in shard['lengths']]}
-  return json.dumps(index, indent=1).encode()
 
 
 def _has_dynamics(name: str, song: np.ndarray) -> bool:
@@ -174,8 +149,14 @@ class Corpus:
     checksum: short digest of names and events, for run configs.
   """
 
-  def __init__(self, folder: str | os.PathLike, split: str):
+  def __init__(self, folder: str | os.PathLike, split: str,
+               verified: bool = True):
     """Opens a split.
+
+    Args:
+      folder: what `write_split` wrote to.
+      split: its name.
+      verified: check the shards' checksums, unless that was done before.
 
     Raises:
       FileNotFoundError: there is none; the message says how to make it.
@@ -183,64 +164,82 @@ class Corpus:
     """
     self._folder = pathlib.Path(folder)
     path = self._folder / f'{split}.json'
+    if not path.exists():
+      raise FileNotFoundError(_how_to_make(self._folder, split))
+    data = input_files.read(path, shard_index.MAX_BYTES)
     try:
-      text = path.read_bytes()
-    except FileNotFoundError:
-      raise FileNotFoundError(_how_to_make(self._folder, split)) from None
-    try:
-      index = json.loads(text)
-      version = index['version']
-      if version == FORMAT_VERSION:
-        self.names = index['names']
-        self.lengths = np.array(index['lengths'], np.int64)
-        self.dynamics = index['dynamics']
-        self.arranged_on_read = index.get(
-            'arranged_on_read', index.get('ensembles', False))  # Old name.
-        self.metadata = index['metadata']
-        self._index = index['shards']
-        counts, events = np.array(
-            [[s['songs'], s['events']] for s in self._index], np.int64).T
-        self.checksum = hashlib.sha256(json.dumps(
-            [self.names, index['lengths'], [s['sha256'] for s in self._index]]
-        ).encode()).hexdigest()[:16]
-        self._folder.joinpath(*(s['file'] for s in self._index))
-    # Whatever JSON there is, a part of it may be of another kind than it ought.
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError,
-            RecursionError) as error:
-      raise ValueError(f'{path}: not an index of shards '
-                       f'({type(error).__name__}: {error}); '
+      index = shard_index.load(data)
+    except ValueError as error:
+      raise ValueError(f'{path}: not an index of shards, or damaged: {error}; '
                        'prepare the data again') from None
-    if version != FORMAT_VERSION:
-      raise ValueError(f'{path}: format version {version}, this program reads '
-                       f'{FORMAT_VERSION}; prepare the data again')
-    n_songs = counts.sum()
-    if not (len(self.names) == len(self.lengths) == n_songs and
-            min(self.lengths.min(initial=0), counts.min()) >= 0 and
-            np.array_equal(events, [part.sum() for part in np.split(
-                self.lengths, np.cumsum(counts)[:-1])])):
-      raise ValueError(f'{path}: contradicts itself: {len(self.names)} names, '
-                       f'{len(self.lengths)} lengths, {n_songs} songs; '
-                       f'{self.lengths.sum()} and {events.sum()} events')
-    self._shards = [self._open(shard) for shard in self._index]
+    self.names, self.lengths = index.names, index.lengths
+    self.dynamics = index.dynamics
+    self.arranged_on_read = index.arranged_on_read
+    self.metadata, self.checksum = index.metadata, index.checksum
+    self._index = index.shards
+    if verified:
+      self._verify_once(_record(path))
+    self._shards = [self._open(shard) for shard in index.shards]
     self._touched = 0
+    counts = [shard.songs for shard in index.shards]
     self._shard_of = np.repeat(np.arange(len(counts)), counts)
     ends = np.cumsum(self.lengths)
-    first = np.cumsum([0, *events])
+    first = np.cumsum([0, *(shard.events for shard in index.shards)])
     self._start = ends - self.lengths - first[self._shard_of]
 
-  def _open(self, shard: dict[str, Any]) -> np.ndarray:
-    """Maps one shard into memory, read only."""
-    path = self._folder / shard['file']
+  def verify(self, known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Reads every shard that is not known to be good, and checks it.
+
+    Args:
+      known: what this method returned earlier; None to read all.
+
+    Returns:
+      JSON: size, time of modification, number (inode) and SHA-256 of each.
+
+    Raises:
+      ValueError: one is missing or damaged; names it.
+    """
+    found = {}
+    for shard in self._index:
+      path = self._folder / shard.file
+      try:
+        input_files.check(path)
+        status = path.stat()
+        # The number, as a copy may keep the time.
+        mark = [status.st_size, status.st_mtime_ns, status.st_ino, shard.sha256]
+        if (known or {}).get(shard.file) != mark and (
+            _sha256(path) != shard.sha256):
+          raise ValueError(f'{path}: damaged: its SHA-256 is not that of its '
+                           'index')
+      except (OSError, ValueError) as error:
+        raise ValueError(f'{error}; prepare the data again') from None
+      found[shard.file] = mark
+    return found
+
+  def _verify_once(self, record: pathlib.Path) -> None:
+    """Does `verify`, and remembers what is good in a file."""
     try:
-      data = np.load(path, mmap_mode='r' if shard['events'] else None)
+      known = schema.parse(input_files.read(record, shard_index.MAX_BYTES), {})
+    except (OSError, ValueError):
+      known = None
+    found = self.verify(known)
+    if found != known:
+      with contextlib.suppress(OSError):  # No home, or it is read-only.
+        atomic.write(record, json.dumps(found).encode())
+
+  def _open(self, shard: Shard) -> np.ndarray:
+    """Maps one shard into memory, read only."""
+    path = self._folder / shard.file
+    try:
+      data = np.load(path, mmap_mode='r' if shard.events else None)
     except MemoryError:
       raise
-    except Exception as error:  # Damaged headers fail in every possible way.
-      raise ValueError(f'{path}: missing or truncated shard ({error}); '
+    except Exception as error:  # Odd headers fail in every possible way.
+      raise ValueError(f'{path}: not a shard ({" ".join(str(error).split())}); '
                        'prepare the data again') from None
-    if data.dtype != np.int32 or data.shape != (shard['events'],):
+    if data.dtype != np.int32 or data.shape != (shard.events,):
       raise ValueError(f'{path}: holds {data.dtype}{list(data.shape)}, its '
-                       f'index says int32[{shard["events"]}]')
+                       f'index says int32[{shard.events}]')
     return np.asarray(data)  # A plain array slices faster than np.memmap.
 
   def __len__(self) -> int:
@@ -249,8 +248,12 @@ class Corpus:
   def song(self, i: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """Returns the int32 events of song `i`: a read-only view of the disk.
 
-    Of stored instruments it returns the arrangement that `rng` draws;
-    without `rng` always the same one.
+    Of stored instruments it returns the arrangement that `rng` draws; without
+    `rng` always the same one.
+
+    Raises:
+      IndexError: there is no such song.
+      ValueError: what is stored there is no song; names the shard.
     """
     if not 0 <= i < len(self):
       raise IndexError(f'song {i} of {len(self)}')
@@ -260,10 +263,17 @@ class Corpus:
     if self._touched > _RESIDENT:
       self._touched = 0
       self._let_go()
-    if not self.arranged_on_read:
+    try:
+      if self.arranged_on_read:
+        return arrangement.arrange(arrangement.unpack(stored),
+                                   rng or np.random.default_rng(i))
+      if stored.min(initial=0) < -ev.N_CODES:
+        raise ValueError('holds what is no event')
       return stored
-    return arrangement.arrange(arrangement.unpack(stored),
-                            rng or np.random.default_rng(i))
+    except ValueError as error:
+      path = self._folder / self._index[self._shard_of[i]].file
+      raise ValueError(f'{path}: song {self.names[i]!r}: {error}; prepare the '
+                       'data again') from None
 
   def _let_go(self):
     """Gives mapped pages back, so that a large corpus needs little memory.
@@ -277,13 +287,12 @@ class Corpus:
       if isinstance(mapping, mmap.mmap):
         mapping.madvise(mmap.MADV_DONTNEED)
 
-  def verify(self):
-    """Reads every shard and raises ValueError where its checksum is wrong."""
-    for shard in self._index:
-      path = self._folder / shard['file']
-      if _sha256(path) != shard['sha256']:
-        raise ValueError(f'{path}: checksum differs from the index; the file '
-                         'is damaged, prepare the data again')
+
+def _record(path: pathlib.Path) -> pathlib.Path:
+  """Returns where it is remembered that the shards of an index are good."""
+  cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+  name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+  return pathlib.Path(cache, 'lakhnes_jax', 'verified', f'{name}.json')
 
 
 def _how_to_make(folder: pathlib.Path, split: str) -> str:

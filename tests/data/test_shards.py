@@ -1,6 +1,9 @@
 """Shards on disk: what is written is read, and damage is named."""
 
+import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -124,43 +127,179 @@ def test_missing_split_says_what_makes_it(tmp_path):
     shards.Corpus(tmp_path / 'nowhere', 'train')
 
 
+def forge(folder, change, split='train'):
+  """Changes an index and the checksums in it, as who means harm would."""
+  path = folder / f'{split}.json'
+  index = change(json.loads(path.read_text()))
+  if isinstance(index, dict):
+    index.pop('checksum', None)
+    for shard in index.get('shards', ()):
+      data = folder / shard['file'] if isinstance(shard, dict) else folder
+      if data.is_file():
+        shard['sha256'] = hashlib.sha256(data.read_bytes()).hexdigest()
+  path.write_text(json.dumps(index))
+
+
 def test_damaged_shards_are_named(tmp_path):
   corpus = shards.write_split(tmp_path, 'train', make_songs(), max_events=400)
   path = tmp_path / f'train-00001-of-{len(corpus._shards):05d}.npy'
   good = path.read_bytes()
-  path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-  with pytest.raises(ValueError, match=f'{path.name}: checksum differs'):
-    shards.Corpus(tmp_path, 'train').verify()
-  for bad in (good[:-4], good[:50], b'', b'\x80\x04}.'):
+  for bad in (good[:-1] + bytes([good[-1] ^ 1]), good[:-4], good[:50], b''):
     path.write_bytes(bad)
-    with pytest.raises(ValueError, match=f'{path.name}: missing or trunc'):
-      shards.Corpus(tmp_path, 'train')
-  for array in (np.zeros(3, np.int32), np.load(tmp_path / (
-      'train-00000' + path.name[11:])).astype(np.int64)):
-    np.save(path, array)
-    with pytest.raises(ValueError, match=rf'{path.name}: holds int.*\[\d+\]'):
+    with pytest.raises(ValueError, match=f'{path.name}: damaged: its SHA-256'):
       shards.Corpus(tmp_path, 'train')
   path.unlink()
-  with pytest.raises(ValueError, match=f'{path.name}: missing or truncated'):
+  with pytest.raises(ValueError, match=rf'No such file.*{path.name}'):
     shards.Corpus(tmp_path, 'train')
+
+
+def test_forged_shards_are_named(tmp_path):
+  corpus = shards.write_split(tmp_path, 'train', make_songs(), max_events=400)
+  path = tmp_path / f'train-00001-of-{len(corpus._shards):05d}.npy'
+  good = np.load(path)
+  for bad in (b'', b'\x80\x04}.', path.read_bytes()[:50]):
+    path.write_bytes(bad)
+    forge(tmp_path, lambda index: index)
+    with pytest.raises(ValueError, match=f'{path.name}: not a shard'):
+      shards.Corpus(tmp_path, 'train')
+  for array in (np.zeros(3, np.int32), good.astype(np.int64)):
+    np.save(path, array)
+    forge(tmp_path, lambda index: index)
+    with pytest.raises(ValueError, match=rf'{path.name}: holds int.*\[\d+\]'):
+      shards.Corpus(tmp_path, 'train')
+  good[:] = -10**6
+  np.save(path, good)
+  forge(tmp_path, lambda index: index)
+  corpus = shards.Corpus(tmp_path, 'train')
+  with pytest.raises(ValueError, match=rf'{path.name}: song .* no event'):
+    for i in range(len(corpus)):
+      corpus.song(i)
+
+
+def test_forged_instruments_are_named(tmp_path):
+  for packed in ([7], [1, 0, 1, 0, 9, 60 + 128 * 200], [1, 0, 2, 0, 9, 60]):
+    shards.write_split(tmp_path, 'train', [('a', packed)],
+                       arranged_on_read=True)
+    with pytest.raises(ValueError,
+                       match=r"-of-00001\.npy: song 'a': not packed instr"):
+      shards.Corpus(tmp_path, 'train').song(0)
+
+
+def test_what_is_verified_is_remembered(tmp_path, monkeypatch):
+  read, original = [], shards._sha256
+  monkeypatch.setattr(
+      shards, '_sha256',
+      lambda path: (read.append(path.name), original(path))[1])
+  n_shards = len(shards.write_split(tmp_path, 'train', make_songs(),
+                                    max_events=400)._shards)
+  assert not read  # What was just written is not read.
+  shards.Corpus(tmp_path, 'train')
+  assert len(read) == n_shards
+  shards.Corpus(tmp_path, 'train')
+  assert len(read) == n_shards
+  path = tmp_path / read[1]
+  os.utime(path, ns=(1, 1))
+  shards.Corpus(tmp_path, 'train')
+  assert read[n_shards:] == [path.name]
+  copy = tmp_path / 'copy'
+  shutil.copy2(path, copy)
+  os.replace(copy, path)  # The same size and time, but another file.
+  shards.Corpus(tmp_path, 'train')
+  assert read[n_shards:] == [path.name] * 2
+  for content in (b'', b'[1]', b'{"train-00000-of-00001.npy": 7}', b'\xff'):
+    shards._record(tmp_path / 'train.json').write_bytes(content)
+    read.clear()
+    shards.Corpus(tmp_path, 'train')
+    assert len(read) == n_shards
+
+
+def test_a_cache_that_cannot_be_written_to(tmp_path, monkeypatch):
+  shards.write_split(tmp_path, 'train', make_songs())
+
+  def refuse(*_):
+    raise PermissionError('read-only file system')
+  monkeypatch.setattr(shards.atomic, 'write', refuse)
+  assert len(shards.Corpus(tmp_path, 'train')) == 40
+
+
+def with_shard(**changes):
+  return lambda index: index | {'shards': [index['shards'][0] | changes]}
 
 
 @pytest.mark.parametrize('change, reason', [
     (lambda index: index | {'version': 2}, 'format version 2'),
     (lambda index: index | {'names': ['a']}, 'contradicts itself'),
     (lambda index: index | {'lengths': [1, 1]}, 'contradicts itself'),
-    (lambda index: {'version': 1}, 'not an index of shards'),
-    (lambda index: [], 'not an index of shards'),
+    (lambda index: index | {'lengths': [-1, 4]}, r'lengths\[0\]: a whole'),
+    (lambda index: index | {'lengths': [2**40, 4]}, r'lengths\[0\]: a whole'),
+    (lambda index: index | {'names': ['a', 7]}, r'names\[1\]: a string'),
+    (lambda index: index | {'shards': []}, 'contradicts itself'),
+    (lambda index: index | {'shards': 'train.npy'}, 'shards: a list expected'),
+    (with_shard(file='../train-00000-of-00001.npy'), 'not the name or SHA'),
+    (with_shard(file='/etc/passwd'), 'not the name or SHA'),
+    (with_shard(file='a\n.npy\n'), 'not the name or SHA'),
+    (with_shard(events=True), r'shards\[0\]\.events: a whole number'),
+    (lambda index: {'version': 1}, "the whole: 'dynamics' is missing"),
+    (lambda index: [], 'the whole: an object expected'),
 ])
-def test_damaged_index(tmp_path, change, reason):
+def test_forged_index(tmp_path, change, reason):
   shards.write_split(tmp_path, 'train', [('a', [1]), ('b', [2, 3])])
+  forge(tmp_path, change)
+  with pytest.raises(ValueError, match=f'^{tmp_path}/train.json: not an index '
+                     f'of shards, or damaged: {reason}') as error:
+    shards.Corpus(tmp_path, 'train')
+  assert '\n' not in str(error.value)
+
+
+def test_every_flipped_bit_of_an_index_is_noticed(tmp_path):
+  written = shards.write_split(tmp_path, 'train', make_songs(3))
   path = tmp_path / 'train.json'
-  path.write_text(json.dumps(change(json.loads(path.read_text()))))
-  with pytest.raises(ValueError, match=f'train.json: {reason}'):
+  good = path.read_bytes()
+  changed = 0
+  for bit in range(0, len(good) * 8, 19):
+    damaged = bytearray(good)
+    damaged[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(damaged)
+    try:
+      corpus = shards.Corpus(tmp_path, 'train')
+    except ValueError as error:
+      assert str(tmp_path) in str(error)
+      changed += 1
+    else:  # White space, or the name of the checksum.
+      assert corpus.checksum == written.checksum
+      assert corpus.names == written.names
+      assert corpus.metadata == written.metadata
+      assert (corpus.dynamics, corpus.arranged_on_read) == (
+          written.dynamics, written.arranged_on_read)
+  assert changed > .7 * len(good) * 8 / 19
+
+
+def test_indices_of_before(tmp_path):
+  """They had no checksum, and another name for stored instruments."""
+  packed = np.array([1, 0, 1, 0, 9, 60 + 128 * 90], np.int32)
+  shards.write_split(tmp_path, 'train', [('a', packed)], arranged_on_read=True)
+  forge(tmp_path, lambda index: {
+      {'arranged_on_read': 'ensembles'}.get(key, key): value
+      for key, value in index.items()})
+  corpus = shards.Corpus(tmp_path, 'train')
+  assert corpus.arranged_on_read
+  assert len(corpus.song(0)) > len(packed) // 2
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='needs FIFOs')
+@pytest.mark.parametrize('name', ['train.json', 'train-00000-of-00001.npy'])
+def test_pipes_are_not_waited_for(tmp_path, name):
+  shards.write_split(tmp_path, 'train', [('a', [1])])
+  (tmp_path / name).unlink()
+  os.mkfifo(tmp_path / name)
+  with pytest.raises(ValueError, match=f'{name}: a pipe or device'):
     shards.Corpus(tmp_path, 'train')
-  path.write_text('{"version": 1, ')
-  with pytest.raises(ValueError, match=r'train.json: not an index'):
-    shards.Corpus(tmp_path, 'train')
+
+
+def test_case(cases):
+  """`names` is a number."""
+  with pytest.raises(ValueError, match=r'shards3_244/train\.json: '):
+    shards.Corpus(cases / 'faults/shards3_244', 'train')
 
 
 def test_an_error_on_the_way_leaves_the_old_split(tmp_path):
