@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 
 MIB = 2**20
+_CHUNK = MIB
 # Larger than any song file known: an hour of register writes is 10 MiB.
 MAX_SONG_BYTES = 256 * MIB
 
@@ -26,22 +27,31 @@ def read(path: str | os.PathLike, max_bytes: int = MAX_SONG_BYTES) -> bytes:
       the message names the file.
     OSError: it cannot be read.
   """
-  check(path, max_bytes)
+  size = check(path, max_bytes)
   with open(path, 'rb') as file:
-    data = file.read(max_bytes + 1)
-  if len(data) > max_bytes:  # Files in /proc give their size as 0.
+    # Not max_bytes, for which room would be made.
+    parts = [file.read(size + 1)]
+    while parts[-1] and size <= max_bytes:  # Files in /proc say 0.
+      size = sum(map(len, parts))
+      parts.append(file.read(_CHUNK))
+  if size > max_bytes:
     raise ValueError(_too_large(path, max_bytes))
-  return data
+  return b''.join(parts)
 
 
-def check(path: str | os.PathLike, max_bytes: int | None = None) -> None:
-  """Checks that a file is regular and not too large; errors as `read`."""
+def check(path: str | os.PathLike, max_bytes: int | None = None) -> int:
+  """Checks that a file is regular and not too large.
+
+  Returns:
+    its size in bytes; errors are those of `read`.
+  """
   status = os.stat(path)
   if not stat.S_ISREG(status.st_mode):
     kind = 'a folder' if stat.S_ISDIR(status.st_mode) else 'a pipe or device'
     raise ValueError(f'{os.fspath(path)}: {kind}, not a file')
   if max_bytes is not None and status.st_size > max_bytes:
     raise ValueError(_too_large(path, max_bytes))
+  return status.st_size
 
 
 def _too_large(path: str | os.PathLike, max_bytes: int) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 import pytest
 
@@ -53,6 +54,7 @@ def test_links_to_folders_above_end_the_search(tree):
 def test_read(tree):
   assert input_files.read(tree / 'a.mid') == b'a.mid'
   assert input_files.read(tree / 'a.mid', 5) == b'a.mid'
+  assert input_files.read(tree / 'a.mid', 2**60) == b'a.mid'
   with pytest.raises(ValueError, match=r'a\.mid: over 4 bytes'):
     input_files.read(tree / 'a.mid', 4)
   with pytest.raises(FileNotFoundError):
@@ -68,5 +70,8 @@ def test_only_files_are_read(tree):
     with pytest.raises(ValueError, match=f'{path.name}: {kind}, not a file'):
       input_files.read(path)
   assert 'fifo.mid' not in _names(input_files.walk(tree), tree)
+  if sys.platform != 'linux':
+    return
+  assert input_files.read('/proc/self/status').startswith(b'Name:')
   with pytest.raises(ValueError, match='status: over 10 bytes'):
     input_files.read('/proc/self/status', 10)  # Its size is 0 to `stat`.
