@@ -246,7 +246,7 @@ class _Job:
       made['stems'] = []
       stems = STEMS if getattr(song, 'memory', ()) else STEMS[:4]
       for voice, name in enumerate(stems):
-        stem = target.with_name(f'{target.stem}.{name}{target.suffix}')
+        stem = _stem(target, name)
         write_windows(stem, shaped([voice]), args.rate)
         made['stems'].append(str(stem))
     if args.plot:
@@ -272,6 +272,25 @@ def _targets(sources: list[str], out: pathlib.Path, ending: str, complain):
   if out.suffix.lower() in AUDIO_ENDINGS:
     return [(path, out) for path in found.values()]
   return [(path, out / f'{name}.{ending}') for name, path in found.items()]
+
+
+def _stem(target: pathlib.Path, voice: str) -> pathlib.Path:
+  return target.with_name(f'{target.stem}.{voice}{target.suffix}')
+
+
+def _apart(jobs, stems: bool, complain):
+  """Returns those jobs that write no file that an earlier one writes."""
+  writers, kept = {}, []
+  for source, target in jobs:
+    outputs = [target, *(_stem(target, name) for name in STEMS if stems)]
+    twice = next((path for path in outputs if path in writers), None)
+    if twice is None:
+      writers.update(dict.fromkeys(outputs, source))
+      kept.append((source, target))
+    else:
+      complain(source, f'would write {twice} as {writers[twice]} does; rename '
+               'one')
+  return kept
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -325,6 +344,7 @@ def main(argv: list[str] | None = None) -> int:
   if len(jobs) > 1 and args.out.suffix.lower() in AUDIO_ENDINGS:
     parser.error(f'--out={args.out} is one file, but there are {len(jobs)} '
                  'songs: name a folder')
+  jobs = _apart(jobs, args.stems, complain)
   job = _Job(args)
   for source, target in jobs:
     try:

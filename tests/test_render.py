@@ -50,6 +50,20 @@ def test_a_bad_file_does_not_stop_the_others(song, tmp_path, capsys):
     assert line.startswith('error: ') and all(part in line for part in parts)
 
 
+def test_no_stem_is_written_over_another_file(song, tmp_path, capsys):
+  song.with_name('a.p1.tx1.txt').write_text(SONG)
+  song.with_name('a.x.tx1.txt').write_text(SONG)
+  out = tmp_path / 'out'
+  assert render.main([str(song.parent), f'--out={out}', '--stems']) == 1
+  assert sorted(p.name for p in out.iterdir()) == sorted(
+      f'{name}{stem}.wav' for name in ('a', 'a.x')
+      for stem in ('', '.p1', '.p2', '.tr', '.no'))
+  error, = capsys.readouterr().err.splitlines()
+  assert error == (f'error: {song.parent}/a.p1.tx1.txt: would write '
+                   f'{out}/a.p1.wav as {song} does; rename one')
+  assert render.main([str(song.parent), f'--out={out}']) == 0
+
+
 def test_one_file_out_of_many_songs_is_refused(song, tmp_path, capsys):
   song.with_name('b.tx1.txt').write_text(SONG)
   with pytest.raises(SystemExit):

@@ -8,8 +8,11 @@ import sys
 import time
 from typing import Any
 
-from lakhnes_jax import atomic
+from lakhnes_jax import atomic, input_files, schema
 from lakhnes_jax.training import train_step
+
+_MAX_BYTES = 2**30
+_LINE = {'step': schema.Range(0, 2**53), 'kind': str, 'loss': float}
 
 
 def report(line: str) -> None:
@@ -23,21 +26,28 @@ def due(step: int, every: int) -> bool:
 
 
 def read(run_dir: str | pathlib.Path) -> list[dict[str, Any]]:
-  """Reads a run's `log.jsonl`; a line cut off by a kill ends it.
+  """Reads a run's `metrics.jsonl`.
+
+  Blank lines are skipped, as is a last line cut off by a kill; any other line
+  that is none is reported.
 
   Returns:
     Objects with `step` and `kind`: 'train' (epoch, loss in nats, ppl,
     grad_norm, learning_rate, tokens_per_second, waiting: share of the time
     without data) or 'valid' (as `evaluate`).
   """
-  lines = []
   path = pathlib.Path(run_dir) / 'metrics.jsonl'
-  if path.exists():
-    for line in path.read_text('utf-8').splitlines():
-      try:
-        lines.append(json.loads(line))
-      except ValueError:
-        break
+  if not path.exists():
+    return []
+  rows, lines = input_files.read(path, _MAX_BYTES).split(b'\n'), []
+  for number, row in enumerate(rows, 1):
+    if not row.strip():
+      continue
+    try:
+      lines.append(schema.parse(row, _LINE))
+    except ValueError as error:
+      if number < len(rows):  # The last one a kill may have cut off.
+        report(f'{path}: line {number} is left out: {error}')
   return lines
 
 

@@ -43,6 +43,25 @@ def test_lines_after_the_checkpoint_are_cut_off(tmp_path):
   assert [x['step'] for x in log.read(tmp_path)] == [2, 4]
 
 
+def test_bad_lines_are_named_and_the_others_kept(tmp_path, capsys):
+  progress = _progress(tmp_path)
+  for step in range(1, 9):
+    progress.read(step, 0, _measured(1.), 0.)
+  path = tmp_path / 'metrics.jsonl'
+  rows = path.read_bytes().splitlines(keepends=True)
+  capsys.readouterr()
+  path.write_bytes(b'\n' + rows[0] + b' \r\n' + rows[1][:20] + b'\n' + b''.join(
+      [b'[]\n', b'7\n', b'{"step": -1}\n', b'\xff\n', b'[' * 9**5, b'\n',
+       *rows[2:]]))
+  assert [x['step'] for x in log.read(tmp_path)] == [2, 6, 8]
+  complaints = capsys.readouterr().err.splitlines()
+  assert [c.partition(' is left out: ')[0] for c in complaints] == [
+      f'{path}: line {n}' for n in range(4, 10)]
+  _progress(tmp_path, {'step': 100})  # Writes the good ones anew.
+  assert [x['step'] for x in log.read(tmp_path)] == [2, 6, 8]
+  assert len(capsys.readouterr().err.splitlines()) == 6
+
+
 def test_best(tmp_path):
   progress = _progress(tmp_path)
   found = []
