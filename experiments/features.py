@@ -9,6 +9,7 @@ import collections
 
 import numpy as np
 
+from experiments import structure
 from lakhnes_jax import events as ev
 from lakhnes_jax.synth import score as scores
 
@@ -41,6 +42,9 @@ def features(song: np.ndarray) -> dict[str, float]:
     groove_consistency, groove_recurrence: see `groove`.
     self_repetition: see `self_repetition`.
     stasis: see `stasis`.
+    longest_pause: seconds, the longest time without a NOTEON, up to the end.
+    volume_mean, volume_entropy, volume_changes, duty_entropy: see `dynamics`.
+    structureness_short, _mid, _long: see `experiments.structure`.
   """
   score = scores.from_events(song)
   lasts = np.diff(score.start, append=score.length)
@@ -68,8 +72,66 @@ def features(song: np.ndarray) -> dict[str, float]:
       **groove(onsets, score.length),
       'self_repetition': self_repetition(song),
       'stasis': stasis(song),
+      'longest_pause': np.diff(np.concatenate(
+          [[0], score.start[score.onset.any(1)], [score.length]])).max(
+              ) / ev.SAMPLE_RATE if score.length else np.nan,
+      **dynamics(score),
+      **structure.structureness(song),
   }
   return {name: float(value) for name, value in found.items()}
+
+
+def dynamics(score: scores.Score) -> dict[str, float]:
+  """Measures volumes and timbres, weighted by time, where voices sound.
+
+  Args:
+    score: of a song; one without dynamics plays at volume 15 and duty 0.
+
+  Returns:
+    `volume_mean` (0 to 15) and `volume_entropy` (bits) of P1, P2 and NO;
+    `volume_changes`, per second that such a voice sounds, of volumes within
+    notes; `duty_entropy`, bits, of P1 and P2. nan where those never sound.
+  """
+  lasts = np.diff(score.start, append=score.length)
+  voices = [ev.P1, ev.P2, ev.NO]
+  sounds = score.state[:, voices, scores.NOTE] > 0
+  volume = score.state[:, voices, scores.LEVEL]
+  weight = sounds * lasts[:, None]
+  volumes = np.bincount(volume[sounds], weight[sounds], minlength=16)
+  held = sounds[1:] & sounds[:-1] & ~score.onset[1:, voices]
+  pulses = sounds[:, :2]
+  duties = np.bincount(score.state[:, :2, scores.TONE][pulses],
+                       weight[:, :2][pulses], minlength=4)
+  total = volumes.sum()
+  return {
+      'volume_mean': volumes @ np.arange(16) / total if total else np.nan,
+      'volume_entropy': _entropy(volumes),
+      'volume_changes': ((np.diff(volume.astype(int), axis=0) != 0) & held
+                         ).sum() / (total / ev.SAMPLE_RATE)
+                        if total else np.nan,
+      'duty_entropy': _entropy(duties),
+  }
+
+
+def loudness_range(audio: np.ndarray) -> float:
+  """Range of loudness in dB: from the 10th to the 95th percentile.
+
+  As of EBU Tech 3342 but for the K-weighting, of windows of 0.4 s that are not
+  30 dB below the loudest; nan for silence and for less than a second.
+
+  Args:
+    audio: [T] at 44.1 kHz.
+  """
+  size = ev.SAMPLE_RATE * 2 // 5
+  n = len(audio) // size
+  if n < 3:
+    return np.nan
+  windows = np.asarray(audio[:n * size], np.float64).reshape(n, size)
+  power = windows.var(1)  # Without what the chip's unipolar output adds.
+  if not power.max():
+    return np.nan
+  levels = 10 * np.log10(power[power > power.max() / 1000])
+  return float(np.subtract(*np.percentile(levels, (95, 10))))
 
 
 def _entropy(counts: np.ndarray) -> float:

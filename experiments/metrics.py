@@ -2,19 +2,22 @@
 
   python -m experiments.metrics tunes --reference=data/nesmdb
 
-Measures each song of a folder (of any known kind; one file a name) and songs of
-one split of the reference; prints how far apart they are, what each song shares
-with *all* of the split (see `experiments.memorisation`), and, as a yardstick,
-the same of held-out real songs. It all goes into FOLDER/metrics.json, which the
-listening page shows; where the folder has such a page, it is made anew.
+Measures each song of a folder (of any known kind; one file a name) and real
+songs of the --held_out split; prints how far apart they are by their features,
+and for a critic that is trained to tell them apart, with, as the floor, the
+same of real songs of the split that the model was trained on; and what each
+song shares with *all* of that split (see `experiments.memorisation`). It all
+goes into FOLDER/metrics.json, which the listening page shows; where the folder
+has such a page, it is made anew.
 
-Like is compared with like: of every song the first N events (TX1) are measured,
-N being the samples' median, and real songs shorter than that are left out.
-What was given to the model to continue (`n_given` in samples.json) is no part
-of a sample here. Memorisation is measured over whole samples.
+Like is compared with like: the first --seconds of every song are measured, and
+real songs that are shorter are left out. What was given to the model to
+continue (`n_given` in samples.json) is no part of a sample here. Memorisation
+is measured over whole samples.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import sys
@@ -22,11 +25,13 @@ import time
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from experiments.features import features
+from experiments.features import features, loudness_range
 from lakhnes_jax import atomic
 from lakhnes_jax import events as ev
 
+SECONDS = 30.  # Measured of each song.
 _GRID = 1024  # Points of a density.
 # A run is suspicious that so few held-out songs have, if it is more than an
 # arpeggio or a glide.
@@ -34,18 +39,14 @@ _RARE, _PITCHES, _SECONDS = 0.02, 4, 1.0
 
 
 def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
-  """Distance of two sets of numbers: the area between their distributions.
+  """Wasserstein-1 distance of two sets of numbers, in deviations of `b`.
 
-  Normalised by the standard deviation of `b`: 1 is, say, all of it shifted by
-  one deviation. nan where a set is empty or `b` does not vary.
+  1 is, say, all of it shifted by one deviation. nan where a set is empty or `b`
+  does not vary.
   """
   if not len(a) or not len(b) or not np.std(b):
     return np.nan
-  values = np.sort(np.concatenate([a, b]))
-  below = [np.searchsorted(np.sort(x), values[:-1], 'right') / len(x)
-           for x in (a, b)]
-  area = (np.abs(below[0] - below[1]) * np.diff(values)).sum()
-  return float(area / np.std(b))
+  return float(stats.wasserstein_distance(a, b) / np.std(b))
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -58,34 +59,26 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return np.nan
   within = np.abs(b[:, None] - b)[np.triu_indices(len(b), 1)]
   between = np.abs(a[:, None] - b).reshape(-1)
-  widths = [np.std(x, ddof=1) * len(x)**-0.2 for x in (within, between)]
-  top = max(within.max(), between.max())
-  if not min(widths):
+  if not within.std() or not between.std():
     return np.nan
-  edges = np.linspace(-4 * max(widths), top + 4 * max(widths), _GRID + 1)
-  step = edges[1] - edges[0]
-  offsets = np.arange(1 - _GRID, _GRID) * step
-  densities = []
-  for values, width in zip((within, between), widths, strict=True):
-    counts, _ = np.histogram(values, edges)
-    kernel = np.exp(-0.5 * (offsets / width)**2)
-    density = np.convolve(counts, kernel, 'valid')
-    densities.append(density / density.sum())
-  return float(np.minimum(*densities).sum())
+  densities = [stats.gaussian_kde(x) for x in (within, between)]
+  margin = 4 * max(x.std() for x in (within, between))
+  grid = np.linspace(-margin, max(within.max(), between.max()) + margin, _GRID)
+  shares = [density(grid) for density in densities]
+  return float(np.minimum(*(share / share.sum() for share in shares)).sum())
 
 
-def compare(samples: list[dict], reference: list[dict]) -> dict[str, dict]:
-  """Compares the features of two sets of songs.
+def compare(songs: list[dict], real: list[dict]) -> dict[str, dict]:
+  """Compares the features of songs with those of real songs.
 
   Returns:
-    For each feature `n` (samples that have it), `mean` and `std` of the
-    samples, `reference_mean`, `reference_std`, `wasserstein` and `overlap` (see
-    there); nan where there is nothing to compare.
+    For each feature `n` (songs that have it), `mean` and `std` of the songs,
+    `reference_mean`, `reference_std` of the real ones, `wasserstein` and
+    `overlap` (see there); nan where there is nothing to compare.
   """
   table = {}
-  for name in reference[0]:
-    a, b = (np.array([song[name] for song in songs]) for songs in
-            (samples, reference))
+  for name in real[0]:
+    a, b = (np.array([row[name] for row in rows]) for rows in (songs, real))
     a, b = a[~np.isnan(a)], b[~np.isnan(b)]
     table[name] = {
         'n': len(a), **_moments(a), **{
@@ -100,89 +93,132 @@ def _moments(values: np.ndarray) -> dict[str, float]:
   return {'mean': float(values.mean()), 'std': float(values.std())}
 
 
-def measure(samples: dict[str, np.ndarray], corpus, held_out=None, *,
-            n_songs: int = 500, n_held_out: int = 100, length: int = 0,
-            given: dict[str, int] | None = None) -> dict[str, Any]:
-  """Measures samples against a corpus.
+def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
+            seconds: float = SECONDS, n_songs: int = 400,
+            given: dict[str, int] | None = None, audio: bool = False
+            ) -> dict[str, Any]:
+  """Measures samples against real songs.
 
   Args:
     samples: name -> int32 events.
-    corpus: a `shards.Corpus`; of its songs `n_songs` drawn at random (always
-      the same) are the reference of features, all that of memorisation.
-    held_out: a `shards.Corpus` of real songs that are not in `corpus`, or None.
-    n_songs: see `corpus`.
-    n_held_out: songs taken from `held_out`.
-    length: TX1 events measured of each song; 0 means the samples' median.
+    trained_on: a `shards.Corpus`, searched for what the samples copy. As many
+      of its songs as there are samples, drawn at random (always the same), are
+      compared in their place for the floor: what real songs get.
+    held_out: a `shards.Corpus` of other real songs, which samples are compared
+      with.
+    seconds: what is measured of each song, from its beginning; real songs that
+      are shorter are left out.
+    n_songs: of `held_out`, at most.
     given: name -> events at a sample's start that the model did not write;
       they are not measured.
+    audio: whether to render the songs, for `loudness_range`.
 
   Returns:
-    `length`; `metrics` as `compare` returns them, and `held_out_wasserstein`
-    and `held_out_overlap`; `memorisation`, for each view quantiles of the
-    `length` of shared runs and their `share`; `samples`, for each name
-    `metrics` and `memorisation` (see `memorisation.measure`), where
-    `held_out_as_long` is the share of held-out songs whose run is as long, and
-    `copied` whether that is at most 2%, with 4 pitches and 1 s or more.
+    `seconds`, `reference_songs`, `searched_songs`, `floor_songs`; `shorter`,
+    names of samples that end before; `metrics` as `compare` returns them, and
+    `floor_wasserstein` and `floor_overlap`; `critic` and `critic_floor`, see
+    `critic.auc`, and `frechet` and `frechet_floor`, where there are enough
+    songs; `memorisation`, for each view quantiles of the `length` of shared
+    runs and their `share`; `samples`, for each name `metrics` and
+    `memorisation` (see `memorisation.measure`), where `held_out_as_long` is
+    the share of held-out songs whose run is as long, and `copied` whether that
+    is at most 2%, with 4 pitches and 1 s or more.
 
   Raises:
     ValueError: there are no samples, or no real song is long enough.
   """
-  from experiments import memorisation
+  from experiments import critic, memorisation
   if not samples:
     raise ValueError('no songs to measure')
   first = {name: (given or {}).get(name, 0) for name in samples}
-  songs = {name: ev.TX1.project(song[first[name]:])
-           for name, song in samples.items()}
-  length = length or int(np.median([len(song) for song in songs.values()]))
-  train = [ev.TX1.project(corpus.song(i)) for i in range(len(corpus.names))]
-  reference = [features(song) for song in _draw(train, length, n_songs)]
-  real = []
-  if held_out:
-    real = _draw([ev.TX1.project(held_out.song(i))
-                  for i in range(len(held_out.names))], length, n_held_out)
-  if not reference or (held_out and not real):
-    raise ValueError(f'no real song has {length} events; measure less of each '
-                     'with --length')
-  mine = {name: features(song[:length]) for name, song in songs.items()}
-  table = compare(list(mine.values()), reference)
-  found = memorisation.measure([*songs.values(), *real], train, corpus.names)
-  found, found_real = found[:len(songs)], found[len(songs):]
+  whole = {name: song[first[name]:] for name, song in samples.items()}
+  real = _draw(held_out, seconds, n_songs)
+  floor = _draw(trained_on, seconds, len(samples))
+  if not real or not floor:
+    raise ValueError(f'no real song lasts {seconds:g} s; measure less of each '
+                     'with --seconds')
+  parts = list(map(functools.partial(truncate, seconds=seconds),
+                   whole.values())), floor, real
+  measured = [_features(songs, audio) for songs in parts]
+  table, yardstick = (compare(songs, measured[2]) for songs in measured[:2])
+  for name, row in table.items():
+    for key in ('wasserstein', 'overlap'):
+      row[f'floor_{key}'] = yardstick[name][key]
+  distances = {}
+  for suffix, songs, rows in (('', parts[0], measured[0]),
+                              ('_floor', parts[1], measured[1])):
+    if min(len(songs), len(real)) >= critic.FOLDS:
+      distances[f'critic{suffix}'] = critic.auc(
+          songs, parts[2], rows, measured[2])
+      distances[f'frechet{suffix}'] = critic.frechet(rows, measured[2])
+
+  train = [ev.TX1.project(trained_on.song(i)) for i in range(len(trained_on))]
+  found = memorisation.measure(
+      [ev.TX1.project(song) for song in (*whole.values(), *real)], train,
+      trained_on.names)
+  found, found_real = found[:len(whole)], found[len(whole):]
   for (name, song), runs in zip(samples.items(), found, strict=True):
     skipped = int(np.maximum(song[:first[name]], 0).sum(dtype=np.int64))
     for run in runs.values():
       if run['length']:
         run['at'] += skipped / ev.SAMPLE_RATE
-  if real:
-    yardstick = compare([features(song) for song in real], reference)
-    for name, row in table.items():
-      for key in ('wasserstein', 'overlap'):
-        row[f'held_out_{key}'] = yardstick[name][key]
   summary = {}
   for view in memorisation.LENGTHS:
-    summary[view] = _quantiles([runs[view] for runs in found])
-    if real:
-      lengths = np.array([runs[view]['length'] for runs in found_real])
-      summary[view] |= {f'held_out_{key}': value for key, value in _quantiles(
-          [runs[view] for runs in found_real]).items()}
-      for run in (runs[view] for runs in found):
-        as_long = float((lengths >= run['length']).mean())
-        run['held_out_as_long'] = as_long
-        run['copied'] = (as_long <= _RARE and run['pitches'] >= _PITCHES and
-                         run['seconds'] >= _SECONDS)
+    summary[view] = _quantiles([runs[view] for runs in found]) | {
+        f'held_out_{key}': value for key, value in _quantiles(
+            [runs[view] for runs in found_real]).items()}
+    lengths = np.array([runs[view]['length'] for runs in found_real])
+    for run in (runs[view] for runs in found):
+      as_long = float((lengths >= run['length']).mean())
+      run['held_out_as_long'] = as_long
+      run['copied'] = (as_long <= _RARE and run['pitches'] >= _PITCHES and
+                       run['seconds'] >= _SECONDS)
   return {
-      'length': length, 'reference_songs': len(reference),
-      'searched_songs': len(train), 'held_out_songs': len(real),
-      'metrics': table, 'memorisation': summary,
-      'samples': {name: {'metrics': mine[name], 'memorisation': runs}
-                  for name, runs in zip(mine, found, strict=True)},
+      'seconds': seconds, 'reference_songs': len(real),
+      'floor_songs': len(floor), 'searched_songs': len(train),
+      'shorter': [name for name, song in whole.items()
+                  if _duration(song) < seconds],
+      'metrics': table, **distances, 'memorisation': summary,
+      'samples': {name: {'metrics': row, 'memorisation': runs}
+                  for name, row, runs in zip(whole, measured[0], found,
+                                             strict=True)},
   }
 
 
-def _draw(songs: list[np.ndarray], length: int, n: int) -> list[np.ndarray]:
-  """Draws at most n songs of enough events, and cuts them."""
-  songs = [song[:length] for song in songs if len(song) >= length]
-  order = np.random.default_rng(0).permutation(len(songs))
-  return [songs[i] for i in order[:n]]
+def truncate(song: np.ndarray, seconds: float) -> np.ndarray:
+  """Returns the first seconds of a song, exactly; all of a shorter one."""
+  times = ev.times_of(song)
+  limit = round(seconds * ev.SAMPLE_RATE)
+  if not len(times) or times[-1] <= limit:
+    return song
+  end = int(np.searchsorted(times, limit))  # The wait that reaches the limit.
+  rest = limit - (int(times[end - 1]) if end else 0)
+  return np.append(song[:end], [rest] if rest else []).astype(np.int32)
+
+
+def _duration(song: np.ndarray) -> float:
+  return float(np.maximum(song, 0).sum(dtype=np.int64)) / ev.SAMPLE_RATE
+
+
+def _features(songs: list[np.ndarray], audio: bool) -> list[dict[str, float]]:
+  """Measures each song, with `loudness_range` if asked for."""
+  rows = [features(song) for song in songs]
+  if audio:
+    from lakhnes_jax import render
+    for row, song in zip(rows, songs, strict=True):
+      row['loudness_range'] = loudness_range(
+          render.render_events([song])[0]) if _duration(song) else np.nan
+  return rows
+
+
+def _draw(corpus, seconds: float, n: int) -> list[np.ndarray]:
+  """Draws at most n songs that last so long, and truncates them."""
+  songs = []
+  for i in np.random.default_rng(0).permutation(len(corpus)):
+    song = corpus.song(i)
+    if len(songs) < n and _duration(song) >= seconds:
+      songs.append(truncate(song, seconds))
+  return songs
 
 
 def _quantiles(runs: list[dict]) -> dict[str, float]:
@@ -199,12 +235,12 @@ def describe(found: dict[str, Any]) -> str:
     return f'{text:>{width}}'
 
   lines = [
-      f'the first {found["length"]} events of {len(found["samples"])} samples, '
-      f'{found["reference_songs"]} reference and {found["held_out_songs"]} '
-      'held-out songs',
+      f'the first {found["seconds"]:g} s of {len(found["samples"])} samples, '
+      f'{found["reference_songs"]} held-out and {found["floor_songs"]} other '
+      'real songs (floor)',
       '',
-      f'{"":21}{"samples":^19}{"reference":^19}{"distance":>9}{"overlap":>8}'
-      f'{"held-out":^18}',
+      f'{"":21}{"samples":^19}{"held-out":^19}{"distance":>9}{"overlap":>8}'
+      f'{"floor":^18}',
       f'{"":21}{"mean":>9}{"std":>10}{"mean":>9}{"std":>10}{"W1/std":>9}'
       f'{"area":>8}{"W1/std":>10}{"area":>8}']
   for name, row in found['metrics'].items():
@@ -212,7 +248,14 @@ def describe(found: dict[str, Any]) -> str:
         show(row.get(key, np.nan), width) for key, width in (
             ('mean', 9), ('std', 10), ('reference_mean', 9),
             ('reference_std', 10), ('wasserstein', 9), ('overlap', 8),
-            ('held_out_wasserstein', 10), ('held_out_overlap', 8))))
+            ('floor_wasserstein', 10), ('floor_overlap', 8))))
+  if 'critic' in found:
+    lines += ['', f'{"":30}{"samples":>9}{"floor":>9}'] + [
+        f'critic, AUC on {view:14}' + show(value, 9) + show(
+            found['critic_floor'][view], 9)
+        for view, value in found['critic'].items()] + [
+            f'{"Frechet distance":29}' + show(found['frechet'], 9)
+            + show(found['frechet_floor'], 9)]
   lines += [
       '', f'longest run shared with any of {found["searched_songs"]} songs, '
       'and share of a song in long ones',
@@ -251,17 +294,22 @@ def main(argv: list[str] | None = None) -> int:
       help='folder of shards')
   add('--split', default='train', help='of the reference; what the model was '
       'trained on (default: %(default)s)')
-  add('--held_out', default='valid', help='split for the yardstick, or empty '
-      'for none (default: %(default)s)')
-  add('--songs', type=int, default=500, metavar='N',
-      help='of the reference, for all but memorisation (default: %(default)s)')
-  add('--length', type=int, default=0, metavar='N',
-      help="events measured of each song (default: the samples' median)")
+  add('--held_out', default='valid', help='split that the samples are compared '
+      'with (default: %(default)s)')
+  add('--songs', type=int, default=400, metavar='N',
+      help='held-out songs, at most (default: %(default)s)')
+  add('--seconds', type=float, default=SECONDS, metavar='S',
+      help='measured of each song (default: %(default)g)')
+  add('--skip_audio', action='store_true', help='render nothing; leaves '
+      'loudness_range out')
   add('--out', type=pathlib.Path, metavar='FILE.json',
       help='default: FOLDER/metrics.json')
   args = parser.parse_args(argv)
-  if args.songs < 3 or args.length < 0:
-    parser.error('--songs is 3 or more, --length is not negative')
+  if args.songs < 3 or not 0 < args.seconds < 1e6:
+    parser.error('--songs is 3 or more, --seconds above 0')
+  if args.split == args.held_out:
+    parser.error(f'--held_out={args.held_out} is the split that the model was '
+                 'trained on; name another')
 
   from lakhnes_jax import page
   from lakhnes_jax.data import shards
@@ -283,9 +331,7 @@ def main(argv: list[str] | None = None) -> int:
         skipped[name] = str(error)
         complain(error)
     corpus = shards.Corpus(args.reference, args.split)
-    held_out = None
-    if args.held_out and args.held_out != args.split:
-      held_out = shards.Corpus(args.reference, args.held_out)
+    held_out = shards.Corpus(args.reference, args.held_out)
     if not samples:
       raise ValueError(f'{args.folder}: no song file there')
     silent = [name for name, song in samples.items()
@@ -294,9 +340,14 @@ def main(argv: list[str] | None = None) -> int:
       complain(f'{len(silent)} of {len(samples)} songs last no time at all: ' +
                ', '.join(silent[:10]))
     found = measure(samples, corpus, held_out, n_songs=args.songs,
-                    length=args.length, given=given)
+                    seconds=args.seconds, given=given,
+                    audio=not args.skip_audio)
+    if found['shorter']:
+      complain(f'{len(found["shorter"])} of {len(samples)} songs end before '
+               f'{args.seconds:g} s, and are measured as they are: ' +
+               ', '.join(found['shorter'][:10]))
     found = {'reference': str(args.reference), 'split': args.split,
-             'held_out': args.held_out if held_out else None,
+             'held_out': args.held_out,
              'checksum': corpus.checksum, 'skipped': skipped, **found}
     out = args.out or args.folder / 'metrics.json'
     atomic.write(out, json.dumps(_without_nan(found), indent=1).encode())
@@ -304,7 +355,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f'\n{out}, {time.monotonic() - started:.0f} s')
     if (args.folder / 'index.html').exists() and not args.out:
       print(page.write(args.folder))
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, ImportError) as error:
     complain(error)
     return 1
   return 1 if skipped else 0

@@ -18,6 +18,8 @@ def test_by_hand():
       'P1_NOTEOFF WT_44100 P1_NOTEON_72 P1_VELOCITY_3 NO_NOTEON_4 WT_22050 '
       'P1_VELOCITY_2 WT_22050'))
   assert np.isnan(found.pop('self_repetition'))
+  assert all(np.isnan(found.pop(f'structureness_{name}'))
+             for name in ('short', 'mid', 'long'))
   assert found == pytest.approx({
       'note_density': 5 / 4,
       'polyphony': (2 + 1 + 2) / 3,
@@ -33,6 +35,12 @@ def test_by_hand():
       'groove_consistency': 1 - 1 / 64,
       'groove_recurrence': 2 / 3,
       'stasis': 1,  # From TR's G at 0 s there are three notes.
+      'longest_pause': 2,
+      # P1 for 2 s at 15 and half a second each at 3 and 2, NO for 1 s at 15.
+      'volume_mean': (3 * 15 + .5 * 3 + .5 * 2) / 4,
+      'volume_entropy': .75 * np.log2(4 / 3) + 2 * .125 * 3,
+      'volume_changes': 1 / 4,
+      'duty_entropy': 0,
   })
 
 
@@ -160,3 +168,23 @@ def test_self_repetition():
 ])
 def test_stasis(text, share):
   assert features.stasis(song(text)) == pytest.approx(share)
+
+
+def test_duties_and_volumes_of_silence_do_not_count():
+  found = features.features(song(
+      'P1_TIMBRE_2 P1_VELOCITY_4 WT_100 P1_NOTEON_60 P1_VELOCITY_8 WT_300 '
+      'P2_NOTEON_50 P2_VELOCITY_8 P2_TIMBRE_1 WT_100 P2_NOTEOFF WT_1'))
+  assert found['volume_mean'] == 8
+  assert found['duty_entropy'] == pytest.approx(
+      -sum(p * np.log2(p) for p in (401 / 501, 100 / 501)))
+
+
+def test_loudness_range():
+  tone = np.sin(np.arange(44100 * 8) * .1)
+  assert features.loudness_range(tone) == pytest.approx(0, abs=.1)
+  # Half of the time at a tenth of the amplitude: 20 dB.
+  loud = tone * np.where(np.arange(len(tone)) < len(tone) / 2, 1, .1)
+  assert features.loudness_range(loud) == pytest.approx(20, abs=.2)
+  assert np.isnan(features.loudness_range(0 * tone))
+  # The triangle's level that is held is no sound.
+  assert np.isnan(features.loudness_range(np.ones(44100 * 8)))

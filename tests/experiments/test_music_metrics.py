@@ -90,18 +90,19 @@ def tunes(tmp_path, reference):
 
 
 def run(*args) -> int:
-  return metrics.main([str(arg) for arg in args])
+  return metrics.main([*map(str, args), '--skip_audio'])
 
 
 def test_command(tunes, reference, capsys):
   page.write(tunes)
   before = (tunes / 'index.html').read_text()
-  assert run(tunes, f'--reference={reference}') == 0
+  assert run(tunes, f'--reference={reference}', '--seconds=8') == 0
   out, err = capsys.readouterr()
   assert '1 of 3 songs last no time at all: silent' in err
+  assert '1 of 3 songs end before 8 s, and are measured as they are: silent' in err
   found = json.loads((tunes / 'metrics.json').read_text())
-  assert found['length'] == 100
-  assert (found['reference_songs'], found['held_out_songs']) == (20, 60)
+  assert found['seconds'] == 8
+  assert (found['reference_songs'], found['floor_songs']) == (60, 3)
   copied = found['samples']['copied']['memorisation']
   for view, length in (('transposed', 60), ('notes', 30), ('melody', 25)):
     run_ = copied[view]
@@ -130,6 +131,47 @@ class Songs:
     self.names = [f's{i}' for i in range(len(songs))]
     self.song = songs.__getitem__
 
+  def __len__(self):
+    return len(self.names)
+
+
+@pytest.mark.parametrize('seconds', [0, .5, 1, 1.5, 9])
+def test_truncate(seconds):
+  song = ev.from_text('P1_NOTEON_60\nWT_44100\nP1_NOTEOFF\nWT_11025\nWT_11025')
+  found = metrics.truncate(song, seconds)
+  assert np.maximum(found, 0).sum() == min(seconds, 1.5) * 44100
+  # At the very end nothing begins any more.
+  assert (ev.EVENT[ev.P1, ev.NOTEOFF, 0] in found) == (seconds > 1)
+
+
+def test_a_critic_hears_what_differs_and_nothing_else():
+  """Tunes in whole frames, against such tunes and against chromatic scales."""
+  def corpus(seed, scale):
+    rng = np.random.default_rng(seed)
+    songs = []
+    for _ in range(16):
+      steps = rng.integers(0, 2, 80) if scale else rng.integers(-7, 8, 80)
+      pitches = 50 + np.cumsum(steps) % 40
+      waits = rng.choice([6, 12], 80) * 735
+      songs.append(np.stack([ev.EVENT[ev.P1, ev.NOTEON, pitches], waits],
+                            1).reshape(-1).astype(np.int32))
+    return Songs(*songs)
+
+  def measured(scale):
+    samples = corpus(1, scale)
+    return metrics.measure(
+        {name: samples.song(i) for i, name in enumerate(samples.names)},
+        corpus(2, False), corpus(3, False), seconds=8)
+
+  alike, scales = measured(False), measured(True)
+  for view in ('features', 'ngrams', 'both'):
+    assert scales['critic'][view] > .97
+    assert .2 < alike['critic'][view] < .8
+    assert .2 < scales['critic_floor'][view] < .8
+  assert scales['frechet'] > 3 * scales['frechet_floor']
+  assert alike['frechet'] < 3 * alike['frechet_floor']
+  assert 'critic, AUC on ngrams' in metrics.describe(scales)
+
 
 def test_what_real_songs_share_as_well_is_not_copied():
   rng = np.random.default_rng(4)
@@ -137,8 +179,8 @@ def test_what_real_songs_share_as_well_is_not_copied():
   corpus = Songs(tune, *others[:4])
   for held_out, copied in ((Songs(*others[4:]), True),
                            (Songs(tune, *others[4:]), False)):
-    found = metrics.measure({'a': tune}, corpus, held_out)['samples']['a'][
-        'memorisation']['notes']
+    found = metrics.measure({'a': tune}, corpus, held_out, seconds=5)[
+        'samples']['a']['memorisation']['notes']
     assert found['copied'] == copied and found['length'] == 60
     assert found['held_out_as_long'] == (0 if copied else 1 / 5)
   # Nor is a long trill, nor what is over at once.
@@ -147,8 +189,8 @@ def test_what_real_songs_share_as_well_is_not_copied():
   fast = np.where(tune > 0, 300, tune).astype(np.int32)
   corpus = Songs(trill, fast, *others[:4])
   for song in trill, fast:
-    found = metrics.measure({'a': song}, corpus, Songs(*others[4:]),
-                            length=20)['samples']['a']['memorisation']['notes']
+    found = metrics.measure({'a': song}, corpus, Songs(*others[4:]), seconds=.1)[
+        'samples']['a']['memorisation']['notes']
     assert found['length'] >= 40 and found['held_out_as_long'] == 0
     assert not found['copied']
 
@@ -157,7 +199,7 @@ def test_given_events_are_not_searched(tunes, reference):
   (tunes / 'samples.json').write_text(json.dumps([
       {'name': 'new', 'n_given': 50},
       {'name': 'copied', 'n_given': 60, 'task': 'continue'}]))
-  assert run(tunes, f'--reference={reference}') == 0
+  assert run(tunes, f'--reference={reference}', '--seconds=5') == 0
   found = json.loads((tunes / 'metrics.json').read_text())
   run_ = found['samples']['copied']['memorisation']['transposed']
   assert run_['length'] == 40  # Of 60.
@@ -167,13 +209,12 @@ def test_given_events_are_not_searched(tunes, reference):
 
 def test_bad_files_are_named_and_skipped(tunes, reference, capsys):
   (tunes / 'bad.tx1.txt').write_text('P9_NOTEON_1')
-  assert run(tunes, f'--reference={reference}', '--held_out=',
-             f'--out={tunes}/m.json', '--length=60') == 1
+  assert run(tunes, f'--reference={reference}', f'--out={tunes}/m.json',
+             '--seconds=3') == 1
   assert 'bad.tx1.txt: line 1:' in capsys.readouterr().err
   found = json.loads((tunes / 'm.json').read_text())
   assert list(found['skipped']) == ['bad'] and len(found['samples']) == 3
-  assert found['length'] == 60 and found['held_out'] is None
-  assert 'copied' not in found['samples']['new']['memorisation']['exact']
+  assert found['seconds'] == 3 and found['held_out'] == 'valid'
   assert not (tunes / 'metrics.json').exists()
 
 
@@ -181,8 +222,8 @@ def test_bad_files_are_named_and_skipped(tunes, reference, capsys):
     (['{tunes}', '--reference={tunes}'], "no split 'train' here"),
     (['{tunes}/none', '--reference={shards}'], 'none: no such folder'),
     (['{shards}', '--reference={shards}'], 'no song file there'),
-    (['{tunes}', '--reference={shards}', '--length=1000'],
-     'no real song has 1000 events'),
+    (['{tunes}', '--reference={shards}', '--seconds=1000'],
+     'no real song lasts 1000 s'),
 ])
 def test_errors(args, message, tunes, reference, capsys):
   assert run(*(arg.format(tunes=tunes, shards=reference) for arg in args)) == 1
