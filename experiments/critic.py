@@ -152,20 +152,22 @@ def frechet(a: Sequence[dict[str, float]],
   |mu_a - mu_b|^2 + tr(A + B - 2 (A B)^(1/2)) with covariances A and B, of
   features standardised by `b`, divided by the number of features.
   """
-  import scipy.linalg
-  names = [name for name in b[0]
-           if np.nanstd([row[name] for row in b]) > 0]
-  x, y = (np.array([[row[name] for name in names] for row in rows])
+  x, y = (np.array([list(row.values()) for row in rows], float)
           for rows in (a, b))
+  known = ~np.isnan(x).all(0) & ~np.isnan(y).all(0)
+  x, y = x[:, known], y[:, known]
   mean, spread = np.nanmean(y, 0), np.nanstd(y, 0)
-  x, y = (np.nan_to_num((rows - mean) / spread) for rows in (x, y))
+  varies = spread > 0
+  x, y = (np.nan_to_num((rows - mean)[:, varies] / spread[varies])
+          for rows in (x, y))
   first, second = (_covariance(rows) for rows in (x, y))
   # (A B)^(1/2) has the trace of the symmetric (A^(1/2) B A^(1/2))^(1/2).
-  root = scipy.linalg.sqrtm(first).real
+  values, vectors = np.linalg.eigh(first)
+  root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
   between = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0))
   distance = ((x.mean(0) - y.mean(0))**2).sum() + np.trace(
       first + second) - 2 * between.sum()
-  return float(distance / len(names))
+  return float(distance / varies.sum())
 
 
 def _covariance(rows: np.ndarray) -> np.ndarray:
