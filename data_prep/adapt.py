@@ -1,7 +1,7 @@
-"""Lakh -> NES: which instruments of a MIDI file the chip could play.
+"""Lakh -> NES: selects the instruments of a MIDI file that the chip can play.
 
 `select_instruments` keeps the monophonic instruments and the drums of a file.
-`examples` makes of that what the paper did, up to 16 songs a file.
+`examples` draws arrangements of them, up to 16 per file in the paper.
 
 Source: `adapt_lakh_to_nes` of LakhNES (Donahue et al., ISMIR 2019, section 4).
 """
@@ -22,19 +22,20 @@ _MAX_SURVIVORS = 32
 
 
 def content_hash(song: arr.Instruments) -> str:
-  """SHA-256 of the notes kept: not of tracks' order, names, leading silence.
+  """SHA-256 of the selected notes.
 
-  What a file has besides, chords for one, makes it no other song here: all its
-  examples are the same, and so must not be in two splits.
+  It does not depend on the order and names of tracks, leading silence, or what
+  else the file has (such as chords), as files that differ in that alone have
+  the same examples, which must not be in two splits.
   """
-  players = [(is_drum, notes) for is_drum, group in enumerate(song)
+  parts = [(is_drum, notes) for is_drum, group in enumerate(song)
              for notes in group]
-  first = min(int(notes[0, START]) for _, notes in players)
+  first = min(int(notes[0, START]) for _, notes in parts)
   shift = np.array([first, first, 0, 0])
   digests = sorted(
       hashlib.sha256(bytes([is_drum]) +
                      (notes - shift).astype('<i8').tobytes()).digest()
-      for is_drum, notes in players)
+      for is_drum, notes in parts)
   return hashlib.sha256(b''.join(digests)).hexdigest()
 
 
@@ -46,10 +47,10 @@ def seconds(instruments: list[general_midi.Instrument]) -> float:
 
 def select_instruments(
     instruments: list[general_midi.Instrument]) -> arr.Instruments:
-  """Keeps the instruments that the chip could play.
+  """Selects the instruments that the chip can play.
 
   Raises:
-    ValueError: there is nothing to adapt; the message is the reason.
+    ValueError: nothing can be adapted; the message is the reason.
   """
   length = seconds(instruments)
   if length < _MIN_SECONDS:
@@ -63,7 +64,7 @@ def select_instruments(
               (pitches <= _RANGE[-1]))
     if not sounds.any() or (notes[:-1, END] > notes[1:, START]).any():
       continue
-    # Two that play the same to a tenth of a second are one.
+    # Instruments equal to a tenth of a second count once.
     tenths = np.rint(notes[:, START] * (10 / ev.SAMPLE_RATE)).astype(np.int64)
     key = np.stack([tenths, pitches]).tobytes()
     if key not in seen:
@@ -77,23 +78,24 @@ def select_instruments(
 
 def placements(n_melodic: int, rng: np.random.Generator,
                limit: int) -> list[tuple[int, int, int]]:
-  """Draws up to `limit` different ways to put instruments on P1, P2 and TR.
+  """Draws up to `limit` different assignments of instruments to P1, P2, TR.
 
-  All ordered choices of three are equally likely; with two instruments one
-  voice stays empty, with one two do. Over 32 instruments a random 32 are left.
+  All ordered choices of three are equally likely. With two instruments one
+  voice stays empty, with one two do. Of more than 32 instruments a random 32
+  are used.
   """
-  who = range(n_melodic)
+  candidates = range(n_melodic)
   if n_melodic > _MAX_SURVIVORS:
-    who = rng.choice(n_melodic, _MAX_SURVIVORS, replace=False).tolist()
-  players = [*who, *[arr.NONE] * (3 - len(who))]
+    candidates = rng.choice(n_melodic, _MAX_SURVIVORS, replace=False).tolist()
+  parts = [*candidates, *[arr.NONE] * (3 - len(candidates))]
   # With two empty places, each placement comes up twice.
-  ways = sorted(set(itertools.permutations(players, 3)))
-  return [ways[i] for i in rng.permutation(len(ways))[:limit]]
+  orders = sorted(set(itertools.permutations(parts, 3)))
+  return [orders[i] for i in rng.permutation(len(orders))[:limit]]
 
 
 def examples(song: arr.Instruments, rng: np.random.Generator,
              limit: int) -> list[np.ndarray]:
   """Makes up to `limit` different int32 songs, at least one."""
-  played = [arr.play(song, arr.assign(song, placement, rng)) for placement in
-            placements(len(song.melodic), rng, limit)]
-  return [example for example in played if len(example)]
+  songs = [arr.play(song, arr.assign(song, placement, rng)) for placement in
+           placements(len(song.melodic), rng, limit)]
+  return [example for example in songs if len(example)]

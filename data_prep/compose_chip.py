@@ -53,7 +53,7 @@ class Band(NamedTuple):
   duties: tuple[int, int]
   noise: dict[int, int]  # General MIDI drum -> pitch of the noise voice.
   gaps: tuple[int, int, int]  # Frames of silence after a note of P1, P2, TR.
-  second: tuple[str, str]  # Parts P2 plays, one a song.
+  second: tuple[str, str]  # Parts for P2, one per song.
   lead_in: int  # Frames before the first note.
   cost: int  # Samples that the update of one voice takes.
 
@@ -94,7 +94,7 @@ def _frames_per_grid(rng, style) -> int:
 
 def play(song: music.Song, band: Band, frames: int,
          second: str) -> np.ndarray:
-  """Plays a song on the chip.
+  """Arranges a song for the chip.
 
   Args:
     song: its lead goes to P1, `second` to P2, bass to TR, drums to NO.

@@ -38,12 +38,10 @@ def compose(rng: np.random.Generator) -> tuple[str, mido.MidiFile]:
 
 def arrange(song: music.Song, rng: np.random.Generator,
             title: str) -> mido.MidiFile:
-  """Gives each part a player: instrument, loudness, small unevenness.
+  """Gives each part a program, a volume and small random variations.
 
-  Players leave up to two sixtieths of a second between notes, as a sound
-  driver does.
-
-  Lead and bass always play; each other part and the drums may stay away.
+  Up to two sixtieths of a second are left between notes, as a sound driver
+  does. Lead and bass are always present, the other parts and drums not.
   """
   midi = mido.MidiFile(
       type=1, ticks_per_beat=int(_pick(rng, (240, 384, 480, 480, 960))))

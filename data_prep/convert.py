@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--out', required=True, type=command_line.path,
                       help='folder for the results')
   parser.add_argument('--rate', type=float, metavar='HZ',
-                      help='steps a second of scores (default 24)')
+                      help='steps per second of scores (default 24)')
   parser.add_argument('--loops', type=int, default=1, metavar='N',
-                      help='how often the looped part of a VGM file plays')
+                      help='times that the looped part of a VGM file is played')
   parser.add_argument('--overwrite', action='store_true',
                       help='replace results that are there already')
   parser.add_argument('--workers', type=int, default=0, metavar='N',

@@ -3,10 +3,10 @@
   python -m data_prep.download nesmdb --out=data
   python -m data_prep.download lmd_full --out=data
 
-A download that was cut off goes on where it was; what arrives must have the
-published SHA-256. --mirror=URL takes another place, --file=PATH an archive
-that is there already. NES-MDB is unpacked; of Lakh the archive is what
-`data_prep.lakh` reads, and is unpacked with --unpack only.
+Rerun the same command to resume an interrupted download. The file must have the
+published SHA-256. --mirror=URL downloads from another place, --file=PATH takes
+an archive on disk. NES-MDB is unpacked. Lakh is unpacked with --unpack only, as
+`data_prep.lakh` reads the archive.
 """
 
 import argparse
@@ -67,7 +67,7 @@ DATA_SETS = {
 
 
 def _fetch(url: str, path: pathlib.Path, sha256: str | None) -> None:
-  """Does `fetch.fetch_checked` behind a line of progress."""
+  """Does `fetch.fetch_checked`, and shows its progress."""
   with progress.Progress(f'downloading {path.name}', 'MiB') as bar:
     shown = None
 
@@ -138,7 +138,7 @@ def _extract(archive: pathlib.Path, root: pathlib.Path) -> int:
 def get(data_set: DataSet, out: pathlib.Path, *, mirror: str | None = None,
         file: pathlib.Path | None = None, unpacked: bool | None = None
         ) -> pathlib.Path:
-  """Gets a data set; parts of it that are there already stay.
+  """Gets a data set; what is on disk already is kept.
 
   Args:
     data_set: one of `DATA_SETS`.

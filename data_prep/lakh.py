@@ -65,16 +65,16 @@ def main(argv: list[str] | None = None) -> int:
 
   from data_prep import lakh_shards
   started = time.monotonic()
-  settings = lakh_shards.Settings(args.seed, args.valid_percent,
-                                  args.examples_per_file)
+  config = lakh_shards.ShardConfig(args.seed, args.valid_percent,
+                                   args.examples_per_file)
   try:
     if args.runner:
       from data_prep import lakh_beam
-      summary = lakh_beam.run(args.input, args.output, settings, args.limit,
+      summary = lakh_beam.run(args.input, args.output, config, args.limit,
                               [f'--runner={args.runner}', *options])
     else:
       from data_prep import lakh_local
-      summary = lakh_local.run(args.input, args.output, settings, args.workers,
+      summary = lakh_local.run(args.input, args.output, config, args.workers,
                                args.limit)
   except (OSError, ValueError, ImportError) as error:
     print(f'data_prep.lakh: {error}', file=sys.stderr)

@@ -3,9 +3,9 @@
   files -> adapted one by one -> grouped by the hash of their notes, one kept
     -> grouped by shard -> shards -> manifest, summary, indices
 
-`lakh_files` and `lakh_shards` say what is done in each step, for this runner
-as for the local one. A worker holds one shard at a time; the last step holds
-the manifest, about half a kilobyte a file.
+`lakh_files` and `lakh_shards` implement the steps, for this runner and for the
+local one. A worker holds one shard at a time; the last step holds
+the manifest, about half a kilobyte per file.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from data_prep import lakh_files, lakh_shards
 from data_prep.lakh_files import Source
-from data_prep.lakh_shards import Row, Settings, Song, Totals
+from data_prep.lakh_shards import Row, ShardConfig, Song, Totals
 
 try:
   import apache_beam as beam
@@ -34,15 +34,15 @@ except ImportError as error:
 _ROWS = 'rows'  # Tag of those songs' lines of the manifest that are not kept.
 
 
-def run(source: str, output: str, settings: Settings, limit: int | None,
+def run(source: str, output: str, config: ShardConfig, limit: int | None,
         options: list[str]) -> dict[str, Any]:
   """Turns a collection of MIDI files into shards, manifest and summary.
 
   Args:
     source: folder of MIDI files, or a .tar.gz of one, on any file system that
       Beam knows and every worker reaches.
-    output: folder to write to, likewise.
-    settings: of the shards.
+    output: folder to write to, on any such file system.
+    config: of the shards.
     limit: read the first files only.
     options: flags of the pipeline.
 
@@ -58,7 +58,7 @@ def run(source: str, output: str, settings: Settings, limit: int | None,
   # Before all is whole again no split is there.
   _delete(path for path in _match(output)
           if path in [f'{output}/{split}.json' for split in ('train', 'valid')])
-  _build(pipeline, source, output, settings, limit)
+  _build(pipeline, source, output, config, limit)
   try:
     pipeline.run().wait_until_finish()
   except (RuntimeError, ValueError, OSError) as error:
@@ -68,7 +68,7 @@ def run(source: str, output: str, settings: Settings, limit: int | None,
 
 
 def _build(pipeline: beam.Pipeline, source: str, output: str,
-           settings: Settings, limit: int | None) -> None:
+           config: ShardConfig, limit: int | None) -> None:
   adapted = (
       pipeline
       | 'Collection' >> beam.Create([source])
@@ -81,18 +81,18 @@ def _build(pipeline: beam.Pipeline, source: str, output: str,
       | 'Choose' >> beam.FlatMap(_choose).with_outputs(_ROWS, main='songs'))
   totals = beam.pvalue.AsSingleton(
       chosen.songs
-      | 'Count' >> beam.Map(_count, settings)
+      | 'Count' >> beam.Map(_count, config)
       | 'Add up' >> beam.CombineGlobally(_add_up))
   made = (
       chosen.songs
-      | 'Place' >> beam.Map(_place, totals, settings)
+      | 'Place' >> beam.Map(_place, totals, config)
       | 'Same shard' >> beam.GroupByKey()
-      | 'Write' >> beam.Map(_write, totals, output, settings))
+      | 'Write' >> beam.Map(_write, totals, output, config))
   rows = (adapted[_ROWS], chosen[_ROWS]) | 'Manifest' >> beam.Flatten()
   _ = (pipeline
        | 'At the end' >> beam.Create([output])
        | 'Finish' >> beam.Map(_finish, beam.pvalue.AsList(made),
-                              beam.pvalue.AsList(rows), totals, settings))
+                              beam.pvalue.AsList(rows), totals, config))
 
 
 def _find(source: str, limit: int | None) -> Iterator[Source]:
@@ -122,7 +122,7 @@ def _match(folder: str) -> dict[str, int]:
 
 
 def _adapt(source: Source) -> Iterator[Any]:
-  """Yields (hash, song), or a row that says why not."""
+  """Yields (hash, song), or a row with the reason."""
   try:
     if source.data is None and source.size <= lakh_files.MAX_BYTES:
       with FileSystems.open(
@@ -146,38 +146,38 @@ def _choose(same: tuple[str, Iterable[Song]]) -> Iterator[Any]:
     yield beam.pvalue.TaggedOutput(_ROWS, row)
 
 
-def _count(song: Song, settings: Settings) -> Totals:
-  return lakh_shards.totals_of(song.digest, len(song.packed), settings)
+def _count(song: Song, config: ShardConfig) -> Totals:
+  return lakh_shards.totals_of(song.digest, len(song.packed), config)
 
 
 def _add_up(totals: Iterable[Totals]) -> Totals:
   return functools.reduce(Totals.plus, totals, Totals())
 
 
-def _place(song: Song, totals: Totals, settings: Settings
+def _place(song: Song, totals: Totals, config: ShardConfig
           ) -> tuple[tuple[str, int], Song]:
-  plan = lakh_shards.plan(totals, settings)
-  return lakh_shards.place(song.digest, plan, settings), song
+  plan = lakh_shards.plan(totals, config)
+  return lakh_shards.place(song.digest, plan, config), song
 
 
 def _write(shard: tuple[tuple[str, int], Iterable[Song]], totals: Totals,
-           output: str, settings: Settings) -> dict[str, Any]:
+           output: str, config: ShardConfig) -> dict[str, Any]:
   """Writes a shard; returns what `lakh_shards.finish` wants to know of it."""
   (split, number), songs = shard
-  plan = lakh_shards.plan(totals, settings)
+  plan = lakh_shards.plan(totals, config)
   described = {'split': split, 'number': number}
   with _new(f'{output}/{lakh_shards.file_of(described, plan)}') as file:
     return {**described,
-            **lakh_shards.write_shard(file, songs, split, settings)}
+            **lakh_shards.write_shard(file, songs, split, config)}
 
 
 def _finish(output: str, made: list[dict[str, Any]], rows: list[Row],
-            totals: Totals, settings: Settings) -> None:
+            totals: Totals, config: ShardConfig) -> None:
   """Writes manifest, summary and indices; removes what is of earlier runs."""
   if not made:
     raise ValueError(lakh_shards.why_nothing(rows))
-  plan = lakh_shards.plan(totals, settings)
-  results = lakh_shards.finish(made, rows, plan, settings)
+  plan = lakh_shards.plan(totals, config)
+  results = lakh_shards.finish(made, rows, plan, config)
   names = {lakh_shards.file_of(shard, plan) for shard in made}
   _delete(path for path in _match(output)
           if re.fullmatch(r'(train|valid)-\d{5}-of-\d{5}\.npy(\..*\.tmp)?',
@@ -190,7 +190,7 @@ def _finish(output: str, made: list[dict[str, Any]], rows: list[Row],
 
 @contextlib.contextmanager
 def _new(path: str) -> Iterator[BinaryIO]:
-  """Opens a file that is there when it is whole."""
+  """Opens a file that appears once it is complete."""
   # Two workers may be at work on one shard, if the first is slow.
   temporary = f'{path}.{uuid.uuid4().hex}.tmp'
   with FileSystems.create(temporary, 'application/octet-stream',
@@ -206,6 +206,6 @@ def _delete(paths: Iterable[str]) -> None:
 
 
 def _reason(error: Exception) -> str:
-  """Returns what a worker said, without the trace and the step's name."""
+  """Returns a worker's message, without trace and name of the step."""
   line = str(error).strip().splitlines()[-1]
   return re.sub(r"^(\w+Error: )?(.*?)( \[while running '.*'\])?$", r'\2', line)

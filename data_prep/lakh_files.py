@@ -1,4 +1,4 @@
-"""The MIDI files of a collection, and what `data_prep.lakh` makes of each."""
+"""The MIDI files of a collection, and the adaptation of each."""
 
 import hashlib
 import itertools
@@ -82,7 +82,7 @@ def in_archive(file: BinaryIO, name: str) -> Iterator[Source]:
 
 
 def clean(name: str) -> str:
-  """Escapes what of a file's name is no Unicode, so that it can be written."""
+  """Escapes the bytes of a file's name that are no UTF-8."""
   return name.encode('utf-8', 'backslashreplace').decode()
 
 

@@ -5,7 +5,7 @@ First come *parts*, in the folder of that name: `00007.json` has the results of
 `lakhnes_jax.data.arrangement`), concatenated. The shards are made from these,
 in the same folder, and moved when all are complete. A part or shard is finished
 once its .json exists; it is remade if its inputs have changed, or if either
-file is not what was written, which checksums in the .json tell.
+file fails the checksums in the .json.
 """
 
 import collections
@@ -23,7 +23,7 @@ import numpy as np
 
 from data_prep import lakh_files, lakh_shards, pool
 from data_prep.lakh_files import Source
-from data_prep.lakh_shards import Plan, Row, Settings, Song, Totals
+from data_prep.lakh_shards import Plan, Row, ShardConfig, Song, Totals
 from lakhnes_jax import atomic, progress, schema
 
 _FILES_PER_PART = 64
@@ -36,11 +36,11 @@ class _Job(NamedTuple):
   key: str  # Changes with what it is made of.
   items: list  # Files of a part, or songs of a shard.
   place: tuple[str, int] = ('', 0)  # Split and number of a shard.
-  settings: Settings = Settings()
+  config: ShardConfig = ShardConfig()
 
 
 class _Packed(NamedTuple):
-  """A song, and where in which part it lies."""
+  """A song and its place in a part."""
   digest: str
   name: str
   seconds: float
@@ -55,14 +55,14 @@ class _Packed(NamedTuple):
                 np.array(mapped[self.start:self.start + self.length]))
 
 
-def run(source: str, output: str, settings: Settings, workers: int = 0,
+def run(source: str, output: str, config: ShardConfig, workers: int = 0,
         limit: int | None = None) -> dict[str, Any]:
   """Turns a collection of MIDI files into shards, manifest and summary.
 
   Args:
     source: folder of MIDI files, or a .tar.gz of one.
     output: folder to write to.
-    settings: of the shards.
+    config: of the shards.
     workers: processes; 0 means one per CPU core.
     limit: read the first files only.
 
@@ -81,12 +81,12 @@ def run(source: str, output: str, settings: Settings, workers: int = 0,
   totals = Totals()
   for song in songs:
     totals = totals.plus(
-        lakh_shards.totals_of(song.digest, song.length, settings))
-  plan = lakh_shards.plan(totals, settings)
-  jobs = _shard_jobs(songs, plan, settings, folder / 'parts')
+        lakh_shards.totals_of(song.digest, song.length, config))
+  plan = lakh_shards.plan(totals, config)
+  jobs = _shard_jobs(songs, plan, config, folder / 'parts')
   _make('writing', 'songs', len(songs), jobs, _make_shard, workers)
   made = [_read_json(job.stem) for job in jobs]
-  results = lakh_shards.finish(made, rows, plan, settings)
+  results = lakh_shards.finish(made, rows, plan, config)
   _install(folder, jobs, made, plan)
   for name, content in results.items():
     atomic.write(folder / name, content)
@@ -194,19 +194,19 @@ def _read_parts(stems: list[str]) -> tuple[list[_Packed], list[Row]]:
   return songs, rows
 
 
-def _shard_jobs(songs: list[_Packed], plan: Plan, settings: Settings,
+def _shard_jobs(songs: list[_Packed], plan: Plan, config: ShardConfig,
                 folder: pathlib.Path) -> list[_Job]:
   """Returns the shards."""
   placed = collections.defaultdict(list)
   for song in sorted(songs):
-    placed[lakh_shards.place(song.digest, plan, settings)].append(song)
+    placed[lakh_shards.place(song.digest, plan, config)].append(song)
   part_keys = {stem: _read_json(stem)['key']
                for stem in {song.stem for song in songs}}
   return [
       _Job(str(folder / f'{place[0]}-{place[1]:05d}'), lakh_files.digest_of(
-          _FORMAT_VERSION, settings, plan.n_shards,
+          _FORMAT_VERSION, config, plan.n_shards,
           [(*song, part_keys[song.stem]) for song in of_shard]),
-          of_shard, place, settings)
+          of_shard, place, config)
       for place, of_shard in sorted(placed.items())]
 
 
@@ -215,7 +215,7 @@ def _make_shard(job: _Job) -> None:
   buffer = io.BytesIO()
   split, number = job.place
   described = lakh_shards.write_shard(
-      buffer, (song.read() for song in job.items), split, job.settings)
+      buffer, (song.read() for song in job.items), split, job.config)
   _write(job, buffer.getvalue(),
          {'split': split, 'number': number, **described})
 

@@ -1,7 +1,7 @@
-"""Which song of `data_prep.lakh` lies where, and what the files hold.
+"""Assignment of `data_prep.lakh`'s songs to shards, and the files written.
 
-All of this is a function of the songs and the settings, wherever and in what
-order the songs come up, so that every runner writes the same bytes. Songs lie
+Everything is a pure function of the songs and the configuration, independent of
+the order of the songs, so that every runner writes the same bytes. Songs lie
 in the order of the hashes of their notes. The low digits of its hash decide
 whether a song is held out, the high ones in which shard it lies.
 """
@@ -23,8 +23,8 @@ S = TypeVar('S')
 _COLUMNS = ('file', 'result', 'seconds', 'notes', 'examples')
 
 
-class Settings(NamedTuple):
-  """How shards are made.
+class ShardConfig(NamedTuple):
+  """Configuration of the shards.
 
   Attributes:
     seed: of what is drawn for examples.
@@ -61,7 +61,7 @@ class Song(NamedTuple):
 
 
 class Row(NamedTuple):
-  """A line of the manifest: what became of a file."""
+  """A line of the manifest: the result for one file."""
   name: str
   result: str  # Its split, or why it is in none.
   seconds: float | None = None
@@ -70,7 +70,7 @@ class Row(NamedTuple):
 
 
 class Totals(NamedTuple):
-  """What must be known of all songs together before any is written.
+  """Totals over all songs, needed before any is written.
 
   Attributes:
     songs: their number.
@@ -93,7 +93,7 @@ class Totals(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """Where songs go.
+  """The shards of each split, and the rule of what is held out.
 
   Attributes:
     n_shards: shards of each split that has any.
@@ -103,32 +103,32 @@ class Plan(NamedTuple):
   held_out: str | None
 
 
-def totals_of(digest: str, length: int, settings: Settings) -> Totals:
+def totals_of(digest: str, length: int, config: ShardConfig) -> Totals:
   """Returns the totals of one song, of packed size `length`."""
-  size = length * max(1, settings.train_examples)
-  valid = _is_valid(digest, settings)
+  size = length * max(1, config.train_examples)
+  valid = _is_valid(digest, config)
   return Totals(1, size, int(valid), valid * size,
                 (_share(digest), digest, size))
 
 
-def plan(totals: Totals, settings: Settings) -> Plan:
-  """Decides how many shards there are; some song must be there."""
+def plan(totals: Totals, config: ShardConfig) -> Plan:
+  """Computes the number of shards; there must be at least one song."""
   n_valid, valid_size, held_out = totals.valid_songs, totals.valid_size, None
   if totals.songs == 1:
     n_valid, valid_size, held_out = 0, 0, ''
-  elif settings.valid_percent and not 0 < n_valid < totals.songs:
+  elif config.valid_percent and not 0 < n_valid < totals.songs:
     n_valid, (_, held_out, valid_size) = 1, totals.lowest
   sizes = {'train': totals.size - valid_size}
   if n_valid:
-    sizes['valid'] = (valid_size // max(1, settings.train_examples) *
+    sizes['valid'] = (valid_size // max(1, config.train_examples) *
                       EXAMPLES_PER_FILE)
   return Plan({split: 1 + size // _SHARD_SIZE for split, size in sizes.items()},
               held_out)
 
 
-def place(digest: str, plan: Plan, settings: Settings) -> tuple[str, int]:
+def place(digest: str, plan: Plan, config: ShardConfig) -> tuple[str, int]:
   """Returns split and number of the shard of a song."""
-  valid = (_is_valid(digest, settings) if plan.held_out is None else
+  valid = (_is_valid(digest, config) if plan.held_out is None else
            digest == plan.held_out)
   split = 'valid' if valid else 'train'
   return split, int(digest[:8], 16) * plan.n_shards[split] >> 32
@@ -138,8 +138,8 @@ def _share(digest: str) -> int:
   return int(digest[-8:], 16)
 
 
-def _is_valid(digest: str, settings: Settings) -> bool:
-  return _share(digest) / 2**32 * 100 < settings.valid_percent
+def _is_valid(digest: str, config: ShardConfig) -> bool:
+  return _share(digest) / 2**32 * 100 < config.valid_percent
 
 
 def choose(same: Iterable[S]) -> tuple[S, list[Row]]:
@@ -157,17 +157,17 @@ def choose(same: Iterable[S]) -> tuple[S, list[Row]]:
 
 
 def write_shard(file: BinaryIO, songs: Iterable[Song], split: str,
-                settings: Settings) -> dict[str, Any]:
+                config: ShardConfig) -> dict[str, Any]:
   """Writes the songs of one shard, in whatever order they come.
 
   Returns:
     JSON values for `finish`, which also wants its `split` and `number`.
   """
   songs = sorted(songs, key=lambda song: song.digest)
-  limit, stored, rows = settings.examples(split), [], []
+  limit, stored, rows = config.examples(split), [], []
   counts = collections.Counter()
   for song in songs:
-    made = list(_examples(song, limit, settings.seed) if limit else
+    made = list(_examples(song, limit, config.seed) if limit else
                 _whole(song))
     rows.append(Row(song.name, split, song.seconds, song.digest, len(made)))
     for name, kept, played in made:
@@ -195,14 +195,14 @@ def _examples(song: Song, limit: int, seed: int
 
 
 def finish(made: Iterable[dict[str, Any]], rows: Iterable[Row],
-           plan: Plan, settings: Settings) -> dict[str, bytes]:
-  """Makes what is written when all shards are there.
+           plan: Plan, config: ShardConfig) -> dict[str, bytes]:
+  """Makes the files that are written once all shards exist.
 
   Args:
     made: of each shard what `write_shard` returned, its `split` and `number`.
     rows: of the manifest, except those of the songs in the shards.
     plan: of the shards.
-    settings: see there.
+    config: see there.
 
   Returns:
     contents of files by their names: an index a split, which must come last,
@@ -226,8 +226,8 @@ def finish(made: Iterable[dict[str, Any]], rows: Iterable[Row],
         'events': counts['events'],
         'hours': counts['samples'] / (3600 * ev.SAMPLE_RATE)}
     indices[f'{split}.json'] = shard_index.dump(
-        split, of_split, not settings.examples(split),
-        {'command': 'data_prep.lakh', **settings._asdict()})
+        split, of_split, not config.examples(split),
+        {'command': 'data_prep.lakh', **config._asdict()})
   rows.sort(key=lambda row: (row.name, row.result, row.digest))
   summary['files'] = len(rows)
   summary['results'] = dict(collections.Counter(
@@ -245,7 +245,7 @@ def file_of(shard: dict[str, Any], plan: Plan) -> str:
 
 
 def manifest(rows: Iterable[Row]) -> bytes:
-  """Returns what is in manifest.tsv: a line a file, in order of their names."""
+  """Returns the content of manifest.tsv: a line per file, sorted by name."""
   rows = sorted(rows, key=lambda row: (row.name, row.result, row.digest))
   lines = ['\t'.join(_COLUMNS), *map(_line, rows), '']
   return '\n'.join(lines).encode('utf-8', 'backslashreplace')
@@ -259,7 +259,7 @@ def _line(row: Row) -> str:
 
 
 def why_nothing(rows: list[Row]) -> str:
-  """Says why no file was kept."""
+  """Summarises why no file was kept."""
   if not rows:
     return f'no {", ".join(lakh_files.SUFFIXES)} file there'
   reasons = collections.Counter(row.result.split(':')[0] for row in rows)

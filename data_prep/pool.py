@@ -16,13 +16,15 @@ from typing import Any
 def attempt_all(function: Callable[[Any], Any], items: Iterable[Any],
                 workers: int = 0, ahead: int = 64
                 ) -> Iterator[tuple[Any, Any, str | None]]:
-  """Yields (item, result, None) or (item, None, reason), in order of items.
+  """Maps a function over items in parallel, in order.
+
+  Yields (item, result, None), or (item, None, reason) where it raised.
 
   Args:
     function: picklable; what it raises becomes the reason.
     items: picklable; read only a little ahead of what is yielded.
     workers: processes; 0 means one per CPU core, 1 none but this one.
-    ahead: items under way for each worker.
+    ahead: items submitted in advance for each worker.
 
   Raises:
     OSError: a worker was killed.
@@ -52,10 +54,10 @@ def attempt_all(function: Callable[[Any], Any], items: Iterable[Any],
 
 
 def _begin() -> None:
-  """Ends this worker when the main process ends, and not before."""
-  # On Ctrl-C the main process says what becomes of the workers.
+  """Initialises a worker, so that it ends with the main process."""
+  # On Ctrl-C the main process stops the workers.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
-  # A main process that is killed can say nothing; they would wait for ever.
+  # A main process that is killed cannot, and they would wait for ever.
   threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -6,14 +6,15 @@ Takes a folder of files of any kind that data_prep.convert knows, mixed, at any
 depth. MIDI files in NES-MDB's layout are songs as they are; other MIDI files
 (.kar too) are adapted as data_prep.lakh does, up to --examples_per_file
 songs each, all in one split. Writes the shards of train, valid and test,
-`manifest.tsv` (a line a file: where it went, or why not) and `summary.json`.
+`manifest.tsv` (one line per file: its split, or the reason it is in none) and
+`summary.json`.
 
-Files that sound the same notes at every 24th of a second are one song, whatever
-their names and kinds; the one that says most is kept. A hash of those notes and
---seed decide the split, so that new songs move no others (but valid and test
-get a song each as soon as there are three). The same files give the same bytes,
-whatever the number of workers. All songs are held in memory meanwhile. Bad
-files are named and left out; the exit status is then 1.
+Files with the same notes at every 24th of a second are one song, whatever their
+names and kinds; the most detailed one is kept. The split is a hash of those
+notes and --seed, so that new songs move no others (but valid and test get a
+song each as soon as there are three). The same files give the same bytes,
+whatever the number of workers. All songs are held in memory. Bad files are
+named and left out; the exit status is then 1.
 """
 
 import argparse
@@ -43,8 +44,8 @@ class Song(NamedTuple):
     events: int32 song, or packed instruments (see
       `lakhnes_jax.data.arrangement`).
     adapted: whether it is packed instruments.
-    sampled: whether its times are those of a score's steps.
-    dynamics: whether it says how loud it is.
+    sampled: whether its times are quantised to the steps of a score.
+    dynamics: whether it has velocities.
   """
   name: str
   digest: str
@@ -65,9 +66,11 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--output', required=True, type=command_line.path,
                       help='folder for the shards')
   parser.add_argument('--valid', type=float, default=.05, metavar='SHARE',
-                      help='of songs held out (default %(default)s)')
+                      help='share of songs held out for valid (default '
+                      '%(default)s)')
   parser.add_argument('--test', type=float, default=.05, metavar='SHARE',
-                      help='likewise')
+                      help='share of songs held out for test (default '
+                      '%(default)s)')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--examples_per_file', type=int, default=16, metavar='N',
                       help='songs at most that a general MIDI file becomes '
@@ -136,7 +139,7 @@ def read(job: tuple[pathlib.Path, str]) -> Song:
   """Reads the song at a path, and gives it a name.
 
   Raises:
-    ValueError, OSError: it cannot be used; the message names it and says why.
+    ValueError, OSError: it cannot be used; the message names it and the reason.
   """
   from lakhnes_jax.formats import song_files
   path, name = job
@@ -167,11 +170,11 @@ def _is_general(data: bytes) -> bool:
 
 
 def fingerprint(song: np.ndarray) -> str:
-  """Hash of what the melodic voices play at 24 steps a second.
+  """Hash of the notes of the melodic voices at 24 steps per second.
 
-  It is the same for a song and for any score of NES-MDB made of it, blended
-  ones included; voices and dynamics do not matter. Of a song in which only the
-  noise plays, or of one shorter than a step, it is a hash of the whole.
+  It is the same for a song and for any NES-MDB score made of it, blended ones
+  included; voices and dynamics do not matter. Of a song with noise alone, or
+  shorter than a step, it is a hash of all its events.
   """
   from lakhnes_jax.formats import score_pickle
   from lakhnes_jax.synth import score
@@ -185,10 +188,10 @@ def fingerprint(song: np.ndarray) -> str:
 
 
 def choose(songs: Iterable[Song]) -> tuple[list[Song], list[lakh_shards.Row]]:
-  """Keeps of each song the file that says most.
+  """Keeps the most detailed file of each song.
 
-  That is one of exact times, then one with dynamics, then one with more events,
-  then the one whose name sorts first.
+  Exact times win over quantised ones, then dynamics, then the number of events,
+  then the name that sorts first.
 
   Returns:
     what is kept, by name, and the manifest of what is not.
@@ -208,7 +211,7 @@ def choose(songs: Iterable[Song]) -> tuple[list[Song], list[lakh_shards.Row]]:
 
 def split_of(songs: list[Song], valid: float, test: float, seed: int
             ) -> dict[str, str]:
-  """Deals songs out.
+  """Assigns songs to splits by their hash.
 
   Returns:
     digest -> 'train', 'valid' or 'test'.
@@ -269,7 +272,7 @@ def write(songs: list[Song], bad: list[lakh_shards.Row],
 
 def _examples(songs: list[Song], args: argparse.Namespace,
               counts: collections.Counter) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields what to store, and counts it."""
+  """Yields names and events to store, and counts them."""
   from data_prep import adapt
   from lakhnes_jax.data import arrangement
   for song in songs:

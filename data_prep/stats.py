@@ -2,10 +2,10 @@
 
   python -m data_prep.stats data/nesmdb --plot=nesmdb.png
 
-Prints, for each split, songs, hours, events as each format counts them, events
-a song and a second, how long songs are, how well waits can be written with the
-vocabulary, and what each voice plays. With --json the numbers come as JSON,
-with histograms; with --plot they are drawn as well.
+Prints for each split the number of songs, hours, events in each format, events
+per song and per second, lengths of songs, quantisation of waits by the
+vocabulary, and statistics of each voice. --json prints them as JSON, with
+histograms; --plot draws them as well.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     splits = sorted(path.stem for path in args.shards.glob('*.json')
                     if list(args.shards.glob(f'{path.stem}-*-of-*.npy')))
     measured = {split: measure(shards.Corpus(args.shards, split))
-                for split in splits or ['train']}  # 'train': says what is amiss
+                for split in splits or ['train']}  # 'train': for its error.
     if args.plot:
       draw(measured, args.plot)
   except (OSError, ValueError, ImportError) as error:
@@ -106,9 +106,9 @@ def measure(corpus) -> dict[str, Any]:
       'dynamics': corpus.dynamics,
       'events_tx1': int(tx1.sum()),
       'events_tx2': n_events,
-      'events_a_song': _spread(tx1),
-      'events_a_second': float(tx1.sum() / max(seconds.sum(), 1e-9)),
-      'seconds_a_song': _spread(seconds),
+      'events_per_song': _spread(tx1),
+      'events_per_second': float(tx1.sum() / max(seconds.sum(), 1e-9)),
+      'seconds_per_song': _spread(seconds),
       'waits': {
           'count': int(wait_ids.sum()), 'inexact': inexact,
           'over_longest': too_long,
@@ -155,16 +155,16 @@ def _median(values: np.ndarray, counts: np.ndarray) -> int | None:
 
 def describe(split: str, numbers: dict[str, Any]) -> str:
   """Returns the numbers of one split as lines to read."""
-  per_song, seconds = numbers['events_a_song'], numbers['seconds_a_song']
+  per_song, seconds = numbers['events_per_song'], numbers['seconds_per_song']
   waits = numbers['waits']
   games = f' of {numbers["games"]} games' if numbers['games'] else ''
   lines = [
       f'{split}: {numbers["songs"]:,} songs{games}, {numbers["hours"]:.2f} '
       f'hours, {"with" if numbers["dynamics"] else "without"} dynamics',
       f'  events       {numbers["events_tx1"]:,} in TX1, '
-      f'{numbers["events_tx2"]:,} in all; TX1 a second: '
-      f'{numbers["events_a_second"]:.1f}',
-      f'  TX1 a song   mean {per_song["mean"]:,.0f}, median '
+      f'{numbers["events_tx2"]:,} in all; TX1 per second: '
+      f'{numbers["events_per_second"]:.1f}',
+      f'  TX1 per song mean {per_song["mean"]:,.0f}, median '
       f'{per_song["median"]:,.0f}, {per_song["shortest"]:,.0f} to '
       f'{per_song["longest"]:,.0f}',
       f'  seconds      mean {seconds["mean"]:.1f}, median '
@@ -194,12 +194,13 @@ def draw(measured: dict[str, dict[str, Any]], path: pathlib.Path) -> None:
   (events, seconds), (pitches, spacing) = fig.subplots(2, 2)
   edges = np.logspace(-2, 6, 61)
   for split, numbers in measured.items():
-    for axes, key in ((events, 'events_a_song'), (seconds, 'seconds_a_song')):
+    for axes, key in ((events, 'events_per_song'),
+                      (seconds, 'seconds_per_song')):
       share = np.array(numbers[key]['histogram']) / numbers['songs']
       axes.stairs(share, edges, label=f'{split}, {numbers["songs"]:,} songs')
-  events.set(xscale='log', xlim=(1, 1e6), xlabel='TX1 events a song',
+  events.set(xscale='log', xlim=(1, 1e6), xlabel='TX1 events per song',
              ylabel='share of songs')
-  seconds.set(xscale='log', xlim=(.1, 1e4), xlabel='seconds a song')
+  seconds.set(xscale='log', xlim=(.1, 1e4), xlabel='seconds per song')
   for v, (voice, colour) in enumerate(zip(ev.VOICES, plot.COLOURS,
                                           strict=True)):
     counts = sum(np.array(numbers['voices'][voice.name]['pitch_counts'])

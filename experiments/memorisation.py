@@ -1,16 +1,16 @@
-"""The longest runs that songs share with a corpus: is it new, or remembered?
+"""Longest runs that songs share with a corpus: are they new, or memorised?
 
-What of a song is compared is its *view*:
+Songs are compared in several *views*:
 
 *   `exact`: TX1 token ids, waits quantised as the model reads them;
 *   `transposed`: the same, up to one shift of P1, P2 and TR together;
 *   `notes`: NOTEONs only, in their order, up to one shift. Times and lengths do
     not count, so that neither another tempo nor the jitter of real logs (a wait
-    of 735 samples, then one of 734) hides a copy. What is never heard, as the
-    voice is told another thing at that very instant, is no note;
+    of 735 samples, then one of 734) hides a copy. Notes of no duration, ended
+    or replaced at once, do not count;
 *   `melody`: the notes of one of P1, P2 and TR alone, up to a shift, whichever
-    voice plays them there: a tune that was taken and set anew. A note told
-    again at once counts as one, as else the longest runs are of one pitch.
+    voice plays them there: a melody in a new arrangement. Repeated notes count
+    once, as else the longest runs are of one pitch.
 
 Each window of a given length has a 64-bit polynomial hash, computed for a whole
 corpus at once (Karp & Rabin, 1987). It is linear in the pitches, so that a
@@ -32,7 +32,7 @@ _FILTER_BITS = 22
 
 
 class View(NamedTuple):
-  """What of a song, or of one of its voices, is compared, n elements.
+  """One view of a song, or of one of its voices: n elements.
 
   Attributes:
     symbols: [n] int16, equal where elements are, pitches aside.
@@ -44,15 +44,14 @@ class View(NamedTuple):
   places: np.ndarray
 
 
-def look(song: np.ndarray, view: str) -> list[View]:
-  """Looks at a song of TX1 events; a part for each sequence that is compared.
-  """
+def view_of(song: np.ndarray, view: str) -> list[View]:
+  """Returns a view of a song of TX1 events, one for each sequence compared."""
   kinds, voices = ev.kind_of(song), ev.voice_of(song)
   if view == 'melody':
-    heard = _heard(song)
-    masks = [heard & (voices == v) for v in (ev.P1, ev.P2, ev.TR)]
+    audible = _audible(song)
+    masks = [audible & (voices == v) for v in (ev.P1, ev.P2, ev.TR)]
   elif view == 'notes':
-    masks = [_heard(song)]
+    masks = [_audible(song)]
   else:
     masks = [np.ones(len(song), bool)]
   symbols = ev.TX1.encode(song)
@@ -69,15 +68,15 @@ def look(song: np.ndarray, view: str) -> list[View]:
   return [View(symbols[places], pitches[places], places) for places in parts]
 
 
-def _heard(song: np.ndarray) -> np.ndarray:
-  """[n] bool: NOTEONs that last."""
+def _audible(song: np.ndarray) -> np.ndarray:
+  """[n] bool: NOTEONs of a duration above 0."""
   voices, times = ev.voice_of(song), ev.times_of(song)
-  heard = ev.kind_of(song) == ev.NOTEON
+  audible = ev.kind_of(song) == ev.NOTEON
   for v in range(4):
     mine = np.flatnonzero(voices == v)
     until = np.append(times[mine[1:]], times[-1:])
-    heard[mine] &= until > times[mine]
-  return heard
+    audible[mine] &= until > times[mine]
+  return audible
 
 
 class Run(NamedTuple):
@@ -284,9 +283,9 @@ def measure(songs: list[np.ndarray], corpus: list[np.ndarray],
   corpus = [ev.TX1.project(song) for song in corpus]
   results = [{} for _ in songs]
   for view, length in LENGTHS.items():
-    mine = [look(song, view) for song in songs]
+    mine = [view_of(song, view) for song in songs]
     theirs = [(part, i) for i, song in enumerate(corpus)
-              for part in look(song, view)]
+              for part in view_of(song, view)]
     runs = iter(longest_runs([part for parts in mine for part in parts],
                              [part for part, _ in theirs], length))
     for song, parts, result in zip(songs, mine, results, strict=True):
@@ -306,7 +305,7 @@ def measure(songs: list[np.ndarray], corpus: list[np.ndarray],
 
 def _describe(run: Run, song: np.ndarray, part: View, other: np.ndarray,
               other_part: View) -> dict[str, Any]:
-  """Says of a run what a person wants to know."""
+  """Describes a run in the units of a listener."""
   if not run.length:
     return {'events': 0, 'notes': 0, 'pitches': 0, 'seconds': 0.0}
   places = part.places[run.start:run.start + run.length]

@@ -124,7 +124,7 @@ def write_shard(file: BinaryIO, songs: list[tuple[str, np.ndarray]]
 
 
 def _has_dynamics(name: str, song: np.ndarray) -> bool:
-  """Whether a song says how loud its notes are; checks its events."""
+  """Whether a song has velocities; checks its events."""
   if song.ndim != 1 or (song.size and song.min() < -ev.N_CODES):
     raise ValueError(f'song {name}: not a 1-D array of events')
   kinds, voices = ev.kind_of(song), ev.voice_of(song)
@@ -217,7 +217,7 @@ class Corpus:
     return found
 
   def _verify_once(self, record: pathlib.Path) -> None:
-    """Does `verify`, and remembers what is good in a file."""
+    """Does `verify`, and records what is good in a file."""
     try:
       known = schema.parse(input_files.read(record, shard_index.MAX_BYTES), {})
     except (OSError, ValueError):
@@ -296,7 +296,7 @@ def _record(path: pathlib.Path) -> pathlib.Path:
 
 
 def _how_to_make(folder: pathlib.Path, split: str) -> str:
-  """Says what is missing and which command makes it."""
+  """Returns what is missing and which command makes it."""
   others = sorted(p.stem for p in folder.glob('*.json')) or ['nothing']
   there = (f'it holds {", ".join(others)}' if folder.is_dir() else
            'the folder does not exist')

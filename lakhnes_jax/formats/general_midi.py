@@ -16,8 +16,8 @@ from lakhnes_jax.data.arrangement import PITCH, START
 from lakhnes_jax.formats import nes_midi
 
 _DRUM_CHANNEL = 9
-_MAX_TICK = 10**7  # pretty_midi takes a file that is longer for corrupt.
-_DEFAULT_TEMPO = 500000  # Microseconds a beat.
+_MAX_TICK = 10**7  # pretty_midi rejects longer files as corrupt.
+_DEFAULT_TEMPO = 500000  # Microseconds per beat.
 
 
 class Instrument(NamedTuple):
@@ -59,7 +59,7 @@ def read(data: bytes) -> list[Instrument]:
 
 def read_ticks(midi: mido.MidiFile) -> tuple[
     dict[tuple[int, int, int], list[tuple[int, ...]]], list[tuple[int, int]]]:
-  """Returns notes and tempo changes as they are told.
+  """Returns notes and tempo changes, in ticks.
 
   Returns:
     for each (track, channel, program) rows of start and end in ticks, pitch

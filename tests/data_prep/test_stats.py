@@ -37,13 +37,15 @@ def test_counts_by_hand(folder):
   assert (found['events_tx1'], found['events_tx2']) == (7 + 7 + 1, 11 + 9 + 1)
   samples = 1470 + 30 + 132300, 1100, 44100
   assert found['hours'] == pytest.approx(sum(samples) / 44100 / 3600)
-  assert found['events_a_second'] == pytest.approx(15 / (sum(samples) / 44100))
-  assert found['events_a_song']['mean'] == 5
-  assert found['events_a_song']['median'] == 7
-  assert (found['events_a_song']['shortest'],
-          found['events_a_song']['longest']) == (1, 7)
-  assert found['seconds_a_song']['longest'] == pytest.approx(samples[0] / 44100)
-  assert sum(found['seconds_a_song']['histogram']) == 3
+  assert found['events_per_second'] == pytest.approx(
+      15 / (sum(samples) / 44100))
+  assert found['events_per_song']['mean'] == 5
+  assert found['events_per_song']['median'] == 7
+  assert (found['events_per_song']['shortest'],
+          found['events_per_song']['longest']) == (1, 7)
+  assert found['seconds_per_song']['longest'] == pytest.approx(
+      samples[0] / 44100)
+  assert sum(found['seconds_per_song']['histogram']) == 3
   # 1470 becomes 1500, 132300 becomes 100000, 44100 becomes 44000.
   assert found['waits'] == {
       'count': 7, 'inexact': 3, 'over_longest': 1, 'hours_as_tokens':
@@ -108,4 +110,4 @@ def test_nesmdb_itself(real_data, tmp_path):
   assert {split: (of['songs'], of['events_tx1'], of['games'])
           for split, of in measured.items()} == {
               'train': (4502, 8390590, 318), 'valid': (403, 641729, 40)}
-  assert measured['train']['events_a_song']['longest'] == 133068
+  assert measured['train']['events_per_song']['longest'] == 133068

@@ -71,8 +71,8 @@ def test_runs_are_those_of_a_dynamic_programme(view):
     songs = [random_song(rng, n) for n in (25, 1, 90, 12)]
     corpus = [random_song(rng, n) for n in (30, 2, 100)]
     songs[2][8:78] = corpus[2][30:]
-    mine = [part for s in songs for part in memorisation.look(s, view)]
-    theirs = [part for s in corpus for part in memorisation.look(s, view)]
+    mine = [part for s in songs for part in memorisation.view_of(s, view)]
+    theirs = [part for s in corpus for part in memorisation.view_of(s, view)]
     runs = memorisation.longest_runs(mine, theirs, length)
     expected = [part for s in songs for part in sequences(s, view)]
     others = [part for s in corpus for part in sequences(s, view)]
@@ -97,26 +97,26 @@ def test_runs_are_those_of_a_dynamic_programme(view):
 def test_a_song_is_found_whole_and_alone(length):
   rng = np.random.default_rng(1)
   corpus = [random_song(rng, n) for n in (200, 300, 250)]
-  part, = memorisation.look(corpus[1], 'exact')
-  others = [p for s in corpus for p in memorisation.look(s, 'exact')]
+  part, = memorisation.view_of(corpus[1], 'exact')
+  others = [p for s in corpus for p in memorisation.view_of(s, 'exact')]
   run, = memorisation.longest_runs([part], others, length)
   assert run == (300, 0, 1, 0, 300)
   # Nothing goes from one song into the next.
-  joined, = memorisation.look(np.concatenate(corpus), 'exact')
+  joined, = memorisation.view_of(np.concatenate(corpus), 'exact')
   run, = memorisation.longest_runs([joined], others, 300)
   assert run == (300, 200, 1, 0, 300)
   run, = memorisation.longest_runs([part], [joined], length)
   assert run == (300, 0, 0, 200, 300)
   halves = [p for s in (corpus[1][:100], corpus[1][100:])
-            for p in memorisation.look(s, 'exact')]
+            for p in memorisation.view_of(s, 'exact')]
   assert [run.length for run in memorisation.longest_runs(
       halves, others, length)] == [100, 200]
 
 
 def test_empty_and_foreign_songs():
-  none, = memorisation.look(song('P1_NOTEON_60'), 'exact')
-  empty, = memorisation.look(song('')[:0], 'exact')
-  other, = memorisation.look(song('P2_NOTEON_60 WT_5'), 'exact')
+  none, = memorisation.view_of(song('P1_NOTEON_60'), 'exact')
+  empty, = memorisation.view_of(song('')[:0], 'exact')
+  other, = memorisation.view_of(song('P2_NOTEON_60 WT_5'), 'exact')
   first, second = memorisation.longest_runs([none, empty], [empty, other], 2)
   assert (first.length, first.covered) == (second.length, second.covered) == (
       0, 0)
