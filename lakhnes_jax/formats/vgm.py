@@ -39,6 +39,8 @@ class RegisterLog(NamedTuple):
       there before that write.
     tags: title, game, author and so on, those that are not empty.
     skipped: count of writes to other chips and to expansion sound.
+    loop: sample from which on the song plays again when it is over; None if it
+      ends.
   """
   time: np.ndarray
   register: np.ndarray
@@ -48,6 +50,7 @@ class RegisterLog(NamedTuple):
   memory: tuple[tuple[int, int, bytes], ...] = ()
   tags: dict[str, str] = {}  # noqa: RUF012 - never written to.
   skipped: int = 0
+  loop: int | None = None
 
   @property
   def pal(self) -> bool:
@@ -120,7 +123,7 @@ def parse(data: bytes, loops: int = 1) -> RegisterLog:
     raise ValueError(f'no NES chip in this VGM file (version '
                      f'{version >> 8:x}.{version & 0xff:02x})')
   loop_at = 0x1c + field(0x1c) if field(0x1c) else None
-  body = _Body(data, version)
+  body = _Body(data, version, loop_at)
   body.clock = check_clock(clock)
   end = body.read(begin)
   if loop_at is not None and begin <= loop_at < end:
@@ -129,7 +132,8 @@ def parse(data: bytes, loops: int = 1) -> RegisterLog:
       body.read(loop_at)
       if body.now == before:
         break  # A loop without any wait.
-  return body.log()._replace(tags=_tags(data, field(0x14)))
+  loop = body.loop if body.loop != body.now else None
+  return body.log()._replace(tags=_tags(data, field(0x14)), loop=loop)
 
 
 def check_clock(clock: int) -> int:
@@ -174,17 +178,24 @@ class Recorder:
 
 
 class _Body(Recorder):
-  """Walks over commands and gathers what concerns the NES chip."""
+  """Walks over commands and gathers what concerns the NES chip.
 
-  def __init__(self, data, version):
+  Attributes:
+    loop: samples, when the command at `loop_at` was last met; None if never.
+  """
+
+  def __init__(self, data, version, loop_at=None):
     super().__init__()
     self.data, self.version = data, version
+    self.loop_at, self.loop = loop_at, None
 
   def read(self, at: int) -> int:
     """Takes commands from offset `at` to the end command; returns its offset.
     """
     data, size = self.data, len(self.data)
     while True:
+      if at == self.loop_at:
+        self.loop = self.now
       if at >= size:
         raise ValueError(f'cut off: no end command in {size} bytes')
       command = data[at]
@@ -249,8 +260,8 @@ def read(path: str | os.PathLike, loops: int = 1) -> RegisterLog:
 def build(log: RegisterLog) -> bytes:
   """Writes a VGM file, version 1.61, that NES players play, with its tags.
 
-  It has no loop: a log that was read with several plays holds them all. Without
-  tags and sample data the bytes are those that nesmdb writes.
+  A log that was read with several plays holds them all; its loop is the last.
+  Without tags, sample data and loop the bytes are those that nesmdb writes.
   """
   body = bytearray()
 
@@ -260,23 +271,32 @@ def build(log: RegisterLog) -> bytes:
       body.extend((0x61, part & 0xff, part >> 8))
       samples -= part
 
-  now, memory = 0, list(log.memory)
+  now, memory, loop, loop_at = 0, list(log.memory), log.loop, None
   for i, (time, register, value) in enumerate(zip(
       log.time.tolist(), log.register.tolist(), log.value.tolist(),
       strict=True)):
+    if loop is not None and time >= loop:
+      wait(loop - now)
+      now, loop, loop_at = loop, None, len(body)
     wait(time - now)
     now = time
     while memory and memory[0][0] <= i:
       body += _memory_block(*memory.pop(0)[1:])
     body.extend((0xb4, register, value))
+  if loop is not None:
+    wait(loop - now)
+    now, loop_at = loop, len(body)
   wait(log.length - now)
   body.append(0x66)
   gd3 = _gd3(log.tags)
   header = bytearray(_HEADER)
   header[:4] = b'Vgm '
   end = len(header) + len(body)
+  looped = loop_at is not None
   for offset, field in ((0x04, end + len(gd3) - 4), (0x08, 0x161),
                         (0x14, end - 0x14 if gd3 else 0), (0x18, log.length),
+                        (0x1c, len(header) + loop_at - 0x1c if looped else 0),
+                        (0x20, log.length - log.loop if looped else 0),
                         (0x34, len(header) - 0x34), (0x84, log.clock)):
     struct.pack_into('<I', header, offset, field)
   return bytes(header + body + gd3)

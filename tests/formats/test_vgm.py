@@ -49,6 +49,22 @@ def test_loop():
   log = vgm.parse(_file(body, loop=4), loops=3)
   np.testing.assert_array_equal(log.time, [0, 1, 3, 5])
   assert log.length == 7
+  assert log.loop == 5 and vgm.parse(_file(body, loop=4)).loop == 1
+  assert vgm.parse(_file(body)).loop is None
+
+
+@pytest.mark.parametrize('loop', [0, 1, 70000, 199999, None])
+def test_loop_is_built(loop):
+  data = vgm.build(LOG._replace(loop=loop))
+  assert by_the_specification(data)[4] == loop
+  again = vgm.parse(data, loops=2)
+  whole = vgm.parse(data)
+  assert whole.loop == loop
+  extra = 0 if loop is None else 200000 - loop
+  assert again.length == 200000 + extra
+  late = [] if loop is None else np.flatnonzero(LOG.time >= loop)
+  np.testing.assert_array_equal(
+      again.time, [*LOG.time, *(LOG.time[late] + extra)])
 
 
 def test_memory_of_the_sample_channel():
@@ -149,7 +165,8 @@ def by_the_specification(data):
   """Reads a file as the VGM specification describes it, field by field.
 
   Returns:
-    the writes (time, register, value), the GD3 strings, and memory blocks.
+    clock, the writes (time, register, value), the GD3 strings, memory blocks,
+    and when the loop begins.
   """
   def u32(at):
     return int.from_bytes(data[at:at + 4], 'little')
@@ -158,14 +175,15 @@ def by_the_specification(data):
   assert u32(0x04) == len(data) - 4  # End of file.
   assert u32(0x08) == 0x00000161
   assert u32(0x0c) == u32(0x10) == 0  # Neither SN76489 nor YM2413.
-  assert u32(0x1c) == u32(0x20) == 0  # No loop.
   begin = 0x34 + u32(0x34)
   assert begin >= 0x88 and begin == 0xc0  # Where a 1.61 header ends.
   # No other chip, no volume or loop modifiers.
   assert not any(data[0x24:0x34]) and not any(data[0x38:0x84])
   assert not any(data[0x88:begin])
-  at, now, writes, memory = begin, 0, [], []
+  at, now, writes, memory, loop = begin, 0, [], [], None
   while data[at] != 0x66:
+    if u32(0x1c) and at == 0x1c + u32(0x1c):
+      loop = now
     if data[at] == 0x61:
       now += data[at + 1] + 256 * data[at + 2]
       at += 3
@@ -179,6 +197,8 @@ def by_the_specification(data):
       writes.append((now, data[at + 1], data[at + 2]))
       at += 3
   assert now == u32(0x18)  # Samples in all.
+  assert u32(0x20) == (0 if loop is None else now - loop)
+  assert (loop is not None) == bool(u32(0x1c))
   strings = []
   if u32(0x14):
     gd3 = 0x14 + u32(0x14)
@@ -191,13 +211,14 @@ def by_the_specification(data):
     assert len(strings) == 11
   else:
     assert at + 1 == len(data)
-  return u32(0x84), writes, strings, memory
+  return u32(0x84), writes, strings, memory, loop
 
 
 def test_what_is_built_is_by_the_specification():
   writes = [(0, 0, 1), (0, 21, 2), (70000, 3, 255)]
-  assert by_the_specification(vgm.build(LOG)) == (1662607, writes, [], [])
-  clock, read, tags, memory = by_the_specification(vgm.build(FULL))
+  assert by_the_specification(vgm.build(LOG)) == (
+      1662607, writes, [], [], None)
+  clock, read, tags, memory, _ = by_the_specification(vgm.build(FULL))
   assert (clock, read) == (1662607, writes)
   assert tags == ['A \u30bc\u30eb', '', '', '', '', '', 'B', '', '', '',
                   'two\nlines']
@@ -212,12 +233,12 @@ def test_real_files_are_built_as_they_were(real_data):
     for member in members[::30]:
       log = vgm.parse(tar.extractfile(member).read())
       data = vgm.build(log)
-      _, writes, tags, memory = by_the_specification(data)
+      _, writes, tags, memory, loop = by_the_specification(data)
       again = vgm.parse(data)
       np.testing.assert_array_equal(
           writes, np.stack([log.time, log.register, log.value], 1))
       assert again.memory == log.memory and again.tags == log.tags
-      assert again.length == log.length
+      assert again.length == log.length and loop == again.loop == log.loop
       n_tagged += bool(tags)
       n_memory += bool(memory)
   assert n_tagged == 10 and n_memory
