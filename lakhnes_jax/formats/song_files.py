@@ -57,9 +57,14 @@ def _score(form: str) -> Format:
                 _lazy('score_pickle', f'write_{form}'), sampled=True)
 
 
-def _log(module: str, read: str, write: str, looped: bool = False) -> Format:
-  """Returns the format of a register log, transcribed where songs are asked."""
-  read_log, write_log = _lazy(module, read), _lazy(module, write)
+def _log(module: str, read: str, write: str, looped: bool = False,
+         writer: str | None = None) -> Format:
+  """Returns the format of a register log, transcribed where songs are asked.
+
+  `writer` is the module that writes, if not the one that reads.
+  """
+  read_log = _lazy(module, read)
+  write_log = _lazy(writer or module, write)
   to_song, to_log = (_lazy('transcribe', f'{way}_events')
                      for way in ('to', 'from'))
   return Format(lambda data: to_song(read_log(data)),
@@ -81,6 +86,8 @@ FORMATS = {
     '.ndr.txt': _log('ndf', 'read_ndr', 'write_ndr'),
     '.vgm': _log('vgm', 'parse', 'build', looped=True),
     '.vgz': _log('vgm', 'parse', 'build_packed', looped=True),
+    '.nsf': _log('nsf_read', 'read', 'write', writer='nsf'),
+    '.nes': _log('nes_rom', 'read', 'write'),
 }
 
 

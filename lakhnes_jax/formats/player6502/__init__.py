@@ -1,0 +1,1 @@
+"""A sound driver for the NES: register writes per frame, compressed."""

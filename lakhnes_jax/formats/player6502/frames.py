@@ -1,0 +1,246 @@
+"""Register logs -> what a sound driver writes in each frame, and where it loops.
+
+A console's driver is called once a frame, so writes are gathered by frames.
+Within a frame only the order that is audible is kept: `COLUMNS` says in which
+order the driver writes. Writes that change nothing are left out.
+
+Sources: https://www.nesdev.org/wiki/APU (what each write does),
+https://www.nesdev.org/wiki/Cycle_reference_chart (frame rates).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lakhnes_jax.formats.vgm import RegisterLog
+
+SAMPLE_RATE = 44100
+FRAME_RATES = (60.0988, 50.0070)  # Hz; NTSC and PAL.
+# The driver's six streams of four registers each, less $4000. The status
+# appears thrice: first what is switched off, then the state in the end.
+STREAMS = ((0x10, 0x11, 0x12, 0x13), (0x15, 0x15, 0x17, 0x15),
+           (0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11), (12, 13, 14, 15))
+COLUMNS = tuple(register for stream in STREAMS for register in stream)
+_STATUS_OFF, _STATUS, _COUNTER = 4, 5, 6  # Columns.
+_VOICES = 8  # The first column of the voices.
+_SAMPLE_ADDRESS, _SAMPLE_LENGTH = 2, 3
+_DMC = 0x10  # Bit of the status.
+_MAX_FRAMES = 1 << 20
+_STEP = 64  # Bytes; samples begin at multiples.
+SAMPLE_SPACE = 0x4000 // _STEP
+# Frame lengths to choose from beside the console's own: programs of rippers.
+_GRIDS = ((SAMPLE_RATE / FRAME_RATES[0], SAMPLE_RATE / 60),
+          (SAMPLE_RATE / FRAME_RATES[1], SAMPLE_RATE / 50))
+
+
+class Frames(NamedTuple):
+  """What the driver writes.
+
+  Attributes:
+    table: [F, 24] int16, the value that is written to each of `COLUMNS`, in
+      that order; -1 where nothing is.
+    loop: the frame after the last one's; None if the song ends.
+    samples: for the sample channel, in steps of 64 bytes; the values of the
+      sample address count from where they will lie.
+    pal: whether for a PAL console.
+    notes: what could not be kept, one line each.
+  """
+  table: np.ndarray
+  loop: int | None
+  samples: bytes
+  pal: bool
+  notes: tuple[str, ...] = ()
+
+  @property
+  def rate(self) -> float:
+    return FRAME_RATES[self.pal]
+
+  def writes(self, frame: int) -> list[tuple[int, int]]:
+    """(register less $4000, value) of a frame, in order."""
+    row = self.table[frame].tolist()
+    return [(register, value)
+            for register, value in zip(COLUMNS, row, strict=True)
+            if value >= 0]
+
+
+def grid(time: np.ndarray, pal: bool) -> tuple[float, float]:
+  """Finds a frame grid whose lines no burst of writes crosses.
+
+  Args:
+    time: [W] samples at 44.1 kHz.
+    pal: whether frames are a PAL console's.
+
+  Returns:
+    samples a frame, and where its first line lies, within (0, frame].
+  """
+  best = None
+  for length in _GRIDS[pal]:
+    count = np.histogram(time % length, bins=96, range=(0, length))[0]
+    count = count / max(count.sum(), 1)
+    clear = np.convolve(np.tile(count, 3), np.hanning(25)[1:-1], 'same')[96:192]
+    # In the middle of the widest stretch that is as clear as any.
+    low = np.flatnonzero(clear <= clear.min() + 1e-9)
+    runs = np.split(low, np.flatnonzero(np.diff(low) > 1) + 1)
+    middle = max(runs, key=len)
+    line = (middle[len(middle) // 2] + 0.5) / 96 * length
+    if best is None or clear.min() < best[0] - 1e-3:
+      best = clear.min(), length, line
+  return best[1:]
+
+
+def from_log(log: RegisterLog, loop: int | None = None) -> Frames:
+  """Gathers the writes of a log by frames.
+
+  Args:
+    log: its times may lie anywhere; frames follow their bursts.
+    loop: sample from which on the song plays again when it is over.
+
+  Raises:
+    ValueError: it is empty or too long, or its samples do not fit.
+  """
+  length, line = grid(log.time, log.pal)
+  if log.length < 1:
+    raise ValueError('the song is empty')
+  time, n_frames = log.time, round(log.length / length)
+  register, value = log.register.astype(int), log.value.astype(int)
+  memory, first = list(log.memory), None
+  if loop is not None and not 0 <= loop < log.length - length:
+    loop = None
+  if loop is not None:
+    # A burst may be cut by the loop; so its first frame plays before it, and
+    # is played again at the end.
+    again = np.flatnonzero((time >= loop) & (time < loop + 3 * length))
+    period = round((log.length - loop) / length)
+    time = np.concatenate([time, time[again] + period * length])
+    register = np.append(register, register[again])
+    value = np.append(value, value[again])
+    first = int(np.floor((loop - line) / length)) + 2
+    n_frames = first + period
+  n_frames = max(n_frames, 1)
+  if n_frames > _MAX_FRAMES:
+    raise ValueError(f'{n_frames} frames: {_MAX_FRAMES} at most')
+  frame = np.floor((time - line) / length).astype(int) + 1
+  if loop is None:  # The end may lie on either side of the last line.
+    frame = np.minimum(frame, n_frames - 1)
+    n_frames += 1  # In which everything is switched off.
+    frame = np.append(frame, n_frames - 1)
+    register, value = np.append(register, 0x15), np.append(value, 0)
+  return _Gatherer(log, n_frames, first, memory).gather(
+      frame.tolist(), register.tolist(), value.tolist())
+
+
+class _Gatherer:
+  """Turns each frame's writes into a row of the table."""
+
+  def __init__(self, log, n_frames, loop, memory):
+    self.table = np.full((n_frames, len(COLUMNS)), -1, np.int16)
+    self.log, self.loop, self.memory = log, loop, memory
+    self.ram = bytearray(0x10000)
+    self.address = self.length = 0  # Of the sample, as the log has them.
+    self.places = {}  # Of samples, by their bytes, in steps.
+    self.samples = bytearray()
+    # Of the registers, as far as it is known; the driver starts them at 0.
+    self.state = [None] * _VOICES + [0] * 16
+    sweeps = log.value[np.isin(log.register, (1, 5))] & 0x80
+    registers = log.register[np.isin(log.register, (1, 5))]
+    self.sweeps = [bool(sweeps[registers == r].any()) for r in (1, 5)]
+    self.status = self.written = 15  # What shall be, and what was written.
+    self.dropped = 0  # Writes to the sample channel's level.
+
+  def gather(self, frame, register, value) -> Frames:
+    begin = 0
+    for row in range(len(self.table)):
+      if row == self.loop:  # What was before the last frame is not what was
+        self.state = [None] * len(COLUMNS)  # before this one.
+      end = begin
+      while end < len(frame) and frame[end] <= row:
+        end += 1
+      self._frame(row, begin, register[begin:end], value[begin:end])
+      begin = end
+    notes = []
+    if self.dropped:
+      notes.append(f'{self.dropped} writes to $4011 within a frame left out: '
+                   'one a frame is played')
+    if self.log.skipped:
+      notes.append(f'{self.log.skipped} writes to expansion sound left out')
+    return Frames(self.table, self.loop, bytes(self.samples), self.log.pal,
+                  tuple(notes))
+
+  def _frame(self, row, begin, registers, values):
+    out = self.table[row]
+    never_off = status = self.status
+    touched, loaded = False, [None] * 4  # Voices whose length was loaded.
+    levels = 0
+    for i, (register, value) in enumerate(zip(registers, values, strict=True)):
+      while self.memory and self.memory[0][0] <= begin + i:
+        _, address, data = self.memory.pop(0)
+        data = data[:len(self.ram) - address]
+        self.ram[address:address + len(data)] = data
+      if register < 16:
+        out[_VOICES + register] = value
+        if register & 3 == 3:
+          loaded[register >> 2] = status >> (register >> 2) & 1
+      elif register == 0x15:
+        if not self.log.memory:
+          value &= ~_DMC
+        status, touched = value & 31, True
+        never_off &= status
+        for voice in range(4):
+          if not status >> voice & 1 and loaded[voice]:
+            loaded[voice] = 0
+        if status & _DMC:
+          self._start(out)
+      elif register == 0x10:
+        out[0] = value
+      elif register == 0x11:
+        levels += 1
+        out[1] = value & 0x7f
+      elif register == 0x12:
+        self.address = value
+      elif register == 0x13:
+        self.length = value
+      elif register == 0x17:
+        out[_COUNTER] = value & 0xc0 | 0x40
+    self.dropped += max(levels - 1, 0)
+    self.status = status
+    # A voice whose length was not loaded, as it was off, has to stay off: it
+    # comes on with the next frame, which is as silent.
+    for voice, on in enumerate(loaded):
+      if on == 0:
+        status &= ~(1 << voice)
+        never_off &= status
+    if touched or status != self.written:
+      if never_off != status and never_off != self.written:
+        out[_STATUS_OFF] = never_off
+      if (never_off != status or status != self.written or status & _DMC or
+          row == self.loop):
+        out[_STATUS] = status
+      self.written = status
+    self._drop_same(out)
+
+  def _drop_same(self, out):
+    """Leaves out what is there already."""
+    for column in (0, 2, 3, *range(_VOICES, len(COLUMNS))):
+      register, value = COLUMNS[column], int(out[column])
+      if value < 0 or (register < 16 and register & 3 == 3):
+        continue
+      # A sweep changes the timer, and begins anew when it is written.
+      moves = (register < 8 and register & 3 in (1, 2) and
+               self.sweeps[register >> 2])
+      if value == self.state[column] and not moves:
+        out[column] = -1
+      self.state[column] = value
+
+  def _start(self, out):
+    """Writes where the sample lies that may start now."""
+    place, size = 0xc000 + _STEP * self.address, 16 * self.length + 1
+    data = bytes(self.ram[place:place + size])
+    data += bytes(self.ram[0x8000:0x8000 + size - len(data)])
+    if data not in self.places:
+      self.places[data] = len(self.samples) // _STEP
+      self.samples += data + bytes(-len(data) % _STEP)
+      if len(self.samples) > _STEP * SAMPLE_SPACE:
+        raise ValueError(
+            f'more than {_STEP * SAMPLE_SPACE} bytes of samples: the sample '
+            'channel reads no more')
+    out[_SAMPLE_ADDRESS], out[_SAMPLE_LENGTH] = self.places[data], self.length
