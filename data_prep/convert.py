@@ -12,6 +12,10 @@ write, at the clock of their source (NTSC or PAL), tags and sample data included
 where the format has them; sound of other chips is left out. To anything else
 they are transcribed as nesmdb did it, and from anything else they are made for
 an NTSC console.
+
+nsf and nes files are programs that play a log frame by frame, with the loop of
+a VGM file; --album puts all songs into one nsf file. An nsf file is read by
+running its first song under a 6502 emulator (pip install 'lakhnes_jax[nsf]').
 """
 
 import argparse
@@ -32,13 +36,19 @@ def main(argv: list[str] | None = None) -> int:
                       help='song files, folders or glob patterns')
   parser.add_argument('--to', required=True, metavar='ENDING',
                       help='mid, tx1.txt, tx2.txt, exprsco.pkl, seprsco.pkl, '
-                      'blndsco.pkl, nlm.pkl, ndf.txt, ndr.txt, vgm or vgz')
+                      'blndsco.pkl, nlm.pkl, ndf.txt, ndr.txt, vgm, vgz, nsf '
+                      'or nes')
   parser.add_argument('--out', required=True, type=command_line.path,
                       help='folder for the results')
   parser.add_argument('--rate', type=float, metavar='HZ',
                       help='steps per second of scores (default 24)')
   parser.add_argument('--loops', type=int, default=1, metavar='N',
                       help='times that the looped part of a VGM file is played')
+  parser.add_argument('--album', metavar='TITLE',
+                      help='one nsf file of this name with all songs as tracks,'
+                      ' in the order of their names')
+  parser.add_argument('--artist', default='',
+                      help="of the album; the first song's if not given")
   parser.add_argument('--overwrite', action='store_true',
                       help='replace results that are there already')
   parser.add_argument('--workers', type=int, default=0, metavar='N',
@@ -61,15 +71,19 @@ def main(argv: list[str] | None = None) -> int:
       parser.error(f'--rate: {error}')
   if not 1 <= args.loops <= 100:
     parser.error(f'--loops={args.loops}: 1 to 100 expected')
+  if args.album is not None and ending != '.nsf':
+    parser.error('--album is for --to=nsf')
   if args.workers < 0:
     parser.error('--workers is not negative')
   started = time.monotonic()
-  bad = []
+  bad, notes = [], []
   try:
     named = song_files.name_songs(args.inputs)
     if not named:
       raise ValueError(f'no song files in {" ".join(args.inputs)}; known '
                        'endings are ' + ', '.join(song_files.FORMATS))
+    if args.album is not None:
+      return _album(named, args)
     jobs = [Job(path, args.out / f'{name}{ending}', args.rate, args.loops)
             for name, path in named.items()]
     there = [str(job.target) for job in jobs
@@ -80,13 +94,16 @@ def main(argv: list[str] | None = None) -> int:
           (f', as are {len(there) - 1} other results' if there[1:] else '') +
           '; nothing was written (--overwrite replaces what is there)')
     with progress.Progress('converting', 'songs', len(jobs)) as bar:
-      for _, _, reason in pool.attempt_all(convert, jobs, args.workers):
+      for job, lines, reason in pool.attempt_all(convert, jobs, args.workers):
         bar.add(1)
+        notes += [f'{job.source}: {line}' for line in lines or ()]
         if reason is not None:
           bad.append(reason)
   except (OSError, ValueError) as error:
     print(f'data_prep.convert: {error}', file=sys.stderr)
     return 1
+  for note in notes:
+    print(f'note: {note}', file=sys.stderr)
   for reason in bad:
     print(f'bad file: {reason}', file=sys.stderr)
   print(f'{args.out}: {len(jobs) - len(bad)} songs written, {len(bad)} bad '
@@ -106,8 +123,11 @@ class Job(NamedTuple):
     return self.source.resolve() == self.target.resolve()
 
 
-def convert(job: Job) -> None:
+def convert(job: Job) -> list[str]:
   """Reads the song at the source and writes it to the target.
+
+  Returns:
+    what the target does not hold of it, one line each.
 
   Raises:
     ValueError, OSError: it cannot be read or written; names the file.
@@ -115,11 +135,42 @@ def convert(job: Job) -> None:
   from lakhnes_jax.formats import song_files
   if job.in_place():
     raise ValueError(f'{job.source}: would be overwritten by its own result')
-  if song_files.holds_log(job.source) and song_files.holds_log(job.target):
-    song_files.write_log(job.target, song_files.read_log(job.source, job.loops))
-  else:
-    song_files.write_song(
-        job.target, song_files.read_song(job.source, job.loops), job.rate)
+  if song_files.holds_log(job.source) and song_files.takes_log(job.target):
+    return song_files.write_log(
+        job.target, song_files.read_log(job.source, job.loops))
+  song_files.write_song(
+      job.target, song_files.read_song(job.source, job.loops), job.rate)
+  return []
+
+
+def _album(named: dict[str, pathlib.Path], args: argparse.Namespace) -> int:
+  """Writes all songs into one file; returns the exit status.
+
+  Raises:
+    ValueError, OSError: a song cannot be read, or they do not fit; nothing is
+      written then.
+  """
+  from lakhnes_jax import atomic
+  from lakhnes_jax.formats import nsf, song_files, transcribe
+  target = args.out / f'{args.album.replace("/", "-")}.nsf'
+  if target.exists() and not args.overwrite:
+    raise FileExistsError(f'{target} is there already; nothing was written '
+                          '(--overwrite replaces what is there)')
+  logs = []
+  for name, path in named.items():
+    if song_files.holds_log(path):
+      log = song_files.read_log(path, args.loops)
+    else:
+      log = transcribe.from_events(song_files.read_song(path))
+    title = log.tags.get('title') or song_files.song_name(name)
+    logs.append(log._replace(tags=log.tags | {'title': title}))
+  data = nsf.write_album(logs, args.album, args.artist or None)
+  for path, log in zip(named.values(), logs, strict=True):
+    for note in nsf.notes(log):
+      print(f'note: {path}: {note}', file=sys.stderr)
+  atomic.write(target, data)
+  print(f'{target}: {len(logs)} tracks, {len(data)} bytes')
+  return 0
 
 
 if __name__ == '__main__':

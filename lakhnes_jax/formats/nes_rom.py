@@ -36,14 +36,9 @@ def write(log: RegisterLog) -> bytes:
   return _header(n_banks // _UNIT, 0, _NSF_LIKE, log.pal) + data
 
 
-def read(data: bytes) -> RegisterLog:
-  """ROMs are written only.
-
-  Raises:
-    ValueError: always.
-  """
-  raise ValueError('NES ROMs cannot be read: only a console knows what they '
-                   'play')
+def notes(log: RegisterLog) -> list[str]:
+  """What the ROM cannot hold of a log, one line each."""
+  return list(frames.from_log(log, log.loop).notes)
 
 
 def _header(units: int, pictures: int, mapper: int, pal: bool) -> bytes:

@@ -41,6 +41,7 @@ def write_album(logs: Sequence[RegisterLog], title: str | None = None,
     ValueError: a song is empty, they do not fit, or some are for NTSC and some
       for PAL.
   """
+  image.check_count(len(logs))
   songs = []
   for number, log in enumerate(logs, 1):
     try:
@@ -62,6 +63,11 @@ def write_album(logs: Sequence[RegisterLog], title: str | None = None,
                  tags.get('date', '')) + built.data + _metadata(logs, songs)
 
 
+def notes(log: RegisterLog) -> list[str]:
+  """What the file cannot hold of a log, one line each."""
+  return list(frames.from_log(log, log.loop).notes)
+
+
 def _header(built: image.Image, n_songs: int, pal: bool, title: str,
             artist: str, date: str) -> bytes:
   names = [text.encode('ascii', 'replace')[:_NAME]
@@ -74,7 +80,10 @@ def _header(built: image.Image, n_songs: int, pal: bool, title: str,
 
 def _metadata(logs, songs) -> bytes:
   """Chunks with the length of each track, its fade and its name."""
-  lengths = [round(len(song.table) / song.rate * 1000) for song in songs]
+  # What loops is meant to be played twice.
+  lengths = [round((2 * len(song.table) - (
+      len(song.table) if song.loop is None else song.loop)) / song.rate * 1000)
+             for song in songs]
   titles = [log.tags.get('title', '') for log in logs]
   fades = [0 if song.loop is None else 5000 for song in songs]
   chunks = [(b'time', struct.pack(f'<{len(lengths)}i', *lengths)),

@@ -18,19 +18,23 @@ class Format(NamedTuple):
   """How one kind of file becomes a song, and a song that kind of file.
 
   Attributes:
-    read: from the content of a file to a song.
+    read: from the content of a file to a song; None if only written.
     write: back; takes a keyword `rate` as well if `sampled`.
     read_log, write_log: of formats that hold register logs, these; `read_log`
       takes a keyword `loops` too if `looped`.
     sampled: whether songs are cut into steps.
     looped: whether a part can be marked to play again.
+    titled: whether a log without a title gets its file's name for one.
+    notes: of a log, what this format cannot hold of it, one line each.
   """
-  read: Callable[[bytes], np.ndarray]
+  read: Callable[[bytes], np.ndarray] | None
   write: Callable[..., bytes]
   read_log: Callable | None = None
   write_log: Callable | None = None
   sampled: bool = False
   looped: bool = False
+  titled: bool = False
+  notes: Callable | None = None
 
 
 def _lazy(module: str, function: str) -> Callable:
@@ -57,19 +61,26 @@ def _score(form: str) -> Format:
                 _lazy('score_pickle', f'write_{form}'), sampled=True)
 
 
-def _log(module: str, read: str, write: str, looped: bool = False,
-         writer: str | None = None) -> Format:
-  """Returns the format of a register log, transcribed where songs are asked.
-
-  `writer` is the module that writes, if not the one that reads.
-  """
-  read_log = _lazy(module, read)
-  write_log = _lazy(writer or module, write)
+def _log(module: str, read: str, write: str, looped: bool = False) -> Format:
+  """Returns the format of a register log, transcribed where songs are asked."""
+  read_log, write_log = _lazy(module, read), _lazy(module, write)
   to_song, to_log = (_lazy('transcribe', f'{way}_events')
                      for way in ('to', 'from'))
   return Format(lambda data: to_song(read_log(data)),
                 lambda events: write_log(to_log(events)),
                 read_log, write_log, looped=looped)
+
+
+def _program(writer: str, reader: str | None = None) -> Format:
+  """Returns the format of songs as programs for the console's processor."""
+  write_log, notes = _lazy(writer, 'write'), _lazy(writer, 'notes')
+  to_log = _lazy('transcribe', 'from_events')
+  if reader is None:
+    return Format(None, lambda events: write_log(to_log(events)),
+                  write_log=write_log, titled=True, notes=notes)
+  return _log(reader, 'read', '')._replace(
+      write=lambda events: write_log(to_log(events)), write_log=write_log,
+      titled=True, notes=notes)
 
 
 # By ending, in lower case. A new format is a line here.
@@ -86,9 +97,12 @@ FORMATS = {
     '.ndr.txt': _log('ndf', 'read_ndr', 'write_ndr'),
     '.vgm': _log('vgm', 'parse', 'build', looped=True),
     '.vgz': _log('vgm', 'parse', 'build_packed', looped=True),
-    '.nsf': _log('nsf_read', 'read', 'write', writer='nsf'),
-    '.nes': _log('nes_rom', 'read', 'write'),
+    '.nsf': _program('nsf', 'nsf_read'),
+    '.nes': _program('nes_rom'),
 }
+
+
+_UNKNOWN = Format(None, lambda events: b'')
 
 
 def _ending(path: str | os.PathLike) -> str:
@@ -117,6 +131,12 @@ def holds_log(path: str | os.PathLike) -> bool:
   return bool(ending and FORMATS[ending].read_log)
 
 
+def takes_log(path: str | os.PathLike) -> bool:
+  """Returns whether register logs can be written to files of this ending."""
+  ending = _ending(path)
+  return bool(ending and FORMATS[ending].write_log)
+
+
 def is_sampled(path: str | os.PathLike) -> bool:
   """Returns whether files of this ending hold scores, cut into steps."""
   ending = _ending(path)
@@ -139,7 +159,10 @@ def read_song(path: str | os.PathLike, loops: int = 1) -> np.ndarray:
   """
   if holds_log(path) and loops > 1:
     return _lazy('transcribe', 'to_events')(read_log(path, loops))
-  return _read(path, _format(path).read)
+  read = _format(path).read
+  if read is None:
+    raise ValueError(f'{path}: {_ending(path)[1:]} files are written only')
+  return _read(path, read)
 
 
 def read_log(path: str | os.PathLike, loops: int = 1) -> RegisterLog:
@@ -176,7 +199,9 @@ def write_song(path: str | os.PathLike, events: np.ndarray,
     OSError: it cannot be written.
   """
   found = _format(path)
-  if rate is None:
+  if rate is None and found.titled:
+    write_log(path, _lazy('transcribe', 'from_events')(events))
+  elif rate is None:
     _write(path, found.write, events)
   elif found.sampled:
     _write(path, functools.partial(found.write, rate=rate), events)
@@ -184,12 +209,19 @@ def write_song(path: str | os.PathLike, events: np.ndarray,
     raise ValueError(f'{path}: only scores have a rate')
 
 
-def write_log(path: str | os.PathLike, log: RegisterLog) -> None:
-  """Writes a register log as its ending says, as `write_song`."""
+def write_log(path: str | os.PathLike, log: RegisterLog) -> list[str]:
+  """Writes a register log as its ending says, as `write_song`.
+
+  Returns:
+    what the file does not hold of it, one line each.
+  """
   found = _format(path)
   if not found.write_log:
     raise ValueError(f'{path}: cannot hold a register log')
+  if found.titled and not log.tags.get('title'):
+    log = log._replace(tags=log.tags | {'title': song_name(path)})
   _write(path, found.write_log, log)
+  return found.notes(log) if found.notes else []
 
 
 def _write(path, write, value):
@@ -250,7 +282,7 @@ def _find(source: str | os.PathLike
   root = command_line.path(os.fspath(source))
   if root.is_dir():
     for path in input_files.walk(root):
-      if _ending(path):
+      if FORMATS.get(_ending(path), _UNKNOWN).read:
         yield path, path.relative_to(root)
   elif root.exists():
     yield root, pathlib.PurePath(root.name)

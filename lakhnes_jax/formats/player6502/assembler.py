@@ -101,9 +101,9 @@ def _operation(line: str, here: int, names: dict[str, int],
     if (name, '') not in _OPCODES:
       raise ValueError(f'{line!r} is no instruction')
     return bytes([_OPCODES[name, '']])
-  for form, short, long in _FORMS:
-    if match := form.fullmatch(operand):
-      break
+  match, short, long = next(
+      (match, *modes) for form, *modes in _FORMS
+      if (match := form.fullmatch(operand)))
   try:
     value, known = _evaluate(match[1], names), True
   except _Undefined:

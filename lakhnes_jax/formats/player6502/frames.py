@@ -120,9 +120,8 @@ def from_log(log: RegisterLog, loop: int | None = None) -> Frames:
   if n_frames > _MAX_FRAMES:
     raise ValueError(f'{n_frames} frames: {_MAX_FRAMES} at most')
   frame = np.floor((time - line) / length).astype(int) + 1
-  if loop is None:  # The end may lie on either side of the last line.
-    frame = np.minimum(frame, n_frames - 1)
-    n_frames += 1  # In which everything is switched off.
+  if loop is None:  # There is one more, in which all is switched off.
+    n_frames = max(n_frames, frame.max(initial=0) + 1) + 1
     frame = np.append(frame, n_frames - 1)
     register, value = np.append(register, 0x15), np.append(value, 0)
   return _Gatherer(log, n_frames, first, memory).gather(

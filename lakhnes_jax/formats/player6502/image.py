@@ -77,9 +77,14 @@ def build(songs: Sequence[Frames], rom: bool = False) -> Image:
   Raises:
     ValueError: more than fits; says how much.
   """
-  if not 1 <= len(songs) <= MAX_SONGS:
-    raise ValueError(f'{len(songs)} songs: 1 to {MAX_SONGS} expected')
+  check_count(len(songs))
   return _flat(songs, rom) or _banked(songs, rom)
+
+
+def check_count(songs: int) -> None:
+  """Raises ValueError where an image cannot hold that many songs."""
+  if not 1 <= songs <= MAX_SONGS:
+    raise ValueError(f'{songs} songs: 1 to {MAX_SONGS} expected')
 
 
 def _pack(songs, bases, address_size) -> tuple[list, list[list[int]]]:
@@ -107,9 +112,9 @@ def _flat(songs, rom) -> Image | None:
   # The songs' tables of addresses lie between driver and streams.
   tables = ORIGIN + len(driver)
   begin = tables + 12 * len(songs)
-  body, places = streams.encode(tokens, begin, False)
-  if begin + len(body) > first:
+  if begin + streams.size(tokens, 2) > first:
     return None
+  body, places = streams.encode(tokens, begin, False)
   driver, names = _driver(False, rom,
                           [tables + 12 * i for i in range(len(songs))])
   heads = b''.join(streams.address(places[start], False)

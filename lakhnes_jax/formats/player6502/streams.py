@@ -29,17 +29,6 @@ class Token(NamedTuple):
   target: int | None = None
 
 
-class Packed(NamedTuple):
-  """Tokens of all streams, and where each stream starts.
-
-  Attributes:
-    tokens: one stream after the other.
-    starts: [S] indices of tokens.
-  """
-  tokens: list[Token]
-  starts: list[int]
-
-
 def records(columns: np.ndarray, begin: int, end: int) -> list[bytes]:
   """Writes and waits of frames `begin` to `end` of a stream.
 
@@ -181,6 +170,12 @@ class Packer:
       else:
         step = max(step // 4, 1)
     return low
+
+
+def size(tokens: Sequence[Token], address_size: int) -> int:
+  """Bytes of the tokens."""
+  return sum(len(token.data) + address_size * (token.target is not None)
+             for token in tokens)
 
 
 def encode(tokens: Sequence[Token], origin: int, banked: bool
