@@ -17,7 +17,7 @@ import sys
 from typing import NamedTuple
 
 from data_prep import archives
-from lakhnes_jax import command_line, progress
+from lakhnes_jax import command_line, file_lock, progress
 from lakhnes_jax.weights import fetch
 
 _MIB = 2**20
@@ -96,15 +96,19 @@ def unpack(archive: pathlib.Path, target: pathlib.Path) -> int:
       that leads outside.
   """
   temporary = target.with_name(f'{target.name}.unpacking')
-  shutil.rmtree(temporary, ignore_errors=True)
-  temporary.mkdir(parents=True)
-  try:
-    n_files = _extract(archive, temporary.resolve())
-    inner = temporary / target.name
-    whole = inner.is_dir() and len(list(temporary.iterdir())) == 1
-    os.replace(inner if whole else temporary, target)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+  with file_lock.exclusive(temporary):
+    try:
+      for left in temporary.iterdir():  # By a run that was killed.
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+      n_files = _extract(archive, temporary.resolve())
+      inner = temporary / target.name
+      whole = inner.is_dir() and len(list(temporary.iterdir())) == 1
+      os.replace(inner if whole else temporary, target)
+    except BaseException:
+      shutil.rmtree(temporary, ignore_errors=True)
+      raise
+    if whole:
+      temporary.rmdir()
   return n_files
 
 

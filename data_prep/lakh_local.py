@@ -24,7 +24,7 @@ import numpy as np
 from data_prep import lakh_files, lakh_shards, pool
 from data_prep.lakh_files import Source
 from data_prep.lakh_shards import Plan, Row, ShardConfig, Song, Totals
-from lakhnes_jax import atomic, progress, schema
+from lakhnes_jax import atomic, file_lock, progress, schema
 
 _FILES_PER_PART = 64
 _FORMAT_VERSION = 4
@@ -74,7 +74,15 @@ def run(source: str, output: str, config: ShardConfig, workers: int = 0,
       that can be adapted.
   """
   folder = pathlib.Path(output)
-  stems = make_parts(source, output, workers, limit)
+  sources, total = lakh_files.find(source, limit)  # Before anything is made.
+  with file_lock.exclusive(folder):
+    return _run(source, sources, total, folder, config, workers)
+
+
+def _run(source: str, sources: Iterator[Source], total: int | None,
+         folder: pathlib.Path, config: ShardConfig, workers: int
+        ) -> dict[str, Any]:
+  stems = make_parts(sources, total, folder, workers)
   songs, rows = _read_parts(stems)
   if not songs:
     raise ValueError(f'{source}: {lakh_shards.why_nothing(rows)}')
@@ -94,18 +102,22 @@ def run(source: str, output: str, config: ShardConfig, workers: int = 0,
   return json.loads(results['summary.json'])
 
 
-def make_parts(source: str, output: str, workers: int = 0,
-               limit: int | None = None) -> list[str]:
+def make_parts(sources: Iterator[Source], total: int | None,
+               folder: pathlib.Path, workers: int = 0) -> list[str]:
   """Makes the parts of a collection; those that are there already stay.
+
+  Args:
+    sources: MIDI files.
+    total: their number, if known.
+    folder: for the output; the parts are in `parts` there.
+    workers: processes; 0 means one per CPU core.
 
   Returns:
     paths of the parts, without ending; errors are as of `run`.
   """
-  folder = pathlib.Path(output) / 'parts'
-  sources, total = lakh_files.find(source, limit)
   stems = []
-  _make('adapting', 'files', total, _part_jobs(sources, folder, stems),
-        _make_part, workers)
+  _make('adapting', 'files', total,
+        _part_jobs(sources, folder / 'parts', stems), _make_part, workers)
   return stems
 
 

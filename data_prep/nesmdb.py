@@ -15,7 +15,7 @@ import pathlib
 import sys
 import time
 
-from lakhnes_jax import command_line
+from lakhnes_jax import command_line, file_lock
 
 SPLITS = ('train', 'valid', 'test')
 
@@ -39,8 +39,10 @@ def main(argv: list[str] | None = None) -> int:
   started = time.monotonic()
   n_bad = 0
   try:
-    for split, named in find_splits(args.input).items():
-      n_bad += prepare(split, named, args)
+    splits = find_splits(args.input)
+    with file_lock.exclusive(args.output):
+      for split, named in splits.items():
+        n_bad += prepare(split, named, args)
   except (OSError, ValueError) as error:
     print(f'data_prep.nesmdb: {error}', file=sys.stderr)
     return 1

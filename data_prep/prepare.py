@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep import lakh_files, lakh_shards, nesmdb
-from lakhnes_jax import atomic, command_line, input_files
+from lakhnes_jax import atomic, command_line, file_lock, input_files
 from lakhnes_jax import events as ev
 
 
@@ -86,7 +86,8 @@ def main(argv: list[str] | None = None) -> int:
   started = time.monotonic()
   try:
     songs, bad = read_all(args.input, args.workers)
-    summary = write(songs, bad, args)
+    with file_lock.exclusive(args.output):
+      summary = write(songs, bad, args)
   except (OSError, ValueError) as error:
     print(f'data_prep.prepare: {error}', file=sys.stderr)
     return 1

@@ -9,6 +9,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
+from lakhnes_jax import file_lock
+
 _CHUNK = 2**20
 _TRIES = 5  # In a row without a byte more.
 _TIMEOUT = 60  # Seconds without a byte.
@@ -31,11 +33,24 @@ def fetch(url: str, path: pathlib.Path, *, pause: float = 1.,
   """
   part = path.with_name(path.name + '.part')
   part.parent.mkdir(parents=True, exist_ok=True)
+  with file_lock.in_turn(part) as waited:
+    if waited and path.exists():
+      part.unlink()  # Another process has just fetched it.
+      return
+    try:
+      _fetch_whole(url, part, pause, progress)
+      os.replace(part, path)
+    finally:
+      if part.exists() and not _size(part):
+        part.unlink()
+
+
+def _fetch_whole(url: str, part: pathlib.Path, pause: float, progress) -> None:
+  """Tries `_fetch_rest` again and again; errors are those of `fetch`."""
   failures, size = 0, 0
   while True:
     try:
-      _fetch_rest(url, part, progress)
-      break
+      return _fetch_rest(url, part, progress)
     except urllib.error.HTTPError as error:
       if error.code < 500:
         raise OSError(f'{url}: {error}') from error
@@ -48,7 +63,6 @@ def fetch(url: str, path: pathlib.Path, *, pause: float = 1.,
       raise OSError(f'{url}: {reason} (tried {_TRIES} times; the same command '
                     'goes on from here)') from reason
     time.sleep(pause * 2**(failures - 1))
-  os.replace(part, path)
 
 
 def _size(path: pathlib.Path) -> int:
@@ -72,7 +86,7 @@ def _fetch_rest(url: str, part: pathlib.Path, progress) -> None:
       # All of it is there, or it is of another file.
       if error.headers.get('Content-Range') == f'bytes */{there}':
         return
-      part.unlink()
+      os.truncate(part, 0)
       raise OSError('the partial file was longer than the file') from error
     raise
   with response:

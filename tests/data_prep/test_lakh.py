@@ -87,6 +87,10 @@ def contents(folder):
   return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def parts_of(folder, output):
+  return lakh_local.make_parts(*lakh_files.find(str(folder)), output, 1)
+
+
 @pytest.fixture(scope='module')
 def made(collection, tmp_path_factory):
   """The output for `collection`, made by one process."""
@@ -278,21 +282,21 @@ class TestResume:
   def test_finished_parts_stay(self, collection, tmp_path):
     folder = tmp_path / 'in'
     shutil.copytree(collection, folder)
-    first = lakh_local.make_parts(str(folder), str(tmp_path), 1)
+    first = parts_of(folder, tmp_path)
     assert len(first) == 2
     stamps = {p.name: p.stat().st_mtime_ns
               for p in (tmp_path / 'parts').iterdir()}
     # As a kill would leave it: events without the list, and half a file.
     os.remove(f'{first[1]}.json')
     (tmp_path / 'parts' / '00001.json.77.tmp').write_text('{"ke')
-    assert lakh_local.make_parts(str(folder), str(tmp_path), 1) == first
+    assert parts_of(folder, tmp_path) == first
     again = {p.name: p.stat().st_mtime_ns
              for p in (tmp_path / 'parts').iterdir()}
     assert {n for n in stamps if stamps[n] == again[n]} == {
         '00000.json', '00000.npy'}
 
   def test_goes_on_to_the_same_result(self, collection, made, tmp_path):
-    stems = lakh_local.make_parts(str(collection), str(tmp_path), 1)
+    stems = parts_of(collection, tmp_path)
     os.remove(f'{stems[0]}.json')
     assert run(collection, tmp_path) == 0
     assert contents(made) == contents(tmp_path)
@@ -330,10 +334,10 @@ class TestResume:
   def test_other_files_make_other_parts(self, collection, tmp_path):
     folder = tmp_path / 'in'
     shutil.copytree(collection / '1', folder)
-    lakh_local.make_parts(str(folder), str(tmp_path), 1)
+    parts_of(folder, tmp_path)
     before = (tmp_path / 'parts' / '00000.npy').read_bytes()
     (folder / 'tune1.mid').write_bytes(tune(90, 20))
-    lakh_local.make_parts(str(folder), str(tmp_path), 1)
+    parts_of(folder, tmp_path)
     assert (tmp_path / 'parts' / '00000.npy').read_bytes() != before
 
 
