@@ -1,0 +1,299 @@
+"""Frames of a voice <-> its notes, each a pitch and macros from a codebook.
+
+A *run* is what sounds between two silences. It is cut into notes where pitch or
+level jump, so that few notes with few deviations say it: dynamic programming
+over the places where a note may begin, with costs in tokens. Pitches and
+silences come out exact; levels and tones as near as the codebook allows.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from lakhnes_jax.tracker import instruments as ins
+
+# Costs, in tokens.
+NOTE_COST = 1.5  # Of another note; it may also need a delay.
+CHANGE_COST = 1.  # Of a macro other than the note before had.
+OFFSET_COST = .3  # Of an offset macro at all.
+SAME_PITCH_COST = .5  # Of a note that only renews the level.
+LEVEL_COST = .05  # Of a level that is off by one for a frame.
+TONE_COST = .06  # Of another tone for a frame.
+_AHEAD = 24  # Places where a note may end, looked at from each beginning.
+_LONGEST = ins.WIDTH
+_OFF = 1 << 14
+
+
+class Notes(NamedTuple):
+  """The notes of one voice, in order; int32 arrays [n].
+
+  Attributes:
+    start: frame.
+    end: frame at which it is silent, or the next note begins.
+    pitch: as in `events`.
+    level, tone, offset: numbers of its macros.
+  """
+  start: np.ndarray
+  end: np.ndarray
+  pitch: np.ndarray
+  level: np.ndarray
+  tone: np.ndarray
+  offset: np.ndarray
+
+
+def parse(frames: np.ndarray, kind: int, codebook: ins.Codebook) -> Notes:
+  """Finds the notes of a voice.
+
+  Args:
+    frames: [T, 3] uint8, note, level and tone by frame (see `frames`).
+    kind: of the voice.
+    codebook: where macros are from.
+  """
+  note = frames[:, 0].astype(np.int16)
+  sounds = note > 0
+  edge = np.flatnonzero(np.diff(np.concatenate([[0], sounds, [0]])))
+  spans = list(zip(edge[::2].tolist(), edge[1::2].tolist(), strict=True))
+  starts, ends, pitches = [], [], []
+  for begin, end in spans:
+    part = frames[begin:end]
+    cuts = _cut(part[:, 0].tobytes(), part[:, 1].tobytes(),
+                part[:, 2].tobytes(), kind, codebook.digest) if (
+        end - begin > 1) else ((0, 0),)
+    cuts = np.array(cuts, np.int32)
+    starts.append(begin + cuts[:, 0])
+    pitches.append(note[begin + cuts[:, 0]])
+    ends.append(np.append(starts[-1][1:], end))
+  if not starts:
+    return Notes(*np.zeros((6, 0), np.int32))
+  start, end, pitch = (np.concatenate(x).astype(np.int32) for x in (
+      starts, ends, pitches))
+  following = np.append(start[1:], len(frames))
+  level = _choose_levels(frames[:, 1], start, end, following, kind, codebook)
+  tone = _choose_tones(frames[:, 2], start, end, kind, codebook)
+  offset = _choose_offsets(note, start, end, kind, codebook)
+  return Notes(start, end, pitch, level, tone, offset)
+
+
+def _windows(values: np.ndarray, start: np.ndarray, width: int) -> np.ndarray:
+  """[n, width]: what follows each start, the last value repeated."""
+  return values[np.minimum(start[:, None] + np.arange(width), len(values) - 1)]
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _cut(pitch: bytes, level: bytes, tone: bytes, kind: int,
+         digest: str) -> tuple[tuple[int, int], ...]:
+  """Cuts a run into notes; returns (first frame, 0) of each."""
+  macros = _macros(digest).kinds[kind]
+  pitch = np.frombuffer(pitch, np.uint8).astype(np.int16)
+  level = np.frombuffer(level, np.uint8).astype(np.int16)
+  tone = np.frombuffer(tone, np.uint8).astype(np.int16)
+  size = len(pitch)
+  moved = np.diff(pitch) != 0
+  places = np.flatnonzero(np.concatenate(
+      [[True], moved | (np.diff(level) > 1) | (np.diff(tone) != 0)]))
+  if len(places) == 1:
+    return ((0, 0),)
+  # Long holds without a change of pitch may be cut nowhere; that is fine.
+  n = len(places)
+  bounds = np.append(places, size)
+  ahead = np.minimum(np.arange(n)[:, None] + 1 + np.arange(_AHEAD), n)
+  length = bounds[ahead] - places[:, None]  # [n, ahead], frames.
+  inside = np.minimum(length, _LONGEST)
+  width = int(inside.max())
+  cost = np.full((n, _AHEAD), NOTE_COST)
+  same = np.append(False, pitch[places[1:]] == pitch[places[1:] - 1])
+  cost += np.where(same, SAME_PITCH_COST, 0)[:, None]
+  cost += LEVEL_COST * _least(_windows(level, places, width), inside,
+                              macros.table[ins.LEVEL], macros.ends)
+  cost += TONE_COST * _least(_windows(tone, places, width), inside,
+                             macros.table[ins.TONE])
+  relative = _windows(pitch, places, width) - pitch[places][:, None]
+  matched = _matched(relative, macros.table[ins.OFFSET])  # [n, offsets]
+  plain = matched[:, :1]
+  cost += np.where(inside <= plain, 0, np.where(
+      inside <= matched.max(1, keepdims=True), OFFSET_COST, np.inf))
+  best = np.full(n + 1, np.inf)
+  best[0], back = 0, np.zeros(n + 1, np.int32)
+  for i in range(n):
+    for j, c in zip(ahead[i].tolist(), cost[i].tolist(), strict=True):
+      total = best[i] + c
+      if total < best[j]:
+        best[j], back[j] = total, i
+  found, at = [], n
+  while at:
+    at = int(back[at])
+    found.append((int(places[at]), 0))
+  return tuple(found[::-1])
+
+
+_BY_DIGEST = {}
+
+
+def _macros(digest: str) -> ins.Codebook:
+  return _BY_DIGEST[digest]
+
+
+def register(codebook: ins.Codebook) -> ins.Codebook:
+  """Makes a codebook known to the cache of runs."""
+  _BY_DIGEST[codebook.digest] = codebook
+  return codebook
+
+
+def _unique(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  rows, index, inverse = {}, [], np.zeros(len(windows), np.int64)
+  for i, row in enumerate(windows):
+    key = row.tobytes()
+    if key not in rows:
+      rows[key] = len(index)
+      index.append(i)
+    inverse[i] = rows[key]
+  return np.array(index, np.int64), inverse
+
+
+def _errors(windows: np.ndarray, table: np.ndarray, binary: bool = False):
+  """[n, m, w] int16: summed deviation of each macro up to each frame."""
+  width = windows.shape[1]
+  if binary:
+    off = (windows[:, None] != table[None, :, :width]).astype(np.int16)
+  else:
+    off = np.abs(windows[:, None].astype(np.int16) - table[None, :, :width])
+  return np.cumsum(off, -1, dtype=np.int16, out=off)
+
+
+def _least(windows: np.ndarray, length: np.ndarray, table: np.ndarray,
+           ends: np.ndarray | None = None) -> np.ndarray:
+  """[n, k]: least deviation over the first `length` frames of any macro."""
+  result = np.zeros(length.shape)
+  ends = np.full(len(table), ins.NEVER) if ends is None else ends
+  for part in range(0, len(windows), 64):
+    span = slice(part, part + 64)
+    kept, inverse = _unique(windows[span].astype(np.int8))
+    errors = _errors(windows[span][kept].astype(np.int16), table)
+    lengths = length[span]
+    picked = np.take_along_axis(
+        errors[inverse], lengths[:, None, :] - 1, 2)  # [n, m, k]
+    picked = np.where(ends[None, :, None] < lengths[:, None, :], _OFF, picked)
+    result[span] = picked.min(1)
+  return result
+
+
+def _matched(relative: np.ndarray, table: np.ndarray) -> np.ndarray:
+  """[n, m]: over how many frames each offset macro is exact."""
+  result = np.zeros((len(relative), len(table)), np.int32)
+  width = relative.shape[1]
+  for part in range(0, len(relative), 64):
+    span = slice(part, part + 64)
+    kept, inverse = _unique(relative[span].astype(np.int8))
+    wrong = relative[span][kept][:, None] != table[None, :, :width]
+    result[span] = np.where(wrong.any(-1), wrong.argmax(-1), ins.WIDTH * 64)[
+        inverse]
+  return result
+
+
+def _sticky(cost: np.ndarray) -> np.ndarray:
+  """[n] choices of least cost [n, m], a change costing `CHANGE_COST`."""
+  n, m = cost.shape
+  if not n:
+    return np.zeros(0, np.int32)
+  total, came = cost[0].copy(), np.zeros((n, m), np.int32)
+  own = np.arange(m)
+  for i in range(1, n):
+    cheapest = int(total.argmin())
+    change = total[cheapest] + CHANGE_COST
+    stays = total <= change
+    came[i] = np.where(stays, own, cheapest)
+    total = np.minimum(total, change) + cost[i]
+  choice = np.zeros(n, np.int32)
+  choice[-1] = total.argmin()
+  for i in range(n - 1, 0, -1):
+    choice[i - 1] = came[i, choice[i]]
+  return choice
+
+
+def _deviations(values: np.ndarray, start: np.ndarray, end: np.ndarray,
+                table: np.ndarray, binary: bool) -> np.ndarray:
+  """[n, m]: summed deviation of each macro over each note."""
+  length = np.minimum(end - start, _LONGEST)
+  result = np.zeros((len(start), len(table)), np.float32)
+  order = np.argsort(length, kind='stable')
+  for part in range(0, len(order), 128):
+    chosen = order[part:part + 128]
+    width = int(length[chosen].max())
+    windows = _windows(values, start[chosen], width).astype(np.int8)
+    windows = np.where(np.arange(width) < length[chosen][:, None], windows, -1)
+    kept, inverse = _unique(windows)
+    window = windows[kept].astype(np.int16)[:, None]
+    off = (np.abs(window - table[None, :, :width]) if not binary else
+           window != table[None, :, :width])
+    result[chosen] = np.where(window < 0, 0, off).sum(-1, dtype=np.int32)[
+        inverse]
+  return result
+
+
+def _choose_levels(level, start, end, following, kind, codebook):
+  macros = codebook.kinds[kind]
+  table, ends = macros.table[ins.LEVEL], macros.ends
+  if len(table) == 1:
+    return np.zeros(len(start), np.int32)
+  cost = LEVEL_COST * _deviations(level, start, end, table, False)
+  length = (end - start)[:, None]
+  cost[np.broadcast_to(ends < length, cost.shape)] = _OFF
+  # A macro that ends where the note does needs no gate.
+  silence = (end < following)[:, None]
+  cost += np.where(silence & (ends != length), .6, 0)
+  return _sticky(cost)
+
+
+def _choose_tones(tone, start, end, kind, codebook):
+  table = codebook.kinds[kind].table[ins.TONE]
+  if len(table) == 1:
+    return np.zeros(len(start), np.int32)
+  return _sticky(TONE_COST * _deviations(tone, start, end, table, True))
+
+
+def _choose_offsets(note, start, end, kind, codebook):
+  """Exact ones only; `parse` has cut so that there is one."""
+  table = codebook.kinds[kind].table[ins.OFFSET]
+  length = np.minimum(end - start, _LONGEST)
+  relative = np.full((len(start), max(1, int(length.max()))), -128, np.int16)
+  width = relative.shape[1]
+  inside = np.arange(width) < length[:, None]
+  relative = np.where(
+      inside, _windows(note, start, width) - note[start][:, None], -128)
+  kept, inverse = _unique(relative.astype(np.int16))
+  wrong = np.zeros((len(kept), len(table)), bool)
+  for i, row in enumerate(relative[kept]):
+    n = int((row > -128).sum())
+    wrong[i] = (row[None, :n] != table[:, :n]).any(-1)
+  cost = np.where(wrong[inverse], _OFF, 0).astype(np.float32)
+  cost[:, 1:] += .1
+  return _sticky(cost)
+
+
+def render(notes: Notes, kind: int, codebook: ins.Codebook,
+           size: int) -> np.ndarray:
+  """Plays notes: [size, 3] uint8 note, level and tone by frame.
+
+  Of a pitch that an offset leads out of what 8 bits and the voice hold nothing
+  sounds.
+  """
+  frames = np.zeros((size, 3), np.uint8)
+  macros = codebook.kinds[kind]
+  low, high = {ins.PULSE: (33, 108), ins.TRIANGLE: (21, 108),
+               ins.NOISE: (1, 16)}[kind]
+  for start, end, pitch, level, tone, offset in zip(
+      *(x.tolist() for x in notes), strict=True):
+    end = min(end, size)
+    if start >= end:
+      continue
+    k = np.arange(end - start)
+    k = np.minimum(k, ins.WIDTH - 1)
+    p = pitch + macros.table[ins.OFFSET][offset][k].astype(np.int16)
+    v = macros.table[ins.LEVEL][level][k]
+    on = (v > 0) & (p >= low) & (p <= high)
+    part = frames[start:end]
+    part[:, 0] = np.where(on, p, 0)
+    part[:, 1] = np.where(on, v, 0)
+    part[:, 2] = macros.table[ins.TONE][tone][k]
+  return frames
