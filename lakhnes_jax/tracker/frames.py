@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax import score as score_lib
+from lakhnes_jax.synth import score as score_lib
 
 FRAME = 733.7898  # Samples; an NTSC NES draws 60.0988 frames a second.
 NOTE, LEVEL, TONE = score_lib.NOTE, score_lib.LEVEL, score_lib.TONE

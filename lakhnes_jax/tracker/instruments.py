@@ -88,10 +88,10 @@ def pack(macros: list[list[tuple[np.ndarray, int]]]) -> dict[str, np.ndarray]:
 def write(path: pathlib.Path,
           macros: list[list[tuple[np.ndarray, int]]]) -> None:
   """Writes a codebook file; the same macros give the same bytes."""
-  from lakhnes_jax import files
+  from lakhnes_jax import atomic
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **pack(macros))
-  files.write_atomic(path, buffer.getvalue())
+  atomic.write(path, buffer.getvalue())
 
 
 def read(path: pathlib.Path = PATH) -> Codebook:

@@ -18,7 +18,7 @@ NOTE_COST = 1.5  # Of another note; it may also need a delay.
 CHANGE_COST = 1.  # Of a macro other than the note before had.
 OFFSET_COST = .3  # Of an offset macro at all.
 SAME_PITCH_COST = .5  # Of a note that only renews the level.
-LEVEL_COST = .05  # Of a level that is off by one for a frame.
+LEVEL_COST = .1  # Of a level that is off by one for a frame.
 TONE_COST = .06  # Of another tone for a frame.
 _AHEAD = 24  # Places where a note may end, looked at from each beginning.
 _LONGEST = ins.WIDTH
@@ -110,9 +110,12 @@ def _cut(pitch: bytes, level: bytes, tone: bytes, kind: int,
                              macros.table[ins.TONE])
   relative = _windows(pitch, places, width) - pitch[places][:, None]
   matched = _matched(relative, macros.table[ins.OFFSET])  # [n, offsets]
-  plain = matched[:, :1]
-  cost += np.where(inside <= plain, 0, np.where(
-      inside <= matched.max(1, keepdims=True), OFFSET_COST, np.inf))
+  # A pitch that stays has no limit; an offset has that of its table.
+  turns = np.append(np.flatnonzero(moved) + 1, size)
+  plain = (turns[np.searchsorted(turns, places, 'right')] - places)[:, None]
+  cost += np.where(length <= plain, 0, np.where(
+      length <= np.minimum(matched.max(1, keepdims=True), _LONGEST),
+      OFFSET_COST, np.inf))
   best = np.full(n + 1, np.inf)
   best[0], back = 0, np.zeros(n + 1, np.int32)
   for i in range(n):

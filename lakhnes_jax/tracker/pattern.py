@@ -1,0 +1,198 @@
+"""Songs as a tracker's pattern: notes with instruments, on rows.
+
+What a song sounds like by frame is said by few *entries*: a voice's note (pitch
+and macros of an instrument), or the end of one. Each lies in a row, or some
+frames after its beginning.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lakhnes_jax import events as ev
+from lakhnes_jax.synth import score as score_lib
+from lakhnes_jax.tracker import frames as frames_lib
+from lakhnes_jax.tracker import instruments as ins
+from lakhnes_jax.tracker import notes as notes_lib
+
+LONGEST_GATE = 96  # Frames; a longer note that ends in silence has a note-off.
+LONGEST_ROW = 24  # Frames.
+MAX_FRAMES = 1 << 21  # Of a song; 9.7 hours.
+
+
+class Pattern(NamedTuple):
+  """A song on rows.
+
+  Attributes:
+    frame: [n] int32, when each entry begins, from 0; ascending, and within a
+      frame by voice.
+    voice: [n] int32.
+    pitch: [n] int32; 0 for a note-off.
+    macro: [n, 3] int32, numbers of level, tone and offset macros.
+    gate: [n] int32, frames after which the note is silent; 0 for no such end,
+      -1 for any end at `stays` or later.
+    stays: [n] int32, frames that the note is held at least.
+    row_frames: [R + 1] int32, the frame at which each row begins, and the end.
+    bar_rows: rows of a bar.
+    phase: row 0 is this row of its bar.
+    size: frames of the song.
+  """
+  frame: np.ndarray
+  voice: np.ndarray
+  pitch: np.ndarray
+  macro: np.ndarray
+  gate: np.ndarray
+  stays: np.ndarray
+  row_frames: np.ndarray
+  bar_rows: int
+  phase: int
+  size: int
+
+
+def from_frames(state: np.ndarray, rows, codebook: ins.Codebook) -> Pattern:
+  """Finds the pattern of a song.
+
+  Args:
+    state: [T, 4, 3] uint8, see `frames`.
+    rows: (notes of the voices) -> `rows.Rows`.
+    codebook: of the macros.
+  """
+  parsed = [notes_lib.parse(state[:, voice], kind, codebook)
+            for voice, kind in enumerate(ins.KIND_OF_VOICE)]
+  grid = rows(parsed, len(state))
+  row_frames = _fill(grid.row_frames, parsed, len(state))
+  entries = []
+  for voice, (kind, notes) in enumerate(
+      zip(ins.KIND_OF_VOICE, parsed, strict=True)):
+    ends = codebook.kinds[kind].ends
+    following = [*notes.start[1:].tolist(), len(state)][:len(notes.start)]
+    for start, end, pitch, level, tone, offset, after in zip(
+        *(x.tolist() for x in notes), following, strict=True):
+      length = end - start
+      if end == after and after < len(state) or ends[level] == length:
+        gate = -1
+      elif length <= LONGEST_GATE:
+        gate = length
+      else:
+        gate = -1
+        entries.append((end, voice, 0, 0, 0, 0, 0, 0))
+      entries.append((start, voice, pitch, level, tone, offset, gate, length))
+  entries.sort()
+  table = np.array(entries, np.int32).reshape(-1, 8)
+  first = int(table[0, 0]) if len(table) else 0
+  table[:, 0] -= first
+  return Pattern(table[:, 0], table[:, 1], table[:, 2], table[:, 3:6],
+                 table[:, 6], table[:, 7], row_frames - first, grid.bar_rows,
+                 grid.phase, len(state) - first)
+
+
+def _fill(row_frames: np.ndarray, parsed, size: int) -> np.ndarray:
+  """Rows from the first note to the end, none longer than LONGEST_ROW."""
+  first = min([int(n.start[0]) for n in parsed if len(n.start)], default=0)
+  rows = np.unique(np.asarray(row_frames, np.int64))
+  period = int(np.clip(np.median(np.diff(rows)) if len(rows) > 1 else 6, 2,
+                       LONGEST_ROW))
+  before = np.arange(rows[0] - period, first - period, -period)[::-1]
+  after = np.arange(rows[-1] + period, size + 1 + period, period)
+  rows = np.concatenate([before, rows, after])
+  gaps = np.flatnonzero(np.diff(rows) > LONGEST_ROW)
+  extra = [np.arange(rows[i] + period, rows[i + 1], period) for i in gaps]
+  return np.unique(np.concatenate([rows, *extra])).astype(np.int32)
+
+
+def change(pattern: Pattern, voices, switch: bool, semitones: int) -> Pattern:
+  """Augments: keeps some voices, lets pulses change places, transposes.
+
+  A note that leaves its voice's range is moved back by octaves.
+  """
+  pattern = pattern._replace(pitch=pattern.pitch.copy())
+  if semitones:
+    for voice in (ev.P1, ev.P2, ev.TR):
+      legal = ev.VOICES[voice].pitches
+      mine = (pattern.voice == voice) & (pattern.pitch > 0)
+      moved = pattern.pitch[mine] + semitones
+      moved += 12 * (np.maximum(0, -((moved - legal[0]) // 12)) * (
+          moved < legal[0]))
+      moved -= 12 * (np.maximum(0, -((legal[-1] - moved) // 12)) * (
+          moved > legal[-1]))
+      pattern.pitch[mine] = moved
+  keep = np.isin(pattern.voice, list(voices))
+  voice = pattern.voice
+  if switch:
+    voice = np.array([ev.P2, ev.P1, ev.TR, ev.NO], np.int32)[voice]
+  order = np.flatnonzero(keep)
+  order = order[np.lexsort((voice[order], pattern.frame[order]))]
+  columns = [getattr(pattern, name)[order] for name in (
+      'frame', 'pitch', 'macro', 'gate', 'stays')]
+  return pattern._replace(frame=columns[0], voice=voice[order],
+                          pitch=columns[1], macro=columns[2], gate=columns[3],
+                          stays=columns[4])
+
+
+def render(frame, voice, pitch, macro, gate, codebook: ins.Codebook,
+           size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+  """Plays entries.
+
+  Args:
+    frame, voice, pitch, macro, gate: as in `Pattern`; of entries of one voice
+      in one frame the last counts. Gates of 0 and below are none.
+    codebook: of the macros.
+    size: frames; by default until all is silent, or a row after the last entry.
+
+  Returns:
+    state [T, 4, 3] uint8, and source [T, 4] int32: the number of the entry that
+    each voice is at, -1 before its first.
+  """
+  frame, voice, pitch, gate = (np.asarray(x, np.int64) for x in (
+      frame, voice, pitch, gate))
+  if size is None:
+    size = int(frame[-1]) + 1 if len(frame) else 1
+    for v, kind in enumerate(ins.KIND_OF_VOICE):
+      mine = np.flatnonzero(voice == v)
+      if len(mine) and pitch[mine[-1]]:
+        last = mine[-1]
+        end = int(codebook.kinds[kind].ends[macro[last][0]])
+        if gate[last] > 0:
+          end = min(end, int(gate[last]))
+        if end < ins.NEVER:
+          size = max(size, int(frame[last]) + end)
+    size = min(size, MAX_FRAMES)
+  state = np.zeros((size, 4, 3), np.uint8)
+  source = np.full((size, 4), -1, np.int32)
+  for v, kind in enumerate(ins.KIND_OF_VOICE):
+    mine = np.flatnonzero((voice == v) & (frame < size))
+    if not len(mine):
+      continue
+    start = frame[mine]
+    following = np.append(start[1:], size)
+    marks = np.zeros(size, np.int32)
+    marks[start] = np.arange(1, len(mine) + 1)  # The last of a frame counts.
+    number = np.maximum.accumulate(marks) - 1
+    source[:, v] = np.where(number < 0, -1, mine[number])
+    limit = np.where(gate[mine] > 0, start + gate[mine], size)
+    end = np.minimum(following, limit)
+    on = pitch[mine] > 0
+    notes = notes_lib.Notes(*(np.asarray(x)[on] for x in (
+        start, end, pitch[mine], *np.asarray(macro)[mine].T)))
+    state[:, v] = notes_lib.render(notes, kind, codebook, size)
+  return state, source
+
+
+def to_events(state: np.ndarray, source: np.ndarray
+             ) -> tuple[np.ndarray, np.ndarray]:
+  """Turns frames into a song.
+
+  Returns:
+    int32 song, and for each of its elements the entry that it is of (see
+    `render`); -1 for waits.
+  """
+  size = len(state)
+  edges = np.rint(np.arange(size + 1) * frames_lib.FRAME).astype(np.int64)
+  score = score_lib.compact(score_lib.Score(
+      edges[:-1], state, np.zeros((size, 4), bool), int(edges[-1])))
+  song = score_lib.to_events(score)
+  times, chip = ev.times_of(song), song < 0
+  frame = np.minimum(np.searchsorted(edges, times[chip], 'right') - 1, size - 1)
+  owner = np.full(len(song), -1, np.int32)
+  owner[chip] = source[frame, ev.voice_of(song[chip])]
+  return song, owner
