@@ -17,8 +17,8 @@ import numpy as np
 from lakhnes_jax.tracker import instruments as ins
 
 # Macros of each kind of voice: sustained and self-ending levels, tones, offsets.
-SIZES = {ins.PULSE: (192, 64, 24, 128), ins.TRIANGLE: (1, 0, 1, 96),
-         ins.NOISE: (64, 160, 12, 96)}
+SIZES = {ins.PULSE: (288, 64, 24, 160), ins.TRIANGLE: (1, 0, 1, 96),
+         ins.NOISE: (96, 160, 12, 64)}
 WINDOW = 64  # Frames of a note that are looked at.
 _ORNAMENT = 3  # Frames; a pitch that stays no longer is part of a macro.
 _ATTACK = 4  # A level that jumps so far begins a note.
@@ -39,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
                       help='of so many songs, spread evenly (default: all)')
   parser.add_argument('--rounds', type=int, default=1,
                       help='times that notes are found anew with the codebook')
+  parser.add_argument('--initial', type=pathlib.Path, metavar='FILE',
+                      help='codebook to find notes with in the first round, in '
+                      'place of rules of thumb')
   parser.add_argument('--workers', type=int, default=0, metavar='N',
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
@@ -56,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
           for i in range(0, n, 16)]
   for number in range(args.rounds + 1):
     counts = [collections.Counter() for _ in range(9)]
-    jobs = [(*job, str(args.output) if number else None) for job in work]
+    known = args.output if number else args.initial
+    jobs = [(*job, known and str(known)) for job in work]
     for _, found, reason in pool.attempt_all(_count, jobs, args.workers):
       if reason is not None:
         raise ValueError(reason)
@@ -80,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _count(job):
   """Counts the macros of the notes of some songs."""
+  from lakhnes_jax import meter
   from lakhnes_jax.data import shards
   from lakhnes_jax.tracker import frames, notes
   folder, split, songs, path = job
@@ -87,7 +92,8 @@ def _count(job):
   codebook = notes.register(ins.read(pathlib.Path(path))) if path else None
   totals = [collections.Counter() for _ in range(9)]
   for song in songs:
-    state, _ = frames.from_events(np.asarray(corpus.song(song)))
+    events = np.asarray(corpus.song(song))
+    state = frames.from_events(events, frames.starts_of(meter.analyze(events)))
     counts = [collections.Counter() for _ in range(9)]
     for voice, kind in enumerate(ins.KIND_OF_VOICE):
       part = state[:, voice]

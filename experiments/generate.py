@@ -85,14 +85,14 @@ def check_format(meta: dict, asked: str | None):
   Raises:
     ValueError: it has another one than was asked for, or none that we know.
   """
-  from lakhnes_jax import events
+  from lakhnes_jax import vocabularies
   name, size = meta['format'], meta['config'].get('n_token')
-  vocabulary = events.VOCABULARIES.get(name)
+  vocabulary = (vocabularies.get(name) if name in vocabularies.NAMES else None)
   if vocabulary is None or vocabulary.size != size:
     raise ValueError(
         f'the model has {size} tokens of format {name!r}; we know ' +
         ' and '.join(f'{v.name} with {v.size}'
-                     for v in events.VOCABULARIES.values()) +
+                     for v in map(vocabularies.get, vocabularies.NAMES)) +
         '. It was made with another vocabulary and cannot be used here')
   if asked and asked != name:
     raise ValueError(f'--format={asked}, but the model was trained on {name}; '

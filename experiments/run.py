@@ -33,7 +33,8 @@ _OUT_DIR = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_enum('split', 'valid', ['train', 'valid', 'test'],
                            'What to evaluate on.')
 _FORMAT = flags.DEFINE_enum(
-    'format', 'tx1', ['tx1', 'tx2'], 'tx1: notes; tx2: with dynamics.')
+    'format', 'tx1', ['tx1', 'tx2', 'tracker'], 'tx1: notes; tx2: with '
+    'dynamics; tracker: notes with instruments, on rows.')
 _INIT_FROM = flags.DEFINE_string(
     'init_from', '', 'Run directory, weights folder or its URL that gives the '
     'weights; in training, steps start at 0.')
@@ -278,7 +279,7 @@ def _train() -> dict:
 
 def _train_one() -> dict:
   """Trains in --workdir; returns what `loop.run` says."""
-  from lakhnes_jax import events
+  from lakhnes_jax import vocabularies
   from lakhnes_jax.data import token_stream
   from lakhnes_jax.generation import sample
   from lakhnes_jax.report import plot
@@ -287,7 +288,7 @@ def _train_one() -> dict:
   if _EVAL_SAMPLES.value:
     _check_can_sample('eval_samples')
   workdir = pathlib.Path(_required(_WORKDIR, 'the run directory'))
-  vocabulary = events.VOCABULARIES[_FORMAT.value]
+  vocabulary = vocabularies.get(_FORMAT.value)
   corpus = _corpus('train')
   try:
     valid = _corpus('valid')

@@ -14,7 +14,7 @@ Source: LakhNES (Donahue et al., ISMIR 2019), formats TX1 and TX2.
 """
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -218,6 +218,20 @@ class Vocabulary:
       name = CODE_NAMES[~events[int(np.argmin(ids))]]
       raise ValueError(f'{name} is not in vocabulary {self.name}')
     return ids
+
+  def encode_augmented(self, events: np.ndarray, augmentation: Any,
+                       rng: np.random.Generator) -> np.ndarray:
+    """Projects, augments and encodes a song, as training reads it.
+
+    Args:
+      events: int32 song, with whatever it holds.
+      augmentation: a `data.augment.Augmentation`.
+      rng: of its draws.
+    """
+    return self.encode(augmentation.apply(self.project(events), rng))
+
+  def prepare(self, corpus: Any) -> None:
+    """Readies itself for the songs of a corpus; here nothing is to be done."""
 
   def decode(self, ids: np.ndarray) -> np.ndarray:
     """Turns token ids into a song; <S> is left out.

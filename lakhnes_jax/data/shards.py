@@ -147,6 +147,7 @@ class Corpus:
     dynamics: whether every song has velocities, as format TX2 needs.
     metadata: what the writer noted down.
     checksum: short digest of names and events, for run configs.
+    folder, split: where it lies.
   """
 
   def __init__(self, folder: str | os.PathLike, split: str,
@@ -162,7 +163,8 @@ class Corpus:
       FileNotFoundError: there is none; the message says how to make it.
       ValueError: it is damaged or of another format version; names the file.
     """
-    self._folder = pathlib.Path(folder)
+    self.folder = self._folder = pathlib.Path(folder)
+    self.split = split
     path = self._folder / f'{split}.json'
     if not path.exists():
       raise FileNotFoundError(_how_to_make(self._folder, split))

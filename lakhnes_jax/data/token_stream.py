@@ -116,6 +116,7 @@ class Stream:
                        f'batch size of at most {n_songs}')
     self.lanes, self.length = lanes, length
     self._corpus, self._vocabulary = corpus, vocabulary
+    vocabulary.prepare(corpus)
     self._augmentation = augmentation or Augmentation()
     self._seed, self._min_tokens = seed, min_tokens
     self._repeat, self._drop_last = repeat, drop_last
@@ -141,13 +142,10 @@ class Stream:
   def _read(self, song: int) -> np.ndarray:
     """Augments and encodes a song: int16 ids, <S> at both ends."""
     epoch = self._position.epoch
-    events = self._vocabulary.project(
-        self._corpus.song(song, self._rng(_ARRANGE, epoch, song)))
-    events = self._augmentation.apply(
-        events, self._rng(_AUGMENT, epoch, song))
-    ids = np.full(len(events) + 2, ev.START, np.int16)
-    ids[1:-1] = self._vocabulary.encode(events)
-    return ids
+    events = self._corpus.song(song, self._rng(_ARRANGE, epoch, song))
+    ids = self._vocabulary.encode_augmented(
+        events, self._augmentation, self._rng(_AUGMENT, epoch, song))
+    return np.pad(ids, 1, constant_values=ev.START)
 
   def __iter__(self) -> 'Stream':
     return self

@@ -203,7 +203,8 @@ def write(samples: Iterable[Sample], out_dir: str | os.PathLike,
   summaries = _summaries(out_dir / 'samples.json')
   for sample in samples:
     path = out_dir / sample.name
-    song_files.write_song(f'{path}.{vocabulary.name}.txt', sample.events)
+    text = 'tx1' if vocabulary.name == 'tx1' else 'tx2'
+    song_files.write_song(f'{path}.{text}.txt', sample.events)
     song_files.write_song(f'{path}.mid', sample.events)
     try:
       audio, = render.render_events([sample.events])

@@ -11,7 +11,7 @@ continuation and rhythm accompaniment. Voice accompaniment is our own.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,6 +139,9 @@ def _source(vocabulary: ev.Vocabulary, song: np.ndarray, events: int | None,
   Raises:
     ValueError: nothing happens there.
   """
+  if vocabulary.name == 'tracker':
+    raise ValueError('a model of format tracker makes new songs; for other '
+                     'tasks take one of tx1 or tx2')
   limits = Limits(events, seconds)
   song = cut(vocabulary.project(np.asarray(song)), limits.samples)
   trimmed = augment.trim(song)
@@ -164,14 +167,26 @@ def _states(chain: constraints.Chain, *states) -> tuple[Any, ...]:
 
 
 def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
-             grammar: bool = False) -> Plan:
+             grammar: bool = False,
+             asked: Mapping[int, int] | None = None) -> Plan:
   """Plans a song from nothing.
 
   Args:
     vocabulary: of the model.
     limits: of the song; by default 1,024 events.
-    grammar: see `constraints.Grammar`.
+    grammar: see `constraints.Grammar`. Of the format `tracker` its own rules
+      always hold.
+    asked: of the format `tracker`, {kind of prefix token: value}.
+
+  Raises:
+    ValueError: what is asked for has no token.
   """
+  if vocabulary.name == 'tracker':
+    return _new_tracker_song(vocabulary, limits, asked or {})
+  if asked:
+    raise ValueError(f'format {vocabulary.name} has no prefix tokens, with '
+                     'which tempo, density, length or voices could be asked '
+                     'for')
   max_events = limits.max_events(DEFAULT_LENGTH)
   ending = constraints.Ending(vocabulary, limits.at_start)
   chain = _chain(vocabulary, grammar, ending)
@@ -185,6 +200,26 @@ def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
       _states(chain, ending.start(max_events, limits.samples)),
       np.zeros(0, np.int32), max_events, assemble,
       {'task': 'new', 'grammar': grammar, 'max_events': max_events})
+
+
+def _new_tracker_song(vocabulary, limits: Limits,
+                      asked: Mapping[int, int]) -> Plan:
+  from lakhnes_jax.tracker import grammar
+  from lakhnes_jax.tracker import vocabulary as tracker_vocabulary
+  max_tokens = limits.max_events(DEFAULT_LENGTH)
+  rules = grammar.Rules(vocabulary, limits.at_start)
+
+  def assemble(ids):
+    song, tokens = vocabulary.decode_with_tokens(ids)
+    events = cut(song, limits.samples)
+    return Parts(events, np.zeros(len(events), bool), tokens[:len(events)])
+
+  return Plan(
+      vocabulary, rules, rules.start(max_tokens, limits.seconds, asked),
+      np.zeros(0, np.int32), max_tokens, assemble,
+      {'task': 'new', 'grammar': True, 'max_events': max_tokens, 'asked': {
+          tracker_vocabulary.KIND_NAMES[kind].lower(): value
+          for kind, value in asked.items()}})
 
 
 def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,

@@ -5,87 +5,66 @@ what has changed. So a song is, but for some microseconds, an array of states
 by frame, and a tracker's rows are a whole number of them.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
-from lakhnes_jax import events as ev
+from lakhnes_jax import meter as meter_lib
 from lakhnes_jax.synth import score as score_lib
 
 FRAME = 733.7898  # Samples; an NTSC NES draws 60.0988 frames a second.
-NOTE, LEVEL, TONE = score_lib.NOTE, score_lib.LEVEL, score_lib.TONE
-_BINS = 64  # Of the time within a frame, to find when the program runs.
+_NTSC = .015  # Frames that differ by no more than this share are NTSC's.
 
 
-class Clock(NamedTuple):
-  """When frames begin: frame f spans `phase + frame * f` onwards.
+def starts_of(meter: meter_lib.Meter) -> np.ndarray:
+  """Returns when frames of an NTSC console begin, and the last ends.
 
-  Attributes:
-    frame: samples.
-    phase: samples; frame 0 contains the first event of a song.
+  Those of the song's own clock, where that is one. Songs of other rates (PAL,
+  drivers called by a timer) are put on a steady clock of NTSC.
+
+  Returns:
+    [T + 1] float64, samples.
   """
-  frame: float
-  phase: float
-
-  def frames_of(self, samples: np.ndarray) -> np.ndarray:
-    """Returns the number of the frame of each time in samples, int64."""
-    return np.floor((np.asarray(samples) - self.phase) / self.frame
-                   ).astype(np.int64)
+  starts = meter.frame_starts
+  if abs(meter.frame / FRAME - 1) <= _NTSC:
+    return starts
+  n = max(1, int(np.ceil((starts[-1] - starts[0]) / FRAME - .5)))
+  return starts[0] + FRAME * np.arange(n + 1)
 
 
-def find_clock(times: np.ndarray) -> Clock:
-  """Finds when the frames of a song begin.
-
-  A frame begins in the longest pause that the music program makes between
-  writes: where, modulo a frame, nothing is ever written.
-
-  Args:
-    times: [n] int, samples, ascending, of the chip events.
-  """
-  times = np.asarray(times, np.float64)
-  if not len(times):
-    return Clock(FRAME, 0.)
-  angle = np.modf(times / FRAME)[0]
-  count = np.bincount((angle * _BINS).astype(int) % _BINS, minlength=_BINS)
-  # The emptiest stretch of a quarter of a frame, and of those the one after
-  # which most is written at once.
-  width = _BINS // 4
-  ring = np.concatenate([count, count])
-  total = np.cumsum(np.append(0, ring))
-  quiet = total[width:width + _BINS] - total[:_BINS]
-  begin = int(np.argmin(quiet))
-  # The frame begins late in that stretch: writes come after it, not before.
-  empty = ring[begin:begin + _BINS]
-  run = int(np.argmax(np.append(empty > quiet[begin] / width, True)))
-  start = (begin + max(run, width) - width // 4) / _BINS * FRAME
-  first = np.floor((times[0] - start) / FRAME)
-  return Clock(FRAME, float(start + first * FRAME))
+def rows_of(meter: meter_lib.Meter, starts: np.ndarray) -> np.ndarray:
+  """Returns [R + 1] the frames of `starts_of` at which rows begin."""
+  if starts is meter.frame_starts:
+    return meter.row_frames
+  samples = np.interp(meter.row_frames, np.arange(len(meter.frame_starts)),
+                      meter.frame_starts)
+  rows = np.rint((samples - starts[0]) / FRAME).astype(np.int32)
+  return np.unique(np.clip(rows, 0, len(starts) - 1))
 
 
-def from_events(events: np.ndarray, clock: Clock | None = None
-               ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns what is played in each frame.
+def from_events(events: np.ndarray, starts: np.ndarray) -> np.ndarray:
+  """Returns what is played at the end of each frame.
 
   Args:
     events: int32 song.
-    clock: of its frames; found in it by default.
+    starts: [T + 1] samples, when frames begin and the last ends.
 
   Returns:
-    state [T, 4, 3] uint8 at the end of each frame, as in `score.Score`, and
-    onset [T, 4] bool, whether a NOTEON came within it.
+    [T, 4, 3] uint8, as `Score.state`.
   """
-  events = np.asarray(events)
-  chip, times = events[events < 0], ev.times_of(events)[events < 0]
-  clock = clock or find_clock(times)
-  end = int(ev.times_of(events)[-1]) if len(events) else 0
-  score = score_lib.from_events(events)
-  size = max(1, int(np.ceil((end - clock.phase) / clock.frame - .5)))
+  score = score_lib.from_events(np.asarray(events))
   if not len(score.start):
-    return np.zeros((size, 4, 3), np.uint8), np.zeros((size, 4), bool)
-  edge = clock.phase + clock.frame * np.arange(1, size + 1)
-  last = np.searchsorted(score.start, edge, 'left') - 1
-  onset = np.zeros((size, 4), bool)
-  row, voice = np.nonzero(score.onset)
-  frame = np.minimum(clock.frames_of(score.start[row]), size - 1)
-  np.logical_or.at(onset, (np.maximum(frame, 0), voice), True)
-  return score.state[np.maximum(last, 0)], onset
+    return np.zeros((len(starts) - 1, 4, 3), np.uint8)
+  last = np.searchsorted(score.start, starts[1:], 'left') - 1
+  state = score.state[np.maximum(last, 0)]
+  state[last < 0] = 0
+  return state
+
+
+def at(events: np.ndarray, samples: np.ndarray) -> np.ndarray:
+  """Returns [n, 4, 3] uint8, what is played at each of n ascending times."""
+  score = score_lib.from_events(np.asarray(events))
+  state = np.zeros((len(samples), 4, 3), np.uint8)
+  if len(score.start):
+    row = np.searchsorted(score.start, samples, 'right') - 1
+    inside = (row >= 0) & (np.asarray(samples) < score.length)
+    state[inside] = score.state[row[inside]]
+  return state

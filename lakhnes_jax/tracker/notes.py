@@ -22,6 +22,7 @@ LEVEL_COST = .1  # Of a level that is off by one for a frame.
 TONE_COST = .06  # Of another tone for a frame.
 _AHEAD = 24  # Places where a note may end, looked at from each beginning.
 _LONGEST = ins.WIDTH
+_NEAR = 64  # Frames; levels and tones of macros hold on from there.
 _OFF = 1 << 14
 
 
@@ -94,28 +95,25 @@ def _cut(pitch: bytes, level: bytes, tone: bytes, kind: int,
       [[True], moved | (np.diff(level) > 1) | (np.diff(tone) != 0)]))
   if len(places) == 1:
     return ((0, 0),)
-  # Long holds without a change of pitch may be cut nowhere; that is fine.
   n = len(places)
   bounds = np.append(places, size)
   ahead = np.minimum(np.arange(n)[:, None] + 1 + np.arange(_AHEAD), n)
   length = bounds[ahead] - places[:, None]  # [n, ahead], frames.
-  inside = np.minimum(length, _LONGEST)
-  width = int(inside.max())
-  cost = np.full((n, _AHEAD), NOTE_COST)
   same = np.append(False, pitch[places[1:]] == pitch[places[1:] - 1])
-  cost += np.where(same, SAME_PITCH_COST, 0)[:, None]
-  cost += LEVEL_COST * _least(_windows(level, places, width), inside,
-                              macros.table[ins.LEVEL], macros.ends)
-  cost += TONE_COST * _least(_windows(tone, places, width), inside,
-                             macros.table[ins.TONE])
-  relative = _windows(pitch, places, width) - pitch[places][:, None]
-  matched = _matched(relative, macros.table[ins.OFFSET])  # [n, offsets]
+  cost = np.full((n, _AHEAD), NOTE_COST) + np.where(
+      same, SAME_PITCH_COST, 0)[:, None]
+  if len(macros.ends) > 1:
+    cost += LEVEL_COST * _least(level, places, length,
+                                macros.table[ins.LEVEL], macros.ends, False)
+  if (tone != tone[0]).any():
+    cost += TONE_COST * _least(tone, places, length, macros.table[ins.TONE],
+                               None, True)
   # A pitch that stays has no limit; an offset has that of its table.
   turns = np.append(np.flatnonzero(moved) + 1, size)
   plain = (turns[np.searchsorted(turns, places, 'right')] - places)[:, None]
+  matched = _matched(pitch, places, macros.table[ins.OFFSET])[:, None]
   cost += np.where(length <= plain, 0, np.where(
-      length <= np.minimum(matched.max(1, keepdims=True), _LONGEST),
-      OFFSET_COST, np.inf))
+      length <= matched, OFFSET_COST, np.inf))
   best = np.full(n + 1, np.inf)
   best[0], back = 0, np.zeros(n + 1, np.int32)
   for i in range(n):
@@ -154,43 +152,73 @@ def _unique(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return np.array(index, np.int64), inverse
 
 
-def _errors(windows: np.ndarray, table: np.ndarray, binary: bool = False):
-  """[n, m, w] int16: summed deviation of each macro up to each frame."""
-  width = windows.shape[1]
-  if binary:
-    off = (windows[:, None] != table[None, :, :width]).astype(np.int16)
-  else:
-    off = np.abs(windows[:, None].astype(np.int16) - table[None, :, :width])
-  return np.cumsum(off, -1, dtype=np.int16, out=off)
+def _least(values: np.ndarray, places: np.ndarray, length: np.ndarray,
+           table: np.ndarray, ends: np.ndarray | None, binary: bool
+          ) -> np.ndarray:
+  """[n, k]: least deviation of any macro from each place on.
 
-
-def _least(windows: np.ndarray, length: np.ndarray, table: np.ndarray,
-           ends: np.ndarray | None = None) -> np.ndarray:
-  """[n, k]: least deviation over the first `length` frames of any macro."""
-  result = np.zeros(length.shape)
-  ends = np.full(len(table), ins.NEVER) if ends is None else ends
-  for part in range(0, len(windows), 64):
-    span = slice(part, part + 64)
-    kept, inverse = _unique(windows[span].astype(np.int8))
-    errors = _errors(windows[span][kept].astype(np.int16), table)
-    lengths = length[span]
-    picked = np.take_along_axis(
-        errors[inverse], lengths[:, None, :] - 1, 2)  # [n, m, k]
-    picked = np.where(ends[None, :, None] < lengths[:, None, :], _OFF, picked)
-    result[span] = picked.min(1)
+  Args:
+    values: [size] of a run.
+    places: [n] where notes may begin.
+    length: [n, k] frames after which they may end.
+    table: [m, WIDTH]; constant from frame `_NEAR` on.
+    ends: [m] when each macro is silent, or None.
+    binary: count frames that differ, in place of differences.
+  """
+  near = min(_NEAR, int(length.max()))
+  windows = _windows(values, places, near).astype(np.int8)
+  kept, inverse = _unique(windows)
+  last = table[:, -1]
+  tails, kind_of_tail = np.unique(last, return_inverse=True)
+  head = np.minimum(length, near) - 1
+  # After the head only the last value of a macro counts.
+  off = values[None] != tails[:, None] if binary else np.abs(
+      values[None] - tails[:, None])
+  total = np.concatenate([np.zeros((len(tails), 1)), np.cumsum(off, 1)], 1)
+  after = np.minimum(places[:, None] + length, len(values))
+  tail = total[:, after] - total[:, np.minimum(
+      places[:, None] + head + 1, len(values))]  # [tails, n, k]
+  long = (length > near).any()
+  result = np.full(length.shape, np.inf)
+  for part in range(0, len(kept), 64):
+    chosen = kept[part:part + 64]
+    window = windows[chosen][:, None]
+    off = (window != table[None, :, :near] if binary else
+           np.abs(window - table[None, :, :near]))
+    errors = np.cumsum(off, -1, dtype=np.int16)  # [u, m, near]
+    if ends is not None:
+      # A macro that is silent too early is of no use.
+      errors += np.where(np.arange(1, near + 1) > ends[:, None], _OFF, 0
+                        ).astype(np.int16)
+    if not long:
+      least = errors.min(1)  # [u, near]
+      mine = np.flatnonzero((inverse >= part) & (inverse < part + 64))
+      result[mine] = np.take_along_axis(least[inverse[mine] - part],
+                                        head[mine], 1)
+      continue
+    for which in range(len(tails)):
+      least = errors[:, kind_of_tail == which].min(1)
+      mine = np.flatnonzero((inverse >= part) & (inverse < part + 64))
+      result[mine] = np.minimum(result[mine], np.take_along_axis(
+          least[inverse[mine] - part], head[mine], 1) + tail[which][mine])
   return result
 
 
-def _matched(relative: np.ndarray, table: np.ndarray) -> np.ndarray:
-  """[n, m]: over how many frames each offset macro is exact."""
-  result = np.zeros((len(relative), len(table)), np.int32)
-  width = relative.shape[1]
-  for part in range(0, len(relative), 64):
-    span = slice(part, part + 64)
-    kept, inverse = _unique(relative[span].astype(np.int8))
-    wrong = relative[span][kept][:, None] != table[None, :, :width]
-    result[span] = np.where(wrong.any(-1), wrong.argmax(-1), ins.WIDTH * 64)[
-        inverse]
+def _matched(pitch: np.ndarray, places: np.ndarray,
+             table: np.ndarray) -> np.ndarray:
+  """[n]: over how many frames some offset macro is exact, at most `_LONGEST`."""
+  near = min(12, len(pitch))
+  windows = (_windows(pitch, places, near) - pitch[places][:, None]
+            ).astype(np.int8)
+  kept, inverse = _unique(windows)
+  wrong = windows[kept][:, None] != table[None, :, :near]
+  exact = np.where(wrong.any(-1), wrong.argmax(-1), near)  # [u, m]
+  result = np.minimum(exact.max(1)[inverse], len(pitch) - places)
+  for i in np.flatnonzero(result >= near).tolist():
+    rest = pitch[places[i]:places[i] + _LONGEST] - pitch[places[i]]
+    macros = table[exact[inverse[i]] >= near]
+    wrong = macros[:, :len(rest)] != rest
+    result[i] = np.where(wrong.any(1), wrong.argmax(1), len(rest)).max()
   return result
 
 
@@ -216,22 +244,32 @@ def _sticky(cost: np.ndarray) -> np.ndarray:
 
 def _deviations(values: np.ndarray, start: np.ndarray, end: np.ndarray,
                 table: np.ndarray, binary: bool) -> np.ndarray:
-  """[n, m]: summed deviation of each macro over each note."""
-  length = np.minimum(end - start, _LONGEST)
-  result = np.zeros((len(start), len(table)), np.float32)
-  order = np.argsort(length, kind='stable')
-  for part in range(0, len(order), 128):
-    chosen = order[part:part + 128]
-    width = int(length[chosen].max())
-    windows = _windows(values, start[chosen], width).astype(np.int8)
-    windows = np.where(np.arange(width) < length[chosen][:, None], windows, -1)
-    kept, inverse = _unique(windows)
-    window = windows[kept].astype(np.int16)[:, None]
-    off = (np.abs(window - table[None, :, :width]) if not binary else
-           window != table[None, :, :width])
-    result[chosen] = np.where(window < 0, 0, off).sum(-1, dtype=np.int32)[
-        inverse]
-  return result
+  """[n, m]: summed deviation of each macro over each note.
+
+  A product of matrices: which value a note has at which frame, and how far
+  each macro is from each value at each frame.
+  """
+  top = int(max(values.max(initial=0), table.max())) + 1
+  length = end - start
+  near = min(_NEAR, int(length.max()))
+  inside = np.arange(near) < length[:, None]
+  windows = np.where(inside, _windows(values, start, near), -1).astype(np.int8)
+  # Frames at each value after the head.
+  counts = np.concatenate([np.zeros((top, 1), np.int32), np.cumsum(
+      values[None] == np.arange(top)[:, None], 1, dtype=np.int32)], 1)
+  rest = (counts[:, end] - counts[:, np.minimum(start + near, end)]).T
+  key = np.concatenate([windows, rest.astype('<i4').view(np.int8)], 1)
+  kept, inverse = _unique(key)
+  steps = np.arange(top)
+  off = (steps[:, None, None] != table[None, :, :near] if binary else np.abs(
+      steps[:, None, None] - table[None, :, :near])).astype(np.float32)
+  here = (windows[kept][:, None] == steps[None, :, None]).astype(np.float32)
+  found = here.reshape(len(kept), -1) @ off.transpose(0, 2, 1).reshape(
+      top * near, -1)
+  last = table[:, -1]
+  off = (steps[:, None] != last if binary else np.abs(steps[:, None] - last))
+  found += rest[kept].astype(np.float32) @ off.astype(np.float32)
+  return found[inverse]
 
 
 def _choose_levels(level, start, end, following, kind, codebook):
@@ -258,19 +296,18 @@ def _choose_tones(tone, start, end, kind, codebook):
 def _choose_offsets(note, start, end, kind, codebook):
   """Exact ones only; `parse` has cut so that there is one."""
   table = codebook.kinds[kind].table[ins.OFFSET]
-  length = np.minimum(end - start, _LONGEST)
-  relative = np.full((len(start), max(1, int(length.max()))), -128, np.int16)
-  width = relative.shape[1]
-  inside = np.arange(width) < length[:, None]
-  relative = np.where(
-      inside, _windows(note, start, width) - note[start][:, None], -128)
-  kept, inverse = _unique(relative.astype(np.int16))
-  wrong = np.zeros((len(kept), len(table)), bool)
-  for i, row in enumerate(relative[kept]):
-    n = int((row > -128).sum())
-    wrong[i] = (row[None, :n] != table[:, :n]).any(-1)
-  cost = np.where(wrong[inverse], _OFF, 0).astype(np.float32)
-  cost[:, 1:] += .1
+  cost = np.zeros((len(start), len(table)), np.float32)
+  known = {}
+  for i, (a, b) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
+    values = note[a:b] - note[a]
+    if b - a > _LONGEST or not values.any():
+      values = values[:_LONGEST]
+    key = values.tobytes()
+    if key not in known:
+      wrong = (table[:, :len(values)] != values).any(1)
+      known[key] = np.where(wrong, _OFF, 0) + np.where(
+          np.arange(len(table)) > 0, .1, 0)
+    cost[i] = known[key]
   return _sticky(cost)
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import meter as meter_lib
 from lakhnes_jax.synth import score as score_lib
 from lakhnes_jax.tracker import frames as frames_lib
 from lakhnes_jax.tracker import instruments as ins
@@ -17,6 +18,7 @@ from lakhnes_jax.tracker import notes as notes_lib
 
 LONGEST_GATE = 96  # Frames; a longer note that ends in silence has a note-off.
 LONGEST_ROW = 24  # Frames.
+MOST_BAR_ROWS = 64
 MAX_FRAMES = 1 << 21  # Of a song; 9.7 hours.
 
 
@@ -49,18 +51,20 @@ class Pattern(NamedTuple):
   size: int
 
 
-def from_frames(state: np.ndarray, rows, codebook: ins.Codebook) -> Pattern:
+def from_song(song: np.ndarray, codebook: ins.Codebook) -> Pattern:
   """Finds the pattern of a song.
 
   Args:
-    state: [T, 4, 3] uint8, see `frames`.
-    rows: (notes of the voices) -> `rows.Rows`.
+    song: int32 song (see `events`). One without dynamics plays at full volume.
     codebook: of the macros.
   """
+  meter = meter_lib.analyze(song)
+  starts = frames_lib.starts_of(meter)
+  state = frames_lib.from_events(song, starts)
   parsed = [notes_lib.parse(state[:, voice], kind, codebook)
             for voice, kind in enumerate(ins.KIND_OF_VOICE)]
-  grid = rows(parsed, len(state))
-  row_frames = _fill(grid.row_frames, parsed, len(state))
+  rows, added = _fill(frames_lib.rows_of(meter, starts), parsed, len(state))
+  bar_rows = int(np.clip(meter.rows_per_bar, 1, MOST_BAR_ROWS))
   entries = []
   for voice, (kind, notes) in enumerate(
       zip(ins.KIND_OF_VOICE, parsed, strict=True)):
@@ -82,22 +86,27 @@ def from_frames(state: np.ndarray, rows, codebook: ins.Codebook) -> Pattern:
   first = int(table[0, 0]) if len(table) else 0
   table[:, 0] -= first
   return Pattern(table[:, 0], table[:, 1], table[:, 2], table[:, 3:6],
-                 table[:, 6], table[:, 7], row_frames - first, grid.bar_rows,
-                 grid.phase, len(state) - first)
+                 table[:, 6], table[:, 7], rows - first, bar_rows,
+                 (-meter.bar_row - added) % bar_rows, len(state) - first)
 
 
-def _fill(row_frames: np.ndarray, parsed, size: int) -> np.ndarray:
-  """Rows from the first note to the end, none longer than LONGEST_ROW."""
+def _fill(rows: np.ndarray, parsed, size: int) -> tuple[np.ndarray, int]:
+  """Rows from the first note to past the end, none longer than LONGEST_ROW.
+
+  Returns:
+    the rows, and how many of them are new before the first.
+  """
   first = min([int(n.start[0]) for n in parsed if len(n.start)], default=0)
-  rows = np.unique(np.asarray(row_frames, np.int64))
+  rows = np.unique(np.asarray(rows, np.int64))
   period = int(np.clip(np.median(np.diff(rows)) if len(rows) > 1 else 6, 2,
                        LONGEST_ROW))
   before = np.arange(rows[0] - period, first - period, -period)[::-1]
   after = np.arange(rows[-1] + period, size + 1 + period, period)
   rows = np.concatenate([before, rows, after])
-  gaps = np.flatnonzero(np.diff(rows) > LONGEST_ROW)
-  extra = [np.arange(rows[i] + period, rows[i + 1], period) for i in gaps]
-  return np.unique(np.concatenate([rows, *extra])).astype(np.int32)
+  extra = [np.arange(rows[i] + period, rows[i + 1], period)
+           for i in np.flatnonzero(np.diff(rows) > LONGEST_ROW)]
+  return (np.unique(np.concatenate([rows, *extra])).astype(np.int32),
+          len(before))
 
 
 def change(pattern: Pattern, voices, switch: bool, semitones: int) -> Pattern:

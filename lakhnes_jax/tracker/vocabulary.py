@@ -14,20 +14,25 @@ voice's note before. `TEMPO_x` is the frames of a row; it may change at a row.
 `NUDGE_d` moves a row, and all after it, by d frames.
 """
 
+import contextlib
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax.data import augment
 from lakhnes_jax.tracker import frames as frames_lib
 from lakhnes_jax.tracker import instruments as ins
 from lakhnes_jax.tracker import notes as notes_lib
 from lakhnes_jax.tracker import pattern as pattern_lib
+from lakhnes_jax.tracker import store
 
+PARSER = 1  # Counts the ways in which songs were parsed.
+_MOST_PATTERNS = 1 << 16  # Kept in memory.
 PARTS = 16  # Of a frame, in which tempos are given.
 TEMPOS = range(2 * PARTS, 24 * PARTS + 1)
-BARS = range(1, 65)  # Rows.
+BARS = range(1, pattern_lib.MOST_BAR_ROWS + 1)  # Rows.
 NUDGES = (*range(-12, 0), *range(1, 13))
 DELAYS = range(1, 48)
 LENGTHS = (5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 1 << 30)  # Seconds, below.
@@ -148,7 +153,12 @@ class Tracker:
     self._id = {(kind, voice, value): number for number, (
         kind, voice, value) in enumerate(zip(*table, strict=True))}
     self._rows = list(zip(*table, strict=True))
-    self.pattern = functools.lru_cache(maxsize=8192)(self._pattern)
+    self._patterns: dict[bytes, pattern_lib.Pattern] = {}
+
+  @property
+  def version(self) -> str:
+    """Names what patterns depend on but their songs."""
+    return f'{PARSER}-{self.codebook.digest}'
 
   @property
   def size(self) -> int:
@@ -166,23 +176,50 @@ class Tracker:
     """Returns the song as it is: `encode` finds what is to be said of it."""
     return np.asarray(events)
 
-  def _pattern(self, song: bytes) -> pattern_lib.Pattern:
-    state, _ = frames_lib.from_events(np.frombuffer(song, np.int32))
-    return pattern_lib.from_frames(state, _rows, self.codebook)
+  def prepare(self, corpus: Any) -> None:
+    """Takes the patterns of a corpus from disk, where `store` has them."""
+    with contextlib.suppress(FileNotFoundError):
+      self._patterns.update(store.read(
+          store.path_of(corpus.folder, corpus.split), self.version))
 
-  def encode(self, events: np.ndarray, voices=(0, 1, 2, 3),
-             switch: bool = False, semitones: int = 0) -> np.ndarray:
+  def parse(self, events: np.ndarray) -> pattern_lib.Pattern:
+    """Finds a song's notes, instruments and rows."""
+    return pattern_lib.from_song(events, self.codebook)
+
+  def pattern(self, events: np.ndarray) -> pattern_lib.Pattern:
+    """Likewise, but for songs whose pattern is known already."""
+    key = store.digest(events)
+    if key not in self._patterns:
+      while len(self._patterns) >= _MOST_PATTERNS:
+        del self._patterns[next(iter(self._patterns))]
+      self._patterns[key] = self.parse(np.asarray(events, np.int32))
+    return self._patterns[key]
+
+  def encode(self, events: np.ndarray) -> np.ndarray:
     """Turns a song into token ids, int16, without <S>.
 
     Args:
-      events: int32 song. What is found in it is kept, so that it may be read
-        again and again.
-      voices, switch, semitones: augmentation, as in `augment.Changes`.
+      events: int32 song. Its pattern is kept, for when it is read again.
     """
-    pattern = self.pattern(np.asarray(events, np.int32).tobytes())
-    if switch or semitones or len(voices) < 4:
-      pattern = pattern_lib.change(pattern, voices, switch, semitones)
-    return self.write(pattern)
+    return self.write(self.pattern(events))
+
+  def encode_augmented(self, events: np.ndarray,
+                       augmentation: augment.Augmentation,
+                       rng: np.random.Generator) -> np.ndarray:
+    """Augments and encodes a song, as training reads it.
+
+    Raises:
+      ValueError: a kind of augmentation that changes times.
+    """
+    if augmentation.tempo or augmentation.stretch or (
+        augmentation.driver_jitter):
+      raise ValueError('--format=tracker has rows and frames, no exact times: '
+                       'of --augment it takes trim, voice_dropout, switch and '
+                       'transpose')
+    changes = augmentation.draw(rng)
+    return self.write(pattern_lib.change(
+        self.pattern(events), changes.voices, changes.switch,
+        changes.semitones))
 
   def write(self, pattern: pattern_lib.Pattern) -> np.ndarray:
     """Turns a pattern into token ids, int16, without <S>."""
@@ -389,15 +426,6 @@ def _tempos(row_frames: np.ndarray) -> np.ndarray:
       tempo = found
     tempos[start:end] = round(tempo * PARTS)
   return np.clip(tempos, TEMPOS[0], TEMPOS[-1])
-
-
-def _rows(parsed, size):
-  from lakhnes_jax.tracker import rows
-  onsets = []
-  for voice, notes in enumerate(parsed):
-    long = notes.end - notes.start >= (1 if voice == ev.NO else 3)
-    onsets.append(notes.start[long])
-  return rows.find(np.concatenate(onsets).astype(np.int64), size)
 
 
 @functools.cache
