@@ -201,7 +201,7 @@ def movements(counts: collections.Counter, n: int):
     gains[i] = count * min(len(steps), 8)
     if len(steps) > 1 or steps[0] < 2:
       key = canonical(values)
-      if len(key[0]) <= 48:
+      if is_ornament(*key):
         candidates[key] = candidates.get(key, 0) + gains[i]
   found = [(np.zeros(1, np.int8), 0)]
   top = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))[:1500]
@@ -219,6 +219,25 @@ def movements(counts: collections.Counter, n: int):
     found.append((np.array(values, np.int8), loop))
     left[covers[best]] = 0
   return found
+
+
+def is_ornament(values, loop: int) -> bool:
+  """Whether an offset macro is an ornament: all else is melody, for notes.
+
+  Vibratos and trills by a semitone may begin late; slides go one way; of
+  arpeggios and the like no pitch stays for more than three frames.
+  """
+  values = np.asarray(values)
+  steps = np.diff(values)
+  if not steps.any() or np.abs(values).max() <= 1:
+    return len(values) <= 48
+  if (steps >= 0).all() or (steps <= 0).all():
+    runs = np.diff(np.flatnonzero(steps), prepend=-1)
+    return len(values) <= 32 and (runs[1:] <= 4).all() and runs[0] <= 8
+  held = np.diff(np.flatnonzero(np.append(steps != 0, loop < len(values) - 1)),
+                 prepend=-1)
+  return (held <= _ORNAMENT).all() and len(values) <= (
+      16 if loop == len(values) - 1 else 24)
 
 
 def levels(counts: collections.Counter, n_sustained: int, n_ending: int,

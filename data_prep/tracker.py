@@ -8,6 +8,7 @@ shards give the same file, whatever the number of workers.
 """
 
 import argparse
+import os
 import pathlib
 import sys
 import time
@@ -24,7 +25,10 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--workers', type=int, default=0, metavar='N',
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
-  from data_prep import pool, progress
+  # Small matrices: threads would only wait for one another.
+  os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+  from data_prep import pool
+  from lakhnes_jax import progress
   from lakhnes_jax.data import shards
   from lakhnes_jax.tracker import store, vocabulary
   started, done = time.monotonic(), 0

@@ -217,7 +217,7 @@ def _new_tracker_song(vocabulary, limits: Limits,
   return Plan(
       vocabulary, rules, rules.start(max_tokens, limits.seconds, asked),
       np.zeros(0, np.int32), max_tokens, assemble,
-      {'task': 'new', 'grammar': True, 'max_events': max_tokens, 'asked': {
+      {'task': 'new', 'grammar': True, 'max_tokens': max_tokens, 'asked': {
           tracker_vocabulary.KIND_NAMES[kind].lower(): value
           for kind, value in asked.items()}})
 

@@ -103,7 +103,7 @@ class Rules:
         'end_B': end, 'tokens_B': tokens}.items()}
     return RulesState(asked_Bx5=wanted, **number)
 
-  def restrict(self, state: RulesState, logits_BxV):
+  def process_logits(self, state: RulesState, logits_BxV):
     kind, voice, value = self.vocabulary.table
     bit = np.where(voice >= 0, 1 << np.maximum(voice, 0), 0)
 
@@ -142,7 +142,7 @@ class Rules:
     return jnp.where(jnp.isfinite(left).any(-1, keepdims=True), left,
                      jnp.where(allowed, 0., -jnp.inf))
 
-  def choose(self, state: RulesState, tokens_B):
+  def advance(self, state: RulesState, tokens_B):
     kind_V, voice_V, value_V = (jnp.asarray(x) for x in self.vocabulary.table)
     asked_B = jnp.take_along_axis(
         state.asked_Bx5, jnp.minimum(state.stage_B, 4)[:, None], 1)[:, 0]
