@@ -253,7 +253,7 @@ def levels(counts: collections.Counter, n_sustained: int, n_ending: int,
     weights.append(count)
     # A note that is cut off in its middle is what a gate is for.
     if ends and len(values) < 48 and (
-        2 * values[-1] <= values.max() or len(values) < 4 and noise):
+        2 * values[-1] <= values.max() or (len(values) < 4 and noise)):
       ended[data] += count
   x, w = np.stack(windows), np.array(weights, np.float64)
   constants = [np.full(WINDOW, v, np.int8) for v in range(1, 16)]

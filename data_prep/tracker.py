@@ -8,6 +8,7 @@ shards give the same file, whatever the number of workers.
 """
 
 import argparse
+import functools
 import os
 import pathlib
 import sys
@@ -60,11 +61,16 @@ def main(argv: list[str] | None = None) -> int:
   return 0
 
 
-def _parse(job):
+@functools.cache
+def _open(folder: str, split: str):
   from lakhnes_jax.data import shards
+  return shards.Corpus(folder, split)
+
+
+def _parse(job):
   from lakhnes_jax.tracker import store, vocabulary
   folder, split, songs = job
-  corpus, tracker = shards.Corpus(folder, split), vocabulary.default()
+  corpus, tracker = _open(folder, split), vocabulary.default()
   return [(store.digest(song), tracker.parse(song))
           for song in map(corpus.song, songs)]
 

@@ -55,7 +55,8 @@ def from_events(events: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return np.zeros((len(starts) - 1, 4, 3), np.uint8)
   last = np.searchsorted(score.start, starts[1:], 'left') - 1
   state = score.state[np.maximum(last, 0)]
-  state[last < 0] = 0
+  # A frame of which the song has less than half is none.
+  state[(last < 0) | ((starts[:-1] + starts[1:]) / 2 >= score.length)] = 0
   return state
 
 

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import io
 import pathlib
+import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -116,7 +117,8 @@ def read(path: pathlib.Path = PATH) -> Codebook:
         silent = tables[LEVEL] == 0
         ends = np.where(silent.any(1), silent.argmax(1), NEVER)
         kinds.append(Macros(tuple(tables), ends.astype(np.int32)))
-  except (KeyError, ValueError, IndexError) as error:
+  except (KeyError, ValueError, IndexError, OSError, EOFError,
+          zipfile.BadZipFile) as error:
     raise ValueError(f'{path}: no codebook of instruments ({error!r}); make '
                      'one with python -m data_prep.instruments') from None
   return Codebook(tuple(kinds), hashlib.sha256(data).hexdigest()[:16])

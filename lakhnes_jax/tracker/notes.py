@@ -20,10 +20,11 @@ OFFSET_COST = .3  # Of an offset macro at all.
 SAME_PITCH_COST = .5  # Of a note that only renews the level.
 LEVEL_COST = .1  # Of a level that is off by one for a frame.
 TONE_COST = .06  # Of another tone for a frame.
-_AHEAD = 24  # Places where a note may end, looked at from each beginning.
+_AHEAD = 16  # Places where a note may end, looked at from each beginning.
 _LONGEST = ins.WIDTH
 _NEAR = 64  # Frames; levels and tones of macros hold on from there.
 _OFF = 1 << 14
+_SILENT = 100  # In place of level 0 where a note sounds.
 
 
 class Notes(NamedTuple):
@@ -104,10 +105,10 @@ def _cut(pitch: bytes, level: bytes, tone: bytes, kind: int,
       same, SAME_PITCH_COST, 0)[:, None]
   if len(macros.ends) > 1:
     cost += LEVEL_COST * _least(level, places, length,
-                                macros.table[ins.LEVEL], macros.ends, False)
+                                macros.table[ins.LEVEL], False)
   if (tone != tone[0]).any():
     cost += TONE_COST * _least(tone, places, length, macros.table[ins.TONE],
-                               None, True)
+                               True)
   # A pitch that stays has no limit; an offset has that of its table.
   turns = np.append(np.flatnonzero(moved) + 1, size)
   plain = (turns[np.searchsorted(turns, places, 'right')] - places)[:, None]
@@ -153,8 +154,7 @@ def _unique(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _least(values: np.ndarray, places: np.ndarray, length: np.ndarray,
-           table: np.ndarray, ends: np.ndarray | None, binary: bool
-          ) -> np.ndarray:
+           table: np.ndarray, binary: bool) -> np.ndarray:
   """[n, k]: least deviation of any macro from each place on.
 
   Args:
@@ -162,12 +162,13 @@ def _least(values: np.ndarray, places: np.ndarray, length: np.ndarray,
     places: [n] where notes may begin.
     length: [n, k] frames after which they may end.
     table: [m, WIDTH]; constant from frame `_NEAR` on.
-    ends: [m] when each macro is silent, or None.
     binary: count frames that differ, in place of differences.
   """
   near = min(_NEAR, int(length.max()))
   windows = _windows(values, places, near).astype(np.int8)
   kept, inverse = _unique(windows)
+  if not binary:  # A macro that is silent too early is far off.
+    table = np.where(table > 0, table, _SILENT).astype(np.int8)
   last = table[:, -1]
   tails, kind_of_tail = np.unique(last, return_inverse=True)
   head = np.minimum(length, near) - 1
@@ -186,10 +187,6 @@ def _least(values: np.ndarray, places: np.ndarray, length: np.ndarray,
     off = (window != table[None, :, :near] if binary else
            np.abs(window - table[None, :, :near]))
     errors = np.cumsum(off, -1, dtype=np.int16)  # [u, m, near]
-    if ends is not None:
-      # A macro that is silent too early is of no use.
-      errors += np.where(np.arange(1, near + 1) > ends[:, None], _OFF, 0
-                        ).astype(np.int16)
     if not long:
       least = errors.min(1)  # [u, near]
       mine = np.flatnonzero((inverse >= part) & (inverse < part + 64))

@@ -73,7 +73,7 @@ def from_song(song: np.ndarray, codebook: ins.Codebook) -> Pattern:
     for start, end, pitch, level, tone, offset, after in zip(
         *(x.tolist() for x in notes), following, strict=True):
       length = end - start
-      if end == after and after < len(state) or ends[level] == length:
+      if (end == after and after < len(state)) or ends[level] == length:
         gate = -1
       elif length <= LONGEST_GATE:
         gate = length
@@ -184,6 +184,10 @@ def render(frame, voice, pitch, macro, gate, codebook: ins.Codebook,
     notes = notes_lib.Notes(*(np.asarray(x)[on] for x in (
         start, end, pitch[mine], *np.asarray(macro)[mine].T)))
     state[:, v] = notes_lib.render(notes, kind, codebook, size)
+    # Silence keeps its tone, so that nothing is to be said of it.
+    sounds = state[:, v, 0] > 0
+    held = np.maximum.accumulate(np.where(sounds, np.arange(size), -1))
+    state[:, v, 2] = np.where(held < 0, 0, state[np.maximum(held, 0), v, 2])
   return state, source
 
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterable
 
 import numpy as np
@@ -84,7 +85,8 @@ def read(path: pathlib.Path, version: str
           row_frames=arrays['row_frames'][row[i]:row[i + 1]],
           bar_rows=bar_rows, phase=phase, size=size,
           **{name: column[span] for name, column in columns.items()})
-  except (KeyError, ValueError, IndexError, OSError, EOFError) as error:
+  except (KeyError, ValueError, IndexError, OSError, EOFError,
+          zipfile.BadZipFile) as error:
     raise ValueError(f'{path}: damaged ({error!r}); delete it, or make it anew '
                      'with python -m data_prep.tracker') from None
   return found

@@ -331,7 +331,7 @@ class Tracker:
     delay = 0
     for number, token in enumerate(ids.tolist()):
       kind, voice, value = self._rows[token]
-      if kind == NOTE or kind == OFF:
+      if kind in (NOTE, OFF):
         last = voice if kind == NOTE else -1
         entries.append([clock.frame + delay, voice, number, value,
                         *now[voice]])
