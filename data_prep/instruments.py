@@ -22,6 +22,7 @@ SIZES = {ins.PULSE: (288, 64, 24, 160), ins.TRIANGLE: (1, 0, 1, 96),
 WINDOW = 64  # Frames of a note that are looked at.
 _ORNAMENT = 3  # Frames; a pitch that stays no longer is part of a macro.
 _ATTACK = 4  # A level that jumps so far begins a note.
+_RENEWED = 6  # Frames after which an attack is no longer part of a note's own.
 _APART = 4  # Frames between notes that only a level tells apart.
 _MOST = 20  # Notes of one macro that count in one song.
 
@@ -258,6 +259,7 @@ def levels(counts: collections.Counter, n_sustained: int, n_ending: int,
   x, w = np.stack(windows), np.array(weights, np.float64)
   constants = [np.full(WINDOW, v, np.int8) for v in range(1, 16)]
   centers = _cluster(x, w, n_sustained - 15, constants)
+  centers = [c for c in centers if not is_renewed(c)]
   found = [(_shorten(c), None) for c in [*constants, *centers]]
   found = [(s, len(s) - 1) for s, _ in found]
   seen = []
@@ -273,6 +275,13 @@ def levels(counts: collections.Counter, n_sustained: int, n_ending: int,
     seen.append(values)
   found += [(np.append(s, 0).astype(np.int8), len(s)) for s in seen]
   return found
+
+
+def is_renewed(values: np.ndarray) -> bool:
+  """Whether an envelope begins anew in its middle: that is another note."""
+  late = np.asarray(values, np.int16)
+  rise = late[2:] - late[:-2]
+  return bool((rise[_RENEWED - 2:] >= _ATTACK).any())
 
 
 def _shorten(values: np.ndarray) -> np.ndarray:

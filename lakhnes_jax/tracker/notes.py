@@ -16,6 +16,7 @@ from lakhnes_jax.tracker import instruments as ins
 # Costs, in tokens.
 NOTE_COST = 1.5  # Of another note; it may also need a delay.
 CHANGE_COST = 1.  # Of a macro other than the note before had.
+LEVEL_CHANGE_COST = 2.  # Of such a level macro: an instrument is kept.
 OFFSET_COST = .3  # Of an offset macro at all.
 SAME_PITCH_COST = .5  # Of a note that only renews the level.
 LEVEL_COST = .1  # Of a level that is off by one for a frame.
@@ -219,8 +220,8 @@ def _matched(pitch: np.ndarray, places: np.ndarray,
   return result
 
 
-def _sticky(cost: np.ndarray) -> np.ndarray:
-  """[n] choices of least cost [n, m], a change costing `CHANGE_COST`."""
+def _sticky(cost: np.ndarray, change_cost: float) -> np.ndarray:
+  """[n] choices of least cost [n, m], where a change has its cost too."""
   n, m = cost.shape
   if not n:
     return np.zeros(0, np.int32)
@@ -228,7 +229,7 @@ def _sticky(cost: np.ndarray) -> np.ndarray:
   own = np.arange(m)
   for i in range(1, n):
     cheapest = int(total.argmin())
-    change = total[cheapest] + CHANGE_COST
+    change = total[cheapest] + change_cost
     stays = total <= change
     came[i] = np.where(stays, own, cheapest)
     total = np.minimum(total, change) + cost[i]
@@ -280,14 +281,15 @@ def _choose_levels(level, start, end, following, kind, codebook):
   # A macro that ends where the note does needs no gate.
   silence = (end < following)[:, None]
   cost += np.where(silence & (ends != length), .6, 0)
-  return _sticky(cost)
+  return _sticky(cost, LEVEL_CHANGE_COST)
 
 
 def _choose_tones(tone, start, end, kind, codebook):
   table = codebook.kinds[kind].table[ins.TONE]
   if len(table) == 1:
     return np.zeros(len(start), np.int32)
-  return _sticky(TONE_COST * _deviations(tone, start, end, table, True))
+  return _sticky(TONE_COST * _deviations(tone, start, end, table, True),
+                 CHANGE_COST)
 
 
 def _choose_offsets(note, start, end, kind, codebook):
@@ -305,7 +307,7 @@ def _choose_offsets(note, start, end, kind, codebook):
       known[key] = np.where(wrong, _OFF, 0) + np.where(
           np.arange(len(table)) > 0, .1, 0)
     cost[i] = known[key]
-  return _sticky(cost)
+  return _sticky(cost, CHANGE_COST)
 
 
 def render(notes: Notes, kind: int, codebook: ins.Codebook,

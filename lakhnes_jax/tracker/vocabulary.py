@@ -28,7 +28,7 @@ from lakhnes_jax.tracker import notes as notes_lib
 from lakhnes_jax.tracker import pattern as pattern_lib
 from lakhnes_jax.tracker import store
 
-PARSER = 1  # Counts the ways in which songs were parsed.
+PARSER = 2  # Counts the ways in which songs were parsed.
 _MOST_PATTERNS = 1 << 16  # Kept in memory.
 PARTS = 16  # Of a frame, in which tempos are given.
 TEMPOS = range(2 * PARTS, 24 * PARTS + 1)
