@@ -274,15 +274,12 @@ class Tracker:
         off = begin - clock.frame
         tempo = int(tempos[row])
         if tempo != clock.tempo:
-          if off:
-            add(get[NUDGE, -1, off])
-            clock.nudge(off)
+          self._nudge(ids, clock, off)
           clock.set_tempo(tempo)
           add(get[TEMPO, -1, tempo])
         elif off and (off < 0 or off > 6 or self._lasting(
             clock, row, used, begins, i, off)):
-          add(get[NUDGE, -1, off])
-          clock.nudge(off)
+          self._nudge(ids, clock, off)
         at = row
       delay = 0
       for e in range(bounds[i], bounds[i + 1]):
@@ -307,6 +304,14 @@ class Tracker:
           state[3] = wanted
           add(get[GATE, -1, wanted])
     return np.array(ids, np.int16)
+
+  def _nudge(self, ids: list[int], clock: Clock, frames: int) -> None:
+    """Writes that a row begins so many frames later (or earlier, below 0)."""
+    while frames:
+      step = min(max(frames, NUDGES[0]), NUDGES[-1])
+      ids.append(self._id[NUDGE, -1, step])
+      clock.nudge(step)
+      frames -= step
 
   @staticmethod
   def _lasting(clock, row, used, begins, i, off) -> bool:
