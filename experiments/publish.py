@@ -17,11 +17,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from lakhnes_jax import atomic
-from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model import language_model
 from lakhnes_jax.weights import weights_folder
 
 # Of a run's flags, those that say how it was trained.
-_TOLD = ('tgt_len', 'mem_len', 'batch_size', 'augment', 'min_tokens', 'forget',
+_TOLD = ('tgt_len', 'mem_len', 'batch_size', 'augment', 'min_tokens', 'memory_reset_prob',
          'muon', 'learning_rate', 'schedule', 'warmup_steps', 'max_steps',
          'dropout', 'seed', 'init_from')
 
@@ -145,7 +145,7 @@ def publish(source: str, out: pathlib.Path, *, name: str, dtype: str,
           if key not in ('data', 'since_line')}
   weights_folder.save(out, tree['params'], meta, dtype=dtype)
   atomic.write(out / 'README.md', card(
-      name, pathlib.Path(source), meta, transformer_xl.n_params(tree['params']),
+      name, pathlib.Path(source), meta, language_model.n_params(tree['params']),
       notes).encode())
   names = ('README.md', 'config.json', 'model.safetensors')
   atomic.write(out / weights_folder.SUMS, ''.join(

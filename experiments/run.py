@@ -69,25 +69,17 @@ _DTYPE = flags.DEFINE_enum(
     'parameters are float32. For sample: what the model was trained in, but '
     'float32 on CPUs, unless this is given.')
 _UNROLL = flags.DEFINE_bool(
-    'unroll', False, 'Compile each layer by itself: faster for small models '
+    'unroll_layers', False, 'Compile each layer by itself: faster for small models '
     'on CPUs.')
 
 _SMEAR_KEYS = flags.DEFINE_bool(
     'smear_keys', False, 'Mix each key with the one before it: copying is then '
     'learnt from far fewer songs.')
 
-_VOICE_STATE = flags.DEFINE_bool(
-    'voice_state', False, 'Tell the model at each token what every voice did '
-    'last and how long ago.')
-_RECALL = flags.DEFINE_integer(
-    'recall', 0, 'Tell the model at each token what followed when the song was '
-    'here before, at most so many tokens ago; 0: do not.')
-_VOICE_RECALL = flags.DEFINE_bool(
-    'voice_recall', False, 'Tell the model at each token what every voice did '
-    'next when it was here before, and when; needs --recall.')
-_FRAME_COUNTER = flags.DEFINE_bool(
-    'frame_counter', False, "Tell the model at each token when the chip's "
-    'frame counter ticks next.')
+_FEATURES = flags.DEFINE_string(
+    'features', '', 'What tokens come with, separated by commas, as in '
+    'voice_state,context_match=4096,voice_match=4096,frame_counter; see '
+    'lakhnes_jax/model/features.')
 
 _CACHE = flags.DEFINE_string(
     'compilation_cache', '~/.cache/lakhnes_jax', 'Folder of compiled programs, '
@@ -112,7 +104,7 @@ _DISPATCH = flags.DEFINE_integer(
     'steps_per_dispatch', 1, 'Steps that the devices take by themselves; of '
     'use where steps are so short that they wait for the host.')
 _FORGET = flags.DEFINE_float(
-    'forget', 0., 'Probability that a training step begins with an empty '
+    'memory_reset_prob', 0., 'Probability that a training step begins with an empty '
     'memory, so that a model trained for few epochs can begin songs too.')
 _AUGMENT = flags.DEFINE_list(
     'augment', ['none'], 'none, all (that the original has), or some of trim, '
@@ -206,23 +198,24 @@ def _evaluation():
   mem_len = _EVAL_MEM_LEN.value
   if mem_len is None:
     mem_len = max(0, _MEM_LEN.value + _TGT_LEN.value - _EVAL_TGT_LEN.value)
-  return evaluate.Setting(_EVAL_TGT_LEN.value, mem_len, _EVAL_BATCH_SIZE.value)
+  return evaluate.EvalConfig(_EVAL_TGT_LEN.value, mem_len, _EVAL_BATCH_SIZE.value)
 
 
 def _kind():
-  """Returns the module of --model."""
+  """Returns the class of --model."""
   if _MODEL.value == 'lstm':
     from experiments.baselines import lstm
-    return lstm
-  from lakhnes_jax.model import transformer_xl
-  return transformer_xl
+    return lstm.LstmModel
+  from lakhnes_jax.model import language_model
+  return language_model.LanguageModel
 
 
-def _model_config(kind, n_token: int):
-  """Fills the settings of a kind of model from the flags of their names."""
-  names = {field.name for field in dataclasses.fields(kind.ModelConfig)}
-  return kind.ModelConfig(n_token=n_token, **{
-      name: flags.FLAGS[name].value for name in names & set(flags.FLAGS)})
+def _model(vocabulary):
+  """Makes the model that the flags ask for."""
+  kind = _kind()
+  return kind.from_dict({'n_token': vocabulary.size, **{
+      name: flags.FLAGS[name].value
+      for name in kind.SETTINGS & set(flags.FLAGS)}}, vocabulary)
 
 
 def _describe(**corpora) -> dict:
@@ -274,7 +267,7 @@ def _train() -> dict:
   try:
     return _train_one()
   except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
-    distributed.quit_all(f'experiments.run: {error}')
+    distributed.abort_all(f'experiments.run: {error}')
 
 
 def _train_one() -> dict:
@@ -284,7 +277,6 @@ def _train_one() -> dict:
   from lakhnes_jax.generation import sample
   from lakhnes_jax.report import plot
   from lakhnes_jax.training import log, loop
-  model = _kind()
   if _EVAL_SAMPLES.value:
     _check_can_sample('eval_samples')
   workdir = pathlib.Path(_required(_WORKDIR, 'the run directory'))
@@ -294,18 +286,18 @@ def _train_one() -> dict:
     valid = _corpus('valid')
   except FileNotFoundError:
     valid = None
-  settings = loop.Settings(
+  settings = loop.TrainConfig(
       batch_size=_BATCH_SIZE.value, tgt_len=_TGT_LEN.value,
       mem_len=_MEM_LEN.value, evaluation=_evaluation(),
       learning_rate=_LEARNING_RATE.value, schedule=_SCHEDULE.value,
       warmup_steps=_WARMUP.value, max_steps=_MAX_STEPS.value,
       max_epochs=_MAX_EPOCHS.value, max_minutes=_MAX_MINUTES.value,
       clip=_CLIP.value, optimizer='muon' if _MUON.value else 'adam',
-      accumulation=_ACCUMULATION.value, forget=_FORGET.value,
+      accumulation=_ACCUMULATION.value, memory_reset_prob=_FORGET.value,
       steps_per_dispatch=_DISPATCH.value, seed=_SEED.value,
       log_every=_LOG_EVERY.value, eval_every=_EVAL_EVERY.value,
       save_every=_SAVE_EVERY.value)
-  config = _model_config(model, vocabulary.size)
+  model = _model(vocabulary)
 
   def after_eval(step: int, params) -> None:
     try:
@@ -314,13 +306,13 @@ def _train_one() -> dict:
       log.report(f'no learning curves: {error}')
     if _EVAL_SAMPLES.value:
       songs = generate.new_songs(
-          sample.Model(config, params, vocabulary, settings.mem_len),
+          sample.Model(model, params, vocabulary, settings.mem_len),
           _EVAL_SAMPLES.value, _SEED.value)
       sample.write(songs, workdir / 'samples' / f'step-{step:06}', vocabulary)
 
   return loop.run(
-      workdir, model, config, vocabulary, corpus, valid, settings,
-      origin=loop.Origin(_RESUME_FROM.value, _INIT_FROM.value,
+      workdir, model, vocabulary, corpus, valid, settings,
+      init=loop.InitFrom(_RESUME_FROM.value, _INIT_FROM.value,
                          _INIT_OPTIMIZER.value),
       augmentation=token_stream.Augmentation.from_names(_AUGMENT.value),
       min_tokens=_MIN_TOKENS.value,
@@ -329,7 +321,7 @@ def _train_one() -> dict:
 
 
 def _weights():
-  """Returns (config, params, meta) of --weights, or of --workdir's best.
+  """Returns (model, params, meta) of --weights, or of --workdir's best.
 
   Without either it is the model that comes with the package.
   """
@@ -342,7 +334,7 @@ def _evaluate() -> dict:
   """Evaluates; prints a line of JSON a protocol, and returns the last."""
   from lakhnes_jax import atomic
   from lakhnes_jax.training import evaluate
-  config, params, meta = _weights()
+  model, params, meta = _weights()
   vocabulary = generate.check_format(meta, None)
   corpus = _corpus(_SPLIT.value)
   for protocol in _PROTOCOL.value:
@@ -350,7 +342,7 @@ def _evaluate() -> dict:
       raise ValueError(f'--protocol={protocol}: not one of '
                        f'{", ".join(evaluate.PROTOCOLS)}')
     result = {'split': _SPLIT.value, **evaluate.evaluate(
-        _kind(), config, params, corpus, vocabulary, setting=_evaluation(),
+        model, params, corpus, vocabulary, config=_evaluation(),
         protocol=protocol)}
     line = json.dumps(result)
     if _WORKDIR.value:
@@ -366,24 +358,29 @@ def _check_can_sample(asked: str) -> None:
     raise ValueError(f'--{asked}: only a Transformer-XL can be sampled')
 
 
+def _in_dtype(model, dtype: str):
+  return dataclasses.replace(
+      model, config=dataclasses.replace(model.config, dtype=dtype))
+
+
 def _sample() -> pathlib.Path:
   """Samples songs and writes them; exits with 1 if an input was bad."""
   import jax
 
   from lakhnes_jax.generation import sample
   _check_can_sample('mode=sample')
-  config, params, meta = _weights()
+  model, params, meta = _weights()
   out = _OUT_DIR.value or pathlib.Path(_WORKDIR.value or '', 'samples')
   mem_len = _MEM_LEN.value
   if not flags.FLAGS['mem_len'].present:
     mem_len = meta.get('mem_len', mem_len)
   if flags.FLAGS['dtype'].present:
-    config = dataclasses.replace(config, dtype=_DTYPE.value)
+    model = _in_dtype(model, _DTYPE.value)
   elif jax.default_backend() == 'cpu':  # Slow with a row of bfloat16.
-    config = dataclasses.replace(config, dtype='float32')
+    model = _in_dtype(model, 'float32')
   vocabulary = generate.check_format(
       meta, _FORMAT.value if flags.FLAGS['format'].present else None)
-  good = generate.run(sample.Model(config, params, vocabulary, mem_len),
+  good = generate.run(sample.Model(model, params, vocabulary, mem_len),
                       pathlib.Path(out), _SEED.value)
   print(out, flush=True)
   if not good:

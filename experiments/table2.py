@@ -11,7 +11,6 @@ the best seen in training, if that was on the same songs.
 """
 
 import argparse
-import dataclasses
 import json
 import pathlib
 import sys
@@ -145,17 +144,19 @@ def _n_params(path: pathlib.Path, settings: dict[str, Any]) -> int:
 
   from experiments.baselines import lstm
   from lakhnes_jax import events
-  from lakhnes_jax.model import transformer_xl
+  from lakhnes_jax.model import language_model
+  kinds = {kind.name: kind for kind in (
+      language_model.LanguageModel, lstm.LstmModel)}
   try:
-    kind = {m.NAME: m for m in (transformer_xl, lstm)}[settings['model']]
-    fields = {field.name for field in dataclasses.fields(kind.ModelConfig)}
-    config = kind.ModelConfig(
-        n_token=events.VOCABULARIES[settings['format']].size,
-        **{name: settings[name] for name in fields & settings.keys()})
+    kind = kinds[settings['model']]
+    vocabulary = events.VOCABULARIES[settings['format']]
   except KeyError as error:
     raise ValueError(f'{path}: no such model: {error}') from None
-  return kind.n_params(jax.eval_shape(
-      lambda: kind.init_params(config, jax.random.key(0))))
+  model = kind.from_dict({'n_token': vocabulary.size, **{
+      name: settings[name] for name in kind.SETTINGS & settings.keys()}},
+                         vocabulary)
+  return language_model.n_params(jax.eval_shape(
+      lambda: model.init_params(jax.random.key(0))))
 
 
 def to_markdown(ours: dict[str, Row]) -> str:

@@ -261,18 +261,6 @@ TX2 = Vocabulary('tx2', KINDS)
 VOCABULARIES = {v.name: v for v in (TX1, TX2)}
 
 
-def of_size(n_token: int, what: str) -> Vocabulary:
-  """Returns the vocabulary of so many tokens.
-
-  Raises:
-    ValueError: there is none; the message begins with `what` needs it.
-  """
-  for vocabulary in VOCABULARIES.values():
-    if vocabulary.size == n_token:
-      return vocabulary
-  raise ValueError(f'{what}: {n_token} tokens are those of no vocabulary')
-
-
 def to_text(events: np.ndarray) -> str:
   """Writes a song an event a line, waits exact; no newline at the end."""
   return '\n'.join([

@@ -147,7 +147,7 @@ def convert(model_path: str | os.PathLike, out: str | os.PathLike,
   """
   from flax import serialization
 
-  from lakhnes_jax.model import transformer_xl
+  from lakhnes_jax.model import language_model
   from lakhnes_jax.weights import weights_folder
   imported = read_model(model_path)
   opt_state = None
@@ -160,8 +160,9 @@ def convert(model_path: str | os.PathLike, out: str | os.PathLike,
     raise ValueError(
         f'{model_path}: a vocabulary of {imported.config.n_token} tokens; '
         'TX1 has 631, TX2 686')
+  model = language_model.LanguageModel(imported.config)
   weights_folder.save(out, imported.params, {
-      'model': transformer_xl.NAME, 'config': imported.config.to_dict(),
+      'model': model.name, 'config': model.to_dict(),
       'format': formats[0], 'source': os.path.basename(model_path)},
       opt_state=opt_state)
   return imported

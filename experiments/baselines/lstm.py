@@ -1,7 +1,7 @@
-"""LSTM language model, a baseline with the interface of `lakhnes_jax.model.transformer_xl`.
+"""LSTM language model, a baseline: a `language_model.SequenceModel`.
 
-The state of each lane is its memory: carried from segment to segment, with no
-gradient through it. At its defaults the model has 39.7M parameters, the size
+The state of each lane is carried from segment to segment, with no gradient
+through it. At its defaults the model has 39.7M parameters, the size
 that the paper gives for its LSTM (its shape is not published).
 
 Letters of the shape suffixes: B batch (lanes), L segment length, D width,
@@ -13,18 +13,14 @@ dropout between layers only (Zaremba et al. 2014); tied embeddings.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lakhnes_jax.model.transformer_xl import DTYPES, n_params, nll
+from lakhnes_jax.model.transformer_xl import DTYPES
 
-__all__ = ['NAME', 'Memory', 'ModelConfig', 'apply', 'empty_memory', 'grow',
-           'init_params', 'n_params', 'nll']
-
-NAME = 'lstm'  # How checkpoints call this kind of model.
 _UNROLL = 4  # Steps of the recurrence in one turn of its loop.
 
 
@@ -70,30 +66,15 @@ class ModelConfig:
       raise ValueError(f'LSTM settings: {error}') from None
 
 
-class Memory(NamedTuple):
-  """Where each lane stands.
+class State(NamedTuple):
+  """Where each lane stands; zeros before anything is read.
 
   Attributes:
     hidden: [N, B, D] float32, last outputs of each layer.
     cell: [N, B, D] float32.
-    length: int32 scalar, 0 before anything is read; the rest then counts as 0.
   """
   hidden: Any
   cell: Any
-  length: Any
-
-
-def empty_memory(config: ModelConfig, batch: int, mem_len: int = 0) -> Memory:
-  """Makes the memory of lanes that have read nothing; `mem_len` is ignored."""
-  del mem_len
-  shape = (config.n_layer, batch, config.d_model)
-  return Memory(jnp.zeros(shape), jnp.zeros(shape), jnp.int32(0))
-
-
-def grow(params, config: ModelConfig):
-  """Returns params: there is nothing that could be added."""
-  del config
-  return params
 
 
 def _forget_bias(rng, shape, dtype):
@@ -141,57 +122,74 @@ class _Layer(nn.Module):
     return out_LxBxD.swapaxes(0, 1), state
 
 
-class LSTM(nn.Module):
-  """The whole model; see `apply` for its use."""
+class _Module(nn.Module):
+  """The parameters, and what they compute; see `LstmModel`."""
   config: ModelConfig
   deterministic: bool = True
 
   @nn.compact
-  def __call__(self, tokens_BxL, memory: Memory):
+  def __call__(self, tokens_BxL, state: State):
     c = self.config
     dropout = nn.Dropout(c.dropout, deterministic=self.deterministic)
     embedding_VxD = self.param('embedding', nn.initializers.normal(
         c.d_model**-0.5), (c.n_token, c.d_model))
     output_bias_V = self.param('output_bias', nn.initializers.zeros,
                                (c.n_token,))
-    known = (memory.length > 0).astype(jnp.float32)
     x_BxLxD = dropout(embedding_VxD[tokens_BxL] * c.d_model**0.5)
     states = []
     for i in range(c.n_layer):
-      x_BxLxD, state = _Layer(c, name=f'layer_{i}')(
-          x_BxLxD, memory.hidden[i] * known, memory.cell[i] * known)
+      x_BxLxD, new_state = _Layer(c, name=f'layer_{i}')(
+          x_BxLxD, state.hidden[i], state.cell[i])
       x_BxLxD = dropout(x_BxLxD)
-      states.append(state)
+      states.append(new_state)
     logits_BxLxV = jnp.einsum(
         'bld,vd->blv', x_BxLxD.astype(c.dtype), embedding_VxD.astype(c.dtype),
         preferred_element_type=jnp.float32) + output_bias_V
     hidden, cell = (jnp.stack(part) for part in zip(*states, strict=True))
-    return logits_BxLxV, jax.lax.stop_gradient(
-        Memory(hidden, cell, jnp.ones_like(memory.length)))
+    return logits_BxLxV, jax.lax.stop_gradient(State(hidden, cell))
 
 
-def init_params(config: ModelConfig, rng) -> dict[str, Any]:
-  """Draws parameters: uniform within 1 / sqrt(D); see the code for biases."""
-  return LSTM(config).init(rng, jnp.zeros((1, 1), jnp.int32),
-                           empty_memory(config, 1))['params']
+@dataclasses.dataclass(frozen=True)
+class LstmModel:
+  """The model; for the methods see `language_model.SequenceModel`.
 
-
-def apply(params, config: ModelConfig, tokens_BxL, memory: Memory, *,
-          dropout_rng=None):
-  """Reads one segment of each lane.
-
-  Args:
-    params: as `init_params` returns them.
-    config: the model's.
-    tokens_BxL: int32, 0 .. V - 1.
-    memory: of the segments before.
-    dropout_rng: key of the dropout masks; None for no dropout.
-
-  Returns:
-    (logits [B, L, V] float32 of the next token, the memory to go on with;
-    no gradient flows through either memory)
+  Attributes:
+    config: see `ModelConfig`.
+    name: how checkpoints call this kind of model.
   """
-  module = LSTM(config, deterministic=dropout_rng is None)
-  rngs = {} if dropout_rng is None else {'dropout': dropout_rng}
-  return module.apply({'params': params}, tokens_BxL,
-                      jax.lax.stop_gradient(memory), rngs=rngs)
+  config: ModelConfig
+  name: str = 'lstm'
+  SETTINGS: ClassVar[frozenset[str]] = frozenset(
+      field.name for field in dataclasses.fields(ModelConfig))
+
+  def to_dict(self) -> dict[str, Any]:
+    return self.config.to_dict()
+
+  @classmethod
+  def from_dict(cls, settings: dict[str, Any], vocabulary) -> 'LstmModel':
+    del vocabulary
+    return cls(ModelConfig.from_dict(settings))
+
+  def init_params(self, rng) -> dict[str, Any]:
+    """Draws parameters: uniform within 1 / sqrt(D); see the code for biases."""
+    return _Module(self.config).init(
+        rng, jnp.zeros((1, 1), jnp.int32), self.init_state(1))['params']
+
+  def init_state(self, batch: int, mem_len: int = 0) -> State:
+    """Returns zeros; `mem_len` is ignored."""
+    del mem_len
+    zeros = jnp.zeros((self.config.n_layer, batch, self.config.d_model))
+    return State(zeros, zeros)
+
+  def reset(self, state: State, where) -> State:
+    return jax.tree.map(lambda x: jnp.where(where, 0, x), state)
+
+  def apply(self, params, tokens_BxL, state: State, *, dropout_rng=None):
+    module = _Module(self.config, deterministic=dropout_rng is None)
+    rngs = {} if dropout_rng is None else {'dropout': dropout_rng}
+    return module.apply({'params': params}, tokens_BxL,
+                        jax.lax.stop_gradient(state), rngs=rngs)
+
+  def warm_start(self, params) -> dict[str, Any]:
+    """Returns params: there is nothing that could be added."""
+    return params

@@ -28,6 +28,7 @@ from lakhnes_jax import events
 from lakhnes_jax.data import shards
 from lakhnes_jax.generation import decode
 from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.weights import weights_folder
 
 ORIGINAL = 7.  # Tokens a second.
@@ -47,12 +48,12 @@ def step_bytes(params, cache: decode.Cache) -> int:
 
 
 def _random(numbers: str, **shape):
-  """Returns (config, params as `decode.to_decode_params` returns them)."""
+  """Returns (model, params as `decode.to_decode_params` returns them)."""
   dtype, int8 = FORMATS[numbers]
-  config = transformer_xl.ModelConfig(n_token=events.TX1.size, dtype=dtype, **shape)
-  params = jax.jit(transformer_xl.init_params, static_argnums=0)(
-      config, jax.random.key(0))
-  return config, decode.to_decode_params(params, config, int8=int8)
+  model = LanguageModel(transformer_xl.ModelConfig(
+      n_token=events.TX1.size, dtype=dtype, **shape))
+  params = jax.jit(model.init_params)(jax.random.key(0))
+  return model, decode.to_decode_params(model, params, int8=int8)
 
 
 def run(batch: int = 1, length: int = 64, mem_len: int = 512,
@@ -67,22 +68,22 @@ def run(batch: int = 1, length: int = 64, mem_len: int = 512,
     repeats: after a first call, which compiles.
     **shape: of the model, where not the full one.
   """
-  config, params = _random(numbers, **shape)
+  model, params = _random(numbers, **shape)
   keys = jax.random.split(jax.random.key(1), batch)
-  cache = decode.init_cache(config, params, batch, mem_len)
+  cache = decode.init_cache(model, params, batch, mem_len)
   read = step_bytes(params, cache)
   known = np.random.default_rng(0).integers(
-      1, config.n_token, (batch, max(2048 // batch, 512)), np.int32)
+      1, model.config.n_token, (batch, max(2048 // batch, 512)), np.int32)
 
   def prefill():
     nonlocal logits, cache
-    _, logits, cache = decode.prefill(params, config, cache, known)
+    _, logits, cache = decode.prefill(model, params, cache, known)
     return logits
 
   def chunk():
     nonlocal logits, cache
     tokens, _, logits, cache, _ = decode.generate(
-        params, config, cache, logits, keys, length, temperature=.95,
+        model, params, cache, logits, keys, length, temperature=.95,
         top_k=32, chunk=length)
     return tokens
 
@@ -100,25 +101,24 @@ def run(batch: int = 1, length: int = 64, mem_len: int = 512,
 
 def first_token(folder: str) -> None:
   """Makes a token with the model of a weights folder, from nothing."""
-  config, params, _ = weights_folder.load(folder)
-  params = decode.to_decode_params(params, config)
+  model, params, _ = weights_folder.load(folder)
+  params = decode.to_decode_params(model, params)
   _, logits, cache = decode.prefill(
-      params, config, decode.init_cache(config, params, 1, 512),
+      model, params, decode.init_cache(model, params, 1, 512),
       np.full((1, 1), events.START))
-  decode.generate(params, config, cache, logits,
+  decode.generate(model, params, cache, logits,
                   jax.random.split(jax.random.key(0), 1), 1)
 
 
 def start_up() -> dict:
   """Measures processes until their first token: imports, reading 165 MB of
   weights, compilation."""
-  config = transformer_xl.ModelConfig(n_token=events.TX1.size)
+  model = LanguageModel(transformer_xl.ModelConfig(n_token=events.TX1.size))
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
-    params = jax.jit(transformer_xl.init_params, static_argnums=0)(
-        config, jax.random.key(0))
+    params = jax.jit(model.init_params)(jax.random.key(0))
     weights_folder.save(folder / 'weights', params, {
-        'model': transformer_xl.NAME, 'config': config.to_dict(), 'format': 'tx1'})
+        'model': model.name, 'config': model.to_dict(), 'format': 'tx1'})
     environment = os.environ | {
         'JAX_COMPILATION_CACHE_DIR': str(folder / 'cache'),
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
@@ -138,16 +138,17 @@ def start_up() -> dict:
 def quality(folder: str, data_dir: str, numbers: str, songs: int = 32,
             length: int = 512, mem_len: int = 512) -> dict:
   """Measures the perplexity of the beginnings of validation songs."""
-  config, params, _ = weights_folder.load(folder)
+  model, params, _ = weights_folder.load(folder)
   dtype, int8 = FORMATS[numbers]
-  config = transformer_xl.ModelConfig.from_dict(config.to_dict() | {'dtype': dtype})
+  model = LanguageModel.from_dict(
+      model.to_dict() | {'dtype': dtype}, events.TX1)
   corpus = shards.Corpus(data_dir, 'valid')
   ids = [events.TX1.encode(events.TX1.project(corpus.song(i)))
          for i in range(len(corpus))]
   tokens = np.stack([row[:length] for row in ids if len(row) >= length][:songs])
-  params = decode.to_decode_params(params, config, int8=int8)
+  params = decode.to_decode_params(model, params, int8=int8)
   nll, *_ = decode.prefill(
-      params, config, decode.init_cache(config, params, len(tokens), mem_len),
+      model, params, decode.init_cache(model, params, len(tokens), mem_len),
       np.pad(tokens, ((0, 0), (1, 0)), constant_values=events.START))
   return {'weights': folder, 'numbers': numbers, 'tokens': tokens.size,
           'perplexity': round(math.exp(nll[:, 1:].mean(dtype=np.float64)), 4)}

@@ -13,6 +13,7 @@ import numpy as np
 from experiments.benchmarks import machine
 from lakhnes_jax import events
 from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.training import evaluate
 
 ORIGINAL = 227.  # Tokens a second.
@@ -20,24 +21,25 @@ ORIGINAL = 227.  # Tokens a second.
 
 def run(repeats: int = 5) -> dict:
   """Measures segments with full memory; see the module."""
-  setting = evaluate.Setting()
-  config = transformer_xl.ModelConfig(n_token=events.TX1.size)
-  params = jax.jit(lambda: transformer_xl.init_params(config, jax.random.key(0)))()
-  memory = transformer_xl.empty_memory(config, setting.lanes, setting.mem_len)
-  shape = (setting.lanes, setting.tgt_len)
-  tokens = np.random.default_rng(0).integers(1, config.n_token, shape, np.int32)
-  segment_nll = evaluate.segment_fn(transformer_xl, config)
+  config = evaluate.EvalConfig()
+  model = LanguageModel(transformer_xl.ModelConfig(n_token=events.TX1.size))
+  params = jax.jit(model.init_params)(jax.random.key(0))
+  state = model.init_state(config.lanes, config.mem_len)
+  shape = (config.lanes, config.tgt_len)
+  tokens = np.random.default_rng(0).integers(
+      1, events.TX1.size, shape, np.int32)
+  segment_nll = evaluate.segment_fn(model)
   weights = np.ones(shape, np.float32)
 
   def segment():
-    nonlocal memory
-    loss, memory = segment_nll(params, memory, tokens, tokens, weights, False)
+    nonlocal state
+    loss, state = segment_nll(params, state, tokens, tokens, weights, False)
     return loss
 
-  for _ in range(setting.mem_len // setting.tgt_len):
+  for _ in range(config.mem_len // config.tgt_len):
     segment()
   rate = machine.summary(tokens.size, machine.seconds(segment, repeats))
-  return {**setting._asdict(), 'tokens_per_second': rate,
+  return {**config._asdict(), 'tokens_per_second': rate,
           'peak_memory': machine.peak_memory(),
           'ratio': rate['median'] / ORIGINAL}
 

@@ -75,42 +75,45 @@ def ours(stage: str, shape: tuple[int, int, int], dtype: str):
 
   from lakhnes_jax.generation import decode
   from lakhnes_jax.model import transformer_xl
+  from lakhnes_jax.model.language_model import LanguageModel
   from lakhnes_jax.training import evaluate, optimizer, train_step
   lanes, tgt_len, mem_len = shape
-  config = transformer_xl.ModelConfig(n_token=_VOCABULARY, dtype=dtype)
+  model = LanguageModel(transformer_xl.ModelConfig(
+      n_token=_VOCABULARY, dtype=dtype))
   tokens = np.random.default_rng(0).integers(
       1, _VOCABULARY, (lanes, tgt_len), np.int32)
   adam = optimizer.make(.25)
-  state = train_step.init_state(transformer_xl, config, adam, lanes, mem_len, 0)
+  state = train_step.init_state(model, adam, lanes, mem_len, 0)
   if stage == 'evaluate':
-    params, memory = jax.device_put(state.params), state.memory
-    segment = evaluate.segment_fn(transformer_xl, config)
+    params, read_lanes = jax.device_put(state.params), state.lanes
+    segment = evaluate.segment_fn(model)
     weights = np.ones(tokens.shape, np.float32)
 
     def read():
-      nonlocal memory
-      loss, memory = segment(params, memory, tokens, tokens, weights, False)
+      nonlocal read_lanes
+      loss, read_lanes = segment(
+          params, read_lanes, tokens, tokens, weights, False)
       return float(loss)
 
     return read
   if stage == 'generate':
-    params = decode.to_decode_params(state.params, config)
+    params = decode.to_decode_params(model, state.params)
     _, logits, cache = decode.prefill(
-        params, config, decode.init_cache(config, params, lanes, mem_len),
+        model, params, decode.init_cache(model, params, lanes, mem_len),
         np.ones((lanes, mem_len), np.int32))
     keys = jax.random.split(jax.random.key(0), lanes)
 
     def draw():
       nonlocal logits, cache
       found, _, logits, cache, _ = decode.generate(
-          params, config, cache, logits, keys, tgt_len, chunk=tgt_len)
+          model, params, cache, logits, keys, tgt_len, chunk=tgt_len)
       return found
 
     return draw
   state = train_step.to_devices(state, 1)
   step = jax.pmap(
       lambda *args: train_step.train_step(
-          *args, model=transformer_xl, config=config, optimizer=adam, seed=0,
+          *args, model=model, optimizer=adam, seed=0,
           schedule=optimizer.schedule('constant', 1e-5, 1, 0)),
       axis_name=train_step.AXIS, donate_argnums=0, devices=jax.devices()[:1])
 

@@ -14,13 +14,15 @@ import numpy as np
 from experiments.benchmarks import machine
 from lakhnes_jax import events
 from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.training import optimizer, train_step
 
 # (lanes, tgt_len, mem_len) -> tokens a second of the original.
 ORIGINAL = {(4, 128, 512): 141., (30, 128, 512): 121.}
 
 
-def train_flops(config: transformer_xl.ModelConfig, length: int, mem_len: int) -> float:
+def train_flops(config: transformer_xl.ModelConfig, length: int,
+                mem_len: int) -> float:
   """Counts floating-point operations a token: 3 times the forward pass's."""
   d, heads = config.d_model, config.n_head * config.d_head
   keys = mem_len + length
@@ -32,20 +34,21 @@ def train_flops(config: transformer_xl.ModelConfig, length: int, mem_len: int) -
   return 3 * (config.n_layer * per_layer + 2 * d * config.n_token)
 
 
-def stepper(config: transformer_xl.ModelConfig, lanes: int, length: int, mem_len: int):
+def stepper(config: transformer_xl.ModelConfig, lanes: int, length: int,
+            mem_len: int):
   """Compiles a training step and fills the memory.
 
   Returns:
     (function that trains one step, seconds it took to compile)
   """
-  adam = optimizer.make(0.25)
+  model, adam = LanguageModel(config), optimizer.make(0.25)
   state = train_step.to_devices(
-      train_step.init_state(transformer_xl, config, adam, lanes, mem_len, seed=0), 1)
+      train_step.init_state(model, adam, lanes, mem_len, seed=0), 1)
   shape = (1, lanes, length)
   tokens = np.random.default_rng(0).integers(1, config.n_token, shape, np.int32)
   step = jax.pmap(
       lambda *args: train_step.train_step(
-          *args, model=transformer_xl, config=config, optimizer=adam, seed=0,
+          *args, model=model, optimizer=adam, seed=0,
           schedule=optimizer.schedule('constant', 1e-5, 1, 0)),
       axis_name=train_step.AXIS, donate_argnums=0, devices=jax.devices()[:1])
   reset = np.zeros(1, bool)

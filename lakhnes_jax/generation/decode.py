@@ -19,7 +19,13 @@ import numpy as np
 
 from lakhnes_jax import events
 from lakhnes_jax.generation import sampling
-from lakhnes_jax.model import kv_cache, quantize, transformer_xl
+from lakhnes_jax.model import (
+    kv_cache,
+    language_model,
+    quantize,
+    transformer_xl,
+)
+from lakhnes_jax.model.language_model import LanguageModel
 
 _BLOCK = 1024  # Tokens of all songs that are read at once, about.
 
@@ -33,22 +39,22 @@ class Cache(NamedTuple):
     distances: [H, R, C] each; projected embeddings of distance M .. 0.
     slot: int32 scalar, the slot to be written next; it holds the oldest token.
     count_B: int32, tokens read of each song.
-    told: as in `transformer_xl.Memory`.
+    features: as in `language_model.State`.
   """
   keys: tuple[Any, ...]
   values: tuple[Any, ...]
   distances: tuple[Any, ...]
   slot: Any
   count_B: Any
-  told: transformer_xl.Told = transformer_xl.Told()
+  features: dict[str, Any]
 
 
-def init_cache(config: transformer_xl.ModelConfig, params, batch: int,
+def init_cache(model: LanguageModel, params, batch: int,
                mem_len: int) -> Cache:
   """Makes the cache of `batch` songs that have not begun.
 
   Args:
-    config: of the model.
+    model: what the parameters are of.
     params: as `to_decode_params` returns them.
     batch: B.
     mem_len: M, tokens that a token sees besides itself.
@@ -56,6 +62,7 @@ def init_cache(config: transformer_xl.ModelConfig, params, batch: int,
   Raises:
     ValueError: the model needs a memory, and M is 0.
   """
+  config = model.config
   transformer_xl.check_memory(config, mem_len)
   size = mem_len + 1
   position_RxD = transformer_xl.embed_distances(
@@ -69,7 +76,7 @@ def init_cache(config: transformer_xl.ModelConfig, params, batch: int,
 
   return Cache(empty(config.d_head, size), empty(size, config.d_head),
                distances, jnp.int32(0), jnp.zeros(batch, jnp.int32),
-               transformer_xl.nothing_told(config, batch))
+               model.features.init_state(batch))
 
 
 @jax.jit
@@ -77,20 +84,22 @@ def _distances(position_RxD, kernel_DxHxC):
   return jnp.einsum('rd,dhc->hrc', position_RxD, kernel_DxHxC)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'int8'))
-def to_decode_params(params, config: transformer_xl.ModelConfig, *, int8: bool = False):
+@functools.partial(jax.jit, static_argnames=('model', 'int8'))
+def to_decode_params(model: LanguageModel, params, *, int8: bool = False):
   """Arranges parameters as decoding reads them, once for all calls.
 
   Layers by themselves, kernels as matrices in the dtype of the computation.
 
   Args:
-    params: as `transformer_xl.init_params` returns them.
-    config: of the model.
+    model: what the parameters are of.
+    params: as `LanguageModel.init_params` returns them.
     int8: round kernels to 8 bits; see `lakhnes_jax.model.quantize`.
 
   Returns:
-    A dictionary of arrays on the device; the `params` of this module.
+    A dictionary of arrays on the device; the `params` of this module. Those of
+    embeddings and features stay as they are.
   """
+  config = model.config
   dtype = config.dtype
 
   def matrix(kernel, *shape):
@@ -115,70 +124,66 @@ def to_decode_params(params, config: transformer_xl.ModelConfig, *, int8: bool =
     }
 
   return {
-      'embedding': params['embedding'].astype(dtype),
-      'scaled': {name: params[name] * config.d_model**0.5
-                 for name in ('embedding', *transformer_xl.table_shapes(config))},
-      'gates': {name: params[name] for name in transformer_xl.gate_shapes(config)},
-      'output_bias': params['output_bias'],
+      **{name: leaf for name, leaf in params.items()
+         if name not in ('layers', 'content_bias', 'position_bias')},
+      'output_embedding': params['embedding'].astype(dtype),
       'layers': [
           layer(jax.tree.map(lambda leaf, i=i: leaf[i], params['layers']))
           for i in range(config.n_layer)],
   }
 
 
-def _step(params, config, cache: Cache, tokens_B):
+def _step(model: LanguageModel, params, cache: Cache, tokens_B):
   """Reads one token of each song.
 
   Returns:
     (logits [B, V] float32 of the next token, cache)
   """
   size = cache.keys[0].shape[2]
-  x_Bx1xD, signals, told = _embed(
-      params, config, cache.told, tokens_B[:, None], 1)
+  x_Bx1xD, signals, features = _embed(
+      model, params, cache.features, tokens_B[:, None], 1)
   x_BxD = x_Bx1xD[:, 0]
   keys, values = [], []
   for i, layer in enumerate(params['layers']):
     x_BxD, key, value = kv_cache.decode_layer(
-        layer, config, x_BxD, cache.keys[i], cache.values[i],
+        layer, model.config, x_BxD, cache.keys[i], cache.values[i],
         cache.distances[i], cache.slot, cache.count_B)
     keys.append(key)
     values.append(value)
-  logits_Bx1xV = _logits(params, config, x_BxD[:, None], signals)
+  logits_Bx1xV = _logits(model, params, x_BxD[:, None], signals)
   return logits_Bx1xV[:, 0], Cache(
       tuple(keys), tuple(values), cache.distances, (cache.slot + 1) % size,
-      cache.count_B + 1, told)
+      cache.count_B + 1, features)
 
 
-@functools.partial(jax.jit, static_argnames='config')
-def _embed(params, config, told, tokens_BxT, n_read):
+@functools.partial(jax.jit, static_argnames='model')
+def _embed(model, params, features, tokens_BxT, n_read):
   """Embeds tokens, of which the first `n_read` are to be read.
 
   Returns:
-    ([B, T, D], what has been signals, what has been told, to go on with)
+    ([B, T, D], signals of the features, their states to go on with)
   """
-  scaled = params['scaled']
-  told_BxTxD, signals, told = transformer_xl.tell(
-      scaled, config, told, tokens_BxT, n_read)
-  x_BxTxD = scaled['embedding'][tokens_BxT] + told_BxTxD
-  return x_BxTxD.astype(config.dtype), signals, told
+  signals, features = model.features.observe(features, tokens_BxT, n_read)
+  x_BxTxD = model.embed(params, tokens_BxT, signals)
+  return x_BxTxD.astype(model.config.dtype), signals, features
 
 
-def _logits(params, config, x_BxTxD, signals):
+def _logits(model, params, x_BxTxD, signals):
   logits_BxTxV = jnp.einsum(
-      'btd,vd->btv', x_BxTxD, params['embedding'],
+      'btd,vd->btv', x_BxTxD, params['output_embedding'],
       preferred_element_type=jnp.float32) + params['output_bias']
-  return logits_BxTxV + transformer_xl.favour(params['gates'], config, signals, x_BxTxD)
+  return logits_BxTxV + model.features.logit_bias(params, signals, x_BxTxD)
 
 
-def prefill(params, config: transformer_xl.ModelConfig, cache: Cache, tokens_BxL, *,
+def prefill(model: LanguageModel, params, cache: Cache, tokens_BxL, *,
             logits_BxV=None, lengths_B=None):
   """Reads known tokens, in blocks; as if one by one.
 
-  Compiled anew for another config, B or M, and for a few lengths of blocks.
+  Compiled anew for another model, B or M, and for a few lengths of blocks.
 
   Args:
+    model: what the parameters are of.
     params: as `to_decode_params` returns them.
-    config: of the model.
     cache: of the tokens before; given up to this function.
     tokens_BxL: int32, L of 1 or more.
     logits_BxV: of the first token, where an earlier call is gone on with.
@@ -201,7 +206,7 @@ def prefill(params, config: transformer_xl.ModelConfig, cache: Cache, tokens_BxL
         np.arange(length) < skipped_B[:, None], events.START, tokens_BxL)
   if logits_BxV is None:
     known_BxL[:, 0] = False
-    logits_BxV = jnp.zeros((batch, config.n_token), jnp.float32)
+    logits_BxV = jnp.zeros((batch, model.config.n_token), jnp.float32)
   most = max(16, min(512, _BLOCK // batch))
   nlls = []
   for start in range(0, length, most):
@@ -209,30 +214,33 @@ def prefill(params, config: transformer_xl.ModelConfig, cache: Cache, tokens_BxL
     n_read = part_BxT.shape[1]
     part_BxT = np.pad(part_BxT, ((0, 0), (0, min(
         most, 1 << (n_read - 1).bit_length()) - n_read)))
-    x_BxTxD, signals, told = _embed(params, config, cache.told, part_BxT,
-                                  np.int32(n_read))
+    x_BxTxD, signals, features = _embed(
+        model, params, cache.features, part_BxT, np.int32(n_read))
     keys, values = [], []
     for i, layer in enumerate(params['layers']):
       x_BxTxD, key, value = kv_cache.prefill_layer(
-          layer, config, x_BxTxD, cache.keys[i], cache.values[i],
+          layer, model.config, x_BxTxD, cache.keys[i], cache.values[i],
           cache.distances[i], cache.slot, cache.count_B, np.int32(n_read))
       keys.append(key)
       values.append(value)
-    nll_BxT, logits_BxV = block_nll(params, config, x_BxTxD, signals, logits_BxV,
-                                 part_BxT, np.int32(n_read))
+    nll_BxT, logits_BxV = _block_nll(
+        model, params, x_BxTxD, signals, logits_BxV, part_BxT,
+        np.int32(n_read))
     nlls.append(nll_BxT[:, :n_read])
     cache = Cache(tuple(keys), tuple(values), cache.distances, jnp.int32(0),
-                  cache.count_B + n_read, told)
+                  cache.count_B + n_read, features)
   return np.concatenate(nlls, 1) * known_BxL, logits_BxV, cache
 
 
-@functools.partial(jax.jit, static_argnames='config')
-def block_nll(params, config, x_BxTxD, signals, logits_BxV, tokens_BxT, n_read):
+@functools.partial(jax.jit, static_argnames='model')
+def _block_nll(model, params, x_BxTxD, signals, logits_BxV, tokens_BxT, n_read):
   """Returns the likelihood of each token and the logits after the last."""
-  logits_BxTxV = _logits(params, config, x_BxTxD, signals)
-  before_BxTxV = jnp.concatenate([logits_BxV[:, None], logits_BxTxV[:, :-1]], 1)
-  return transformer_xl.nll(before_BxTxV, tokens_BxT), jax.lax.dynamic_index_in_dim(
-      logits_BxTxV, n_read - 1, 1, keepdims=False)
+  logits_BxTxV = _logits(model, params, x_BxTxD, signals)
+  before_BxTxV = jnp.concatenate(
+      [logits_BxV[:, None], logits_BxTxV[:, :-1]], 1)
+  return (language_model.nll(before_BxTxV, tokens_BxT),
+          jax.lax.dynamic_index_in_dim(
+              logits_BxTxV, n_read - 1, 1, keepdims=False))
 
 
 class Constraint(Protocol):
@@ -283,9 +291,9 @@ class _Loop(NamedTuple):
   nll_LxB: Any
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'constraint', 'chunk'),
+@functools.partial(jax.jit, static_argnames=('model', 'constraint', 'chunk'),
                    donate_argnames=('cache',))
-def _chunk(params, config, cache, logits_BxV, keys_B, state, ended_B, first,
+def _chunk(model, params, cache, logits_BxV, keys_B, state, ended_B, first,
            length, settings, *, constraint, chunk):
   """Draws `length` tokens, at most `chunk`; see `generate`."""
   def unfinished(loop):
@@ -299,9 +307,10 @@ def _chunk(params, config, cache, logits_BxV, keys_B, state, ended_B, first,
         jax.random.fold_in, (0, None))(keys_B, first + number))
     tokens_B, state = constraint.advance(loop.state, tokens_B)
     tokens_B = jnp.where(loop.ended_B, events.START, tokens_B)
-    nll_B = jnp.where(loop.ended_B, 0, transformer_xl.nll(loop.logits_BxV, tokens_B))
+    nll_B = jnp.where(loop.ended_B, 0, language_model.nll(
+        loop.logits_BxV, tokens_B))
     ended_B = loop.ended_B | (tokens_B == events.START)
-    return _Loop(*_step(params, config, loop.cache, tokens_B), state, ended_B,
+    return _Loop(*_step(model, params, loop.cache, tokens_B), state, ended_B,
                  number + 1, loop.tokens_LxB.at[number].set(tokens_B),
                  loop.nll_LxB.at[number].set(nll_B))
 
@@ -312,18 +321,19 @@ def _chunk(params, config, cache, logits_BxV, keys_B, state, ended_B, first,
       jnp.zeros((chunk, batch))))
 
 
-def generate(params, config: transformer_xl.ModelConfig, cache: Cache, logits_BxV,
-             keys_B, length: int, *, constraint: Constraint = UNCONSTRAINED, state: Any = (),
+def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
+             length: int, *, constraint: Constraint = UNCONSTRAINED,
+             state: Any = (),
              temperature: float = 1., top_k: int = 0, top_p: float = 1.,
              exclude_start: bool = True, first: int = 0, chunk: int = 128,
              progress: Callable[[int], Any] = lambda tokens: None):
   """Draws tokens, each read before the next is drawn.
 
-  Compiled anew for another config, constraint, chunk, B or M, and for nothing else.
+  Compiled anew for another model, constraint, chunk, B or M, and nothing else.
 
   Args:
+    model: what the parameters are of.
     params: as `to_decode_params` returns them.
-    config: of the model.
     cache: of all tokens read so far; given up to this function.
     logits_BxV: of the next token, as `prefill` returns them.
     keys_B: a PRNG key a song, so that its draws depend on nothing else.
@@ -332,8 +342,8 @@ def generate(params, config: transformer_xl.ModelConfig, cache: Cache, logits_Bx
     state: of the constraint at the next token.
     temperature, top_k, top_p: see `sampling.restrict`.
     exclude_start: never draw <S>. A song has ended at the first <S>, drawn or
-      put there by the constraint; the rest of its row is <S> at a likelihood of 1.
-      Once all have ended nothing more is read.
+      put there by the constraint; the rest of its row is <S> at a likelihood
+      of 1. Once all have ended nothing more is read.
     first: number of the first draw, where an earlier call is gone on with.
     chunk: tokens between two calls of `progress`.
     progress: called with the number of tokens drawn so far.
@@ -357,9 +367,9 @@ def generate(params, config: transformer_xl.ModelConfig, cache: Cache, logits_Bx
   for start in range(0, length, chunk):
     end = min(start + chunk, length)
     loop = _chunk(
-        params, config, cache, logits_BxV, keys_B, state, ended_B,
-        np.int32(first + start), np.int32(end - start), settings, constraint=constraint,
-        chunk=chunk)
+        model, params, cache, logits_BxV, keys_B, state, ended_B,
+        np.int32(first + start), np.int32(end - start), settings,
+        constraint=constraint, chunk=chunk)
     logits_BxV, cache, state, ended_B = loop[:4]
     tokens_BxL[:, start:end] = np.asarray(loop.tokens_LxB)[:end - start].T
     nll_BxL[:, start:end] = np.asarray(loop.nll_LxB)[:end - start].T

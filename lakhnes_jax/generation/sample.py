@@ -17,7 +17,7 @@ from lakhnes_jax import atomic, events, page, render
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.generation import constraints, decode
 from lakhnes_jax.generation import tasks as plans_lib
-from lakhnes_jax.model import transformer_xl as txl
+from lakhnes_jax.model import language_model
 from lakhnes_jax.report import plot
 from lakhnes_jax.training import log
 
@@ -26,12 +26,12 @@ class Model(NamedTuple):
   """A model to sample from.
 
   Attributes:
-    config: its `ModelConfig`.
+    model: what the parameters are of.
     params: its parameters.
     vocabulary: of its tokens.
     mem_len: events before the newest that it may see.
   """
-  config: txl.ModelConfig
+  model: language_model.LanguageModel
   params: Any
   vocabulary: events.Vocabulary
   mem_len: int = 512
@@ -127,7 +127,8 @@ def songs(model: Model, plans: Sequence[plans_lib.Plan],
   """
   if n < 1 or settings.batch < 1:
     raise ValueError(f'{n} songs, {settings.batch} at once: need at least 1')
-  config, params, vocabulary, mem_len = model
+  language, params, vocabulary, mem_len = model
+  config = language.config
   if config.n_token != vocabulary.size:
     raise ValueError(f'the model has {config.n_token} tokens, vocabulary '
                      f'{vocabulary.name} has {vocabulary.size}')
@@ -136,7 +137,7 @@ def songs(model: Model, plans: Sequence[plans_lib.Plan],
   jobs = [(plan, i, f'{name}-{i:03}' if name else f'{i:03}')
           for plan, name in zip(plans, names or [''] * len(plans), strict=True)
           for i in range(n)]
-  params = decode.to_decode_params(params, config, int8=settings.int8)
+  params = decode.to_decode_params(language, params, int8=settings.int8)
   # Batches of one size, so that one program serves all.
   n_batches = -(-len(jobs) // settings.batch)
   size = -(-len(jobs) // max(n_batches, 1))
@@ -161,14 +162,14 @@ def _play(model: Model, plans: Sequence[plans_lib.Plan],
           progress: Callable[[int, int], Any]
          ) -> list[tuple[np.ndarray, np.ndarray]]:
   """Plays plans at once; returns ids without <S> and nats of each."""
-  config, params, _, mem_len = model
+  language, params, _, mem_len = model
   # What all are given first is read faster than an event at a time.
   n_read = min(len(plan.prefix) for plan in plans)
   prefix_BxL = np.stack([plan.prefix[:n_read] for plan in plans]).astype(
       np.int32)
-  cache = decode.init_cache(config, params, len(plans), mem_len)
+  cache = decode.init_cache(language, params, len(plans), mem_len)
   read_nll_BxL, logits_BxV, cache = decode.prefill(
-      params, config, cache, np.pad(prefix_BxL, ((0, 0), (1, 0)),
+      language, params, cache, np.pad(prefix_BxL, ((0, 0), (1, 0)),
                                     constant_values=events.START))
   steering = plans[0].constraints
   state = constraints.skip(steering, constraints.stack([plan.state for plan in plans]),
@@ -177,7 +178,7 @@ def _play(model: Model, plans: Sequence[plans_lib.Plan],
       jax.random.fold_in, jax.random.key(settings.seed)))(jnp.array(numbers))
   max_tokens = max(plan.max_tokens for plan in plans)
   ids_BxL, nll_BxL, *_ = decode.generate(
-      params, config, cache, logits_BxV, keys_B, max_tokens - n_read,
+      language, params, cache, logits_BxV, keys_B, max_tokens - n_read,
       constraint=steering, state=state, temperature=settings.temperature,
       top_k=settings.top_k, top_p=settings.top_p, exclude_start=False,
       first=n_read,

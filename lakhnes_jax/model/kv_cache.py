@@ -1,8 +1,8 @@
-"""A layer of the model that remembers by a ring of keys and values.
+"""A layer of the model with a KV cache: a ring of keys, another of values.
 
 A ring has R = M + 1 slots; each token overwrites the oldest one, and then sees
-itself and the M tokens before. Either it is read by itself (`decode_layer`), or in a
-block of T tokens (`prefill_layer`), to the same effect.
+itself and the M tokens before. Either it is read by itself (`decode_layer`), or
+in a block of T tokens (`prefill_layer`), to the same effect.
 
 Letters as in `lakhnes_jax.model.transformer_xl`, and R and T as above; G = B H.
 """
@@ -26,9 +26,9 @@ def visible(config, size: int, distance, count):
     count: tokens of the song up to the query, itself included.
   """
   shorter = config.same_length or config.smear_keys
-  reach = max(size - 1, 1) if shorter else size
+  window = max(size - 1, 1) if shorter else size
   # A query before the beginning sees itself: nothing at all would be NaN.
-  return (distance >= 0) & (distance < reach) & (
+  return (distance >= 0) & (distance < window) & (
       (distance < count) | (distance == 0))
 
 
@@ -48,8 +48,8 @@ def _smear(p, scores, config, size: int, distance, count):
       p['smear'], tuple(range(1, scores.ndim - 1))), scores, before)
 
 
-def decode_layer(p, config, x_BxD, keys_GxCxR, values_GxRxC, distances_HxRxC, slot,
-         count_B):
+def decode_layer(p, config, x_BxD, keys_GxCxR, values_GxRxC, distances_HxRxC,
+                 slot, count_B):
   """One layer on one token of each song.
 
   Args:
@@ -124,8 +124,8 @@ def _norm(p, x):
 
 @functools.partial(jax.jit, static_argnames='config',
                    donate_argnames=('keys_GxCxR', 'values_GxRxC'))
-def prefill_layer(p, config, x_BxTxD, keys_GxCxR, values_GxRxC, distances_HxRxC, slot,
-          count_B, n_read):
+def prefill_layer(p, config, x_BxTxD, keys_GxCxR, values_GxRxC,
+                  distances_HxRxC, slot, count_B, n_read):
   """One layer on a block of tokens, as `decode_layer` is on each.
 
   Args:

@@ -2,7 +2,7 @@
 
 Letters of the shape suffixes: B batch (lanes), L segment length, M memory
 length, K = M + L keys, D model width, H heads, C width of a head, N layers,
-F width of the feed-forward layers, V vocabulary.
+F width of the feed-forward layers, V tokens of the language.
 
 Source: Transformer-XL (Dai et al., ACL 2019), relative attention as in section
 3.3, with the settings of LakhNES (Donahue et al., ISMIR 2019, section 4).
@@ -17,14 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from lakhnes_jax.model.features import (
-    context_match,
-    frame_counter,
-    voice_match,
-    voice_state,
-)
-
-NAME = 'txl'  # How checkpoints call this kind of model.
 DTYPES = ('float32', 'bfloat16')
 _INIT_STD = 0.02
 
@@ -34,7 +26,7 @@ class ModelConfig:
   """Shape of the model, and how it computes; the defaults are LakhNES's.
 
   Attributes:
-    n_token: size of the vocabulary.
+    n_token: V; tokens of the language.
     n_layer, n_head, d_model, d_head, d_inner: N, H, D, C and F above.
     dropout: rate after embedding, attention, feed-forward and at the end.
     dropatt: rate on the attention weights.
@@ -49,19 +41,9 @@ class ModelConfig:
       each head learns (Olsson et al., "In-context Learning and Induction
       Heads", 2022): what came after like tokens is then found, and copied, by
       one layer alone.
-    voice_state: each token comes with what every voice did last and how long
-      ago, see `lakhnes_jax.model.features.voice_state`.
-    recall: each token comes with what followed when the song was here before,
-      up to so many tokens ago, see `lakhnes_jax.model.features.context_match`; 0 for no such thing.
-    voice_recall: each token comes with what every voice should do next, and
-      when, as it or another did after the like within the last `recall` tokens,
-      see `lakhnes_jax.model.features.voice_match`.
-    frame_counter: each token comes with when the chip's frame counter ticks
-      next, and waits that end then can be favoured, see
-      `lakhnes_jax.model.features.frame_counter`.
-    unroll: compile each layer by itself instead of a loop over them: a fifth
-      faster for small models on CPUs, whose loops copy what the backward pass
-      needs; takes N times as long to compile, and more memory.
+    unroll_layers: compile each layer by itself instead of a loop over them: a
+      fifth faster for small models on CPUs, whose loops copy what the backward
+      pass needs; takes N times as long to compile, and more memory.
   """
   n_token: int
   n_layer: int = 12
@@ -77,11 +59,7 @@ class ModelConfig:
   dtype: str = 'float32'
   remat: bool = False
   smear_keys: bool = False
-  voice_state: bool = False
-  recall: int = 0
-  voice_recall: bool = False
-  frame_counter: bool = False
-  unroll: bool = False
+  unroll_layers: bool = False
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -104,27 +82,19 @@ class ModelConfig:
       raise ValueError(f'clamp_len is {self.clamp_len}, neither -1 nor above 0')
     if self.dtype not in DTYPES:
       raise ValueError(f'dtype is {self.dtype!r}, not {" or ".join(DTYPES)}')
-    if self.recall < 0:
-      raise ValueError(f'recall is {self.recall}, not 0 or more')
-    if self.voice_recall and not self.recall:
-      raise ValueError('voice_recall needs recall, which is 0')
-    if self.voice_state:
-      voice_state.check(self.n_token)
-    if self.recall:
-      context_match.check(self.n_token)
-    if self.frame_counter:
-      frame_counter.check(self.n_token)
 
   def to_dict(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
 
   @classmethod
   def from_dict(cls, settings: dict[str, Any]) -> 'ModelConfig':
-    """Undoes `to_dict`.
+    """Undoes `to_dict`; `unroll` is an older name of `unroll_layers`.
 
     Raises:
       ValueError: a setting is unknown, missing or out of range.
     """
+    settings = {'unroll_layers' if name == 'unroll' else name: value
+                for name, value in settings.items()}
     known = {field.name for field in dataclasses.fields(cls)}
     unknown = sorted(settings.keys() - known)
     if unknown or 'n_token' not in settings:
@@ -133,104 +103,35 @@ class ModelConfig:
     return cls(**settings)
 
 
-class Told(NamedTuple):
-  """What has to be kept of tokens, to tell the model more than the next one.
-
-  Attributes:
-    voices: [2, B, 4], see `lakhnes_jax.model.features.voice_state`; () without it.
-    history: [1, B, H], see `lakhnes_jax.model.features.context_match`; () without it.
-    expected: see `lakhnes_jax.model.features.voice_match`; () without it.
-    ticks: see `lakhnes_jax.model.features.frame_counter`; () without it.
-  """
-  voices: Any = ()
-  history: Any = ()
-  expected: Any = ()
-  ticks: Any = ()
-
-
 class Memory(NamedTuple):
   """What the layers remember of earlier segments.
 
   Attributes:
     hidden: [N, B, M, D], inputs of each layer, the newest last.
     length: int32 scalar; only the last `length` of M are valid.
-    told: of the tokens before; not valid where `length` is 0.
   """
   hidden: Any
   length: Any
-  told: Told = Told()
 
 
 def check_memory(config: ModelConfig, mem_len: int) -> None:
   """Raises ValueError if the model needs a memory and has none."""
-  for name in ('same_length', 'voice_state', 'recall', 'frame_counter'):
-    if getattr(config, name) and not mem_len:
-      raise ValueError(f'{name} needs a memory: mem_len is 0')
+  if config.same_length and not mem_len:
+    raise ValueError('same_length needs a memory: mem_len is 0')
 
 
-def empty_memory(config: ModelConfig, batch: int, mem_len: int) -> Memory:
+def init_memory(config: ModelConfig, batch: int, mem_len: int) -> Memory:
   """Makes a memory of nothing yet that will hold up to `mem_len` states."""
   shape = (config.n_layer, batch, mem_len, config.d_model)
-  return Memory(jnp.zeros(shape, config.dtype), jnp.int32(0),
-                nothing_told(config, batch))
+  return Memory(jnp.zeros(shape, config.dtype), jnp.int32(0))
 
 
-def nothing_told(config: ModelConfig, batch: int) -> Told:
-  """Returns what is kept before the first token."""
-  return Told(voice_state.empty(batch) if config.voice_state else (),
-              context_match.empty(batch, config.recall) if config.recall else (),
-              voice_match.empty(batch, config.recall)
-              if config.voice_recall else (),
-              frame_counter.empty(batch) if config.frame_counter else ())
+def widen(forward, d_inner: int):
+  """Adds units to feed-forward layers that have fewer than `d_inner`.
 
-
-def table_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-  """Returns the shapes of the tables that `tell` takes, by name."""
-  shapes = {}
-  if config.voice_state:
-    shapes |= voice_state.shapes(config.n_token, config.d_model)
-  if config.recall:
-    shapes |= context_match.shapes(config.n_token, config.d_model)
-  if config.voice_recall:
-    shapes |= voice_match.shapes(config.n_token, config.d_model)
-  if config.frame_counter:
-    shapes |= frame_counter.shapes(config.d_model)
-  return shapes
-
-
-def gate_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-  """Returns the shapes of the gates that `favour` takes, by name."""
-  return {'tick_gate': frame_counter.gate_shape(
-      config.d_model)} if config.frame_counter else {}
-
-
-def grow(params, config: ModelConfig):
-  """Adds what a larger model has more, so that it computes the same at first.
-
-  That is tables of zeros where it is told more, and units of the feed-forward
-  layers: they get new weights going in, of the spread of the old ones, and
-  zeros going out.
-
-  Args:
-    params: of a model that is told no more than `config` says, and whose
-      feed-forward layers are not wider.
-    config: of the model to be.
-
-  Returns:
-    params that make the same of every token, until they are trained
+  They get new weights going in, of the spread of the old ones, and zeros going
+  out: the layers compute what they did.
   """
-  params = {**{name: np.zeros(shape, np.float32)
-               for name, shape in (table_shapes(config)
-                                   | gate_shapes(config)).items()}, **params}
-  layers = params.get('layers', {})
-  if 'feed_forward' in layers:
-    params['layers'] = {**layers, 'feed_forward': _widen(
-        layers['feed_forward'], config.d_inner)}
-  return params
-
-
-def _widen(forward, d_inner: int):
-  """Adds units to feed-forward layers that have fewer than `d_inner`."""
   kernel_NxDxF = forward['inner']['kernel']
   more = d_inner - kernel_NxDxF.shape[2]
   if more <= 0:
@@ -250,56 +151,6 @@ def _widen(forward, d_inner: int):
                            ((0, 0), (0, more), (0, 0))),
       },
   }
-
-
-def tell(tables, config: ModelConfig, told: Told, tokens_BxL, n_read):
-  """Embeds what comes with tokens beside themselves.
-
-  Args:
-    tables: shaped as `table_shapes` says.
-    config: the model's.
-    told: of the tokens before.
-    tokens_BxL: int32 ids.
-    n_read: int scalar, 1 .. L; so many are kept for what follows.
-
-  Returns:
-    ([B, L, D], or 0 where nothing comes with them; what `favour` takes; `Told`
-    to go on with)
-  """
-  x_BxLxD, heard, (voices, history, expected, ticks) = 0, (), told
-  if config.voice_state:
-    state_2xBxLx4 = voice_state.follow(config.n_token, voices, tokens_BxL)
-    x_BxLxD += voice_state.embed(tables, state_2xBxLx4)
-    voices = jax.lax.dynamic_index_in_dim(state_2xBxLx4, n_read - 1, 2, False)
-  if config.recall:
-    found_XxBxL, all_1xBxK = context_match.follow(config.n_token, history, tokens_BxL)
-    x_BxLxD += context_match.embed(tables, found_XxBxL)
-    history = jax.lax.dynamic_slice_in_dim(
-        all_1xBxK, n_read, history.shape[2], 2)
-  if config.voice_recall:
-    expected_2xBxLx4xS, expected = voice_match.follow(
-        config.n_token, expected,
-        all_1xBxK[0, :, -tokens_BxL.shape[1] - config.recall:], n_read)
-    x_BxLxD += voice_match.embed(tables, expected_2xBxLx4xS)
-  if config.frame_counter:
-    heard, ticks = frame_counter.follow(
-        config.n_token, ticks, tokens_BxL, n_read)
-    x_BxLxD += frame_counter.embed(tables, heard)
-  return x_BxLxD, heard, Told(voices, history, expected, ticks)
-
-
-def favour(gates, config: ModelConfig, heard, x_BxLxD):
-  """What is added to logits because of what `tell` heard; 0 for nothing.
-
-  Args:
-    gates: shaped as `gate_shapes` says.
-    config: the model's.
-    heard: as `tell` returns it.
-    x_BxLxD: what the last layer makes of the tokens.
-  """
-  return frame_counter.favour(
-      gates['tick_gate'], config.n_token, heard, x_BxLxD
-  ) if config.frame_counter else 0
 
 
 def position_embedding(distance, d_model: int):
@@ -483,35 +334,28 @@ class _Layer(nn.Module):
 
 
 class TransformerXL(nn.Module):
-  """The whole model; the parameters of all layers are stacked on axis 0."""
+  """The layers; their parameters are stacked on axis 0.
+
+  Called on embedded tokens and the memory of the segments before, whose M may
+  differ from call to call, and be 0. Returns the output of the last layer
+  [B, L, D], and the memory to go on with; no gradient flows through either
+  memory.
+  """
   config: ModelConfig
   deterministic: bool = True
 
   @nn.compact
-  def __call__(self, tokens_BxL, memory: Memory):
+  def __call__(self, x_BxLxD, memory: Memory):
     c = self.config
-    _, _, mem_len, _ = memory.hidden.shape
+    length, mem_len = x_BxLxD.shape[1], memory.hidden.shape[2]
     check_memory(c, mem_len)
     normal = nn.initializers.normal(_INIT_STD)
     dropout = nn.Dropout(c.dropout, deterministic=self.deterministic)
-    embedding_VxD = self.param('embedding', normal, (c.n_token, c.d_model))
-    output_bias_V = self.param('output_bias', nn.initializers.zeros,
-                               (c.n_token,))
     # u and v of the paper, shared by all layers.
     content_bias_HxC = self.param('content_bias', normal, (c.n_head, c.d_head))
     position_bias_HxC = self.param('position_bias', normal,
                                    (c.n_head, c.d_head))
 
-    length = tokens_BxL.shape[1]
-    x_BxLxD = embedding_VxD[tokens_BxL] * c.d_model**0.5
-    tables = {name: self.param(name, normal, shape)
-              for name, shape in table_shapes(c).items()}
-    gates = {name: self.param(name, nn.initializers.zeros, shape)
-             for name, shape in gate_shapes(c).items()}
-    told_BxLxD, heard, told = tell(tables, c, jax.tree.map(
-        lambda x: jnp.where(memory.length, x, 0), memory.told), tokens_BxL,
-        length)
-    x_BxLxD += c.d_model**0.5 * told_BxLxD
     x_BxLxD = dropout(x_BxLxD).astype(c.dtype)
     # Distances K .. 0; nothing is K away, but see `shift`.
     position_PxD = dropout(embed_distances(
@@ -520,80 +364,16 @@ class TransformerXL(nn.Module):
     # does not see it; but in the gradient it would cancel, and leave noise.
     position_PxD = (position_PxD - position_PxD.mean(0)).astype(c.dtype)
 
-    x_BxLxD, hidden_NxBxMxD = self._layers(
-        x_BxLxD, memory.hidden, position_PxD,
-        jnp.arange(mem_len + length) >= mem_len - memory.length,
-        visible(c, length, mem_len, memory.length),
-        content_bias_HxC, position_bias_HxC)
-    x_BxLxD = dropout(x_BxLxD)
-    logits_BxLxV = jnp.einsum(
-        'bld,vd->blv', x_BxLxD, embedding_VxD.astype(c.dtype),
-        preferred_element_type=jnp.float32) + output_bias_V
-    logits_BxLxV += favour(gates, c, heard, x_BxLxD)
-    return logits_BxLxV, Memory(
-        hidden_NxBxMxD, jnp.minimum(memory.length + length, mem_len), told)
-
-  def _layers(self, x_BxLxD, memory_NxBxMxD, *shared):
-    """Applies the layers, which share the other arguments, one by one."""
-    c = self.config
     layer = nn.remat(_Layer, prevent_cse=False) if c.remat else _Layer
-    if self.is_initializing() or not c.unroll:
-      return nn.scan(
-          layer, variable_axes={'params': 0}, length=c.n_layer,
-          split_rngs={'params': True, 'dropout': True},
-          in_axes=(0, *5 * (nn.broadcast,)))(
-              c, self.deterministic, name='layers')(
-                  x_BxLxD, memory_NxBxMxD, *shared)
-    # Split, not indexed: the gradient is then one concatenation.
-    split = functools.partial(jax.lax.split, sizes=c.n_layer * (1,))
-    params = jax.tree.map(split, self.variables['params']['layers'])
-    hidden = []
-    for i in range(c.n_layer):
-      params_of_layer = jax.tree.map(
-          lambda parts, i=i: parts[i][0], params,
-          is_leaf=lambda x: isinstance(x, (list, tuple)))
-      rngs = {} if self.deterministic else {'dropout': self.make_rng('dropout')}
-      x_BxLxD, new_memory_BxMxD = layer(
-          c, self.deterministic, parent=None).apply(
-              {'params': params_of_layer}, x_BxLxD, memory_NxBxMxD[i],
-              *shared, rngs=rngs)
-      hidden.append(new_memory_BxMxD)
-    return x_BxLxD, jnp.stack(hidden)
-
-
-def init_params(config: ModelConfig, rng) -> dict[str, Any]:
-  """Draws parameters: N(0, 0.02), layer-norm scales N(1, 0.02), biases 0."""
-  return TransformerXL(config).init(
-      rng, jnp.zeros((1, 1), jnp.int32), empty_memory(config, 1, 1))['params']
-
-
-def apply(params, config: ModelConfig, tokens_BxL, memory: Memory, *,
-          dropout_rng=None):
-  """Reads one segment of each lane.
-
-  Args:
-    params: as `init_params` returns them.
-    config: the model's.
-    tokens_BxL: int32, 0 .. V - 1.
-    memory: of the segments before; M may differ from call to call, and be 0.
-    dropout_rng: key of the dropout masks; None for no dropout.
-
-  Returns:
-    (logits [B, L, V] float32 of the next token, the memory to go on with;
-    no gradient flows through either memory)
-  """
-  module = TransformerXL(config, deterministic=dropout_rng is None)
-  rngs = {} if dropout_rng is None else {'dropout': dropout_rng}
-  return module.apply({'params': params}, tokens_BxL, memory, rngs=rngs)
-
-
-def nll(logits_BxLxV, targets_BxL):
-  """Negative log likelihood of each target, [B, L] float32, in nats."""
-  logits_BxLxV = logits_BxLxV.astype(jnp.float32)
-  chosen_BxL = jnp.take_along_axis(logits_BxLxV, targets_BxL[..., None], -1)
-  return jax.nn.logsumexp(logits_BxLxV, -1) - chosen_BxL[..., 0]
-
-
-def n_params(params) -> int:
-  """Counts parameters; the tied embedding counts once."""
-  return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(params))
+    x_BxLxD, hidden_NxBxMxD = nn.scan(
+        layer, variable_axes={'params': 0}, length=c.n_layer,
+        split_rngs={'params': True, 'dropout': True},
+        in_axes=(0, *5 * (nn.broadcast,)),
+        unroll=c.n_layer if c.unroll_layers else 1)(
+            c, self.deterministic, name='layers')(
+                x_BxLxD, memory.hidden, position_PxD,
+                jnp.arange(mem_len + length) >= mem_len - memory.length,
+                visible(c, length, mem_len, memory.length),
+                content_bias_HxC, position_bias_HxC)
+    return dropout(x_BxLxD), Memory(
+        hidden_NxBxMxD, jnp.minimum(memory.length + length, mem_len))

@@ -1,7 +1,7 @@
 """Several processes that train as one, through `jax.distributed`.
 
 Each process feeds its own devices with its own lanes, in order of processes;
-process 0, the chief, alone writes files and the log. With one process
+process 0, the primary, alone writes files and the log. With one process
 everything here does nothing.
 """
 
@@ -37,12 +37,12 @@ def join(coordinator: str | None = None, num_processes: int | None = None,
       heartbeat_timeout_seconds=HEARTBEAT_S)
 
 
-def is_chief() -> bool:
+def is_primary() -> bool:
   """Whether this process writes files and the log."""
   return jax.process_index() == 0
 
 
-def quit_all(message: str) -> None:
+def abort_all(message: str) -> None:
   """Ends this process at once, with status 1, and the others by its absence.
 
   An ordinary exit would wait for them, and they for us.
@@ -59,17 +59,17 @@ def own_lanes(lanes: int) -> slice:
   return slice(jax.process_index() * n, (jax.process_index() + 1) * n)
 
 
-def all_lanes(memory: Any) -> Any:
+def all_lanes(lanes: Any) -> Any:
   """Gathers the lanes of all processes: axis 1 of each leaf with axes."""
   if jax.process_count() == 1:
-    return memory
+    return lanes
   return jax.tree.map(
       lambda x: x if np.ndim(x) == 0 else np.concatenate(
-          multihost_utils.process_allgather(x), axis=1), memory)
+          multihost_utils.process_allgather(x), axis=1), lanes)
 
 
-def from_chief(arrays: Any, words: Any) -> tuple[Any, Any]:
-  """Returns what the chief has: arrays of known shapes, and a JSON value."""
+def from_primary(arrays: Any, words: Any) -> tuple[Any, Any]:
+  """Returns what the primary has: arrays of known shapes, and a JSON value."""
   if jax.process_count() == 1:
     return arrays, words
   text = np.frombuffer(json.dumps(words).encode(), np.uint8)
@@ -79,7 +79,7 @@ def from_chief(arrays: Any, words: Any) -> tuple[Any, Any]:
           json.loads(text.tobytes()))
 
 
-class Vote:
+class AsyncMax:
   """The highest number that any process says, known to all one call later.
 
   The late answer is what makes it cheap: the devices bring the votes of a step

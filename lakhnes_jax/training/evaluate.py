@@ -17,13 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from lakhnes_jax.data import token_stream
+from lakhnes_jax.model import language_model
+from lakhnes_jax.model.language_model import SequenceModel
 
 PROTOCOLS = ('paper', 'full')
 MIN_TOKENS = 10
 
 
-class Setting(NamedTuple):
-  """How to evaluate; the paper's values.
+class EvalConfig(NamedTuple):
+  """How to evaluate; the defaults are the paper's.
 
   Attributes:
     tgt_len: tokens a segment.
@@ -36,54 +38,54 @@ class Setting(NamedTuple):
 
 
 @functools.lru_cache(maxsize=8)
-def segment_fn(model, config):
-  """Compiles (params, memory, batch) -> (summed nll, memory)."""
-  def segment_nll(params, memory, inputs_BxL, targets_BxL, weights_BxL, reset):
-    memory = memory._replace(length=jnp.where(reset, 0, memory.length))
-    logits, memory = model.apply(params, config, inputs_BxL, memory)
-    return jnp.sum(model.nll(logits, targets_BxL) * weights_BxL), memory
+def segment_fn(model: SequenceModel):
+  """Compiles (params, state, batch) -> (summed nll, state)."""
+  def segment_nll(params, state, inputs_BxL, targets_BxL, weights_BxL, reset):
+    logits, state = model.apply(
+        params, inputs_BxL, model.reset(state, reset))
+    return jnp.sum(
+        language_model.nll(logits, targets_BxL) * weights_BxL), state
   return jax.jit(segment_nll, donate_argnums=1)
 
 
-def evaluate(model, config, params, corpus, vocabulary, *,
-             setting: Setting = Setting(), protocol: str = 'paper',
+def evaluate(model: SequenceModel, params, corpus, vocabulary, *,
+             config: EvalConfig = EvalConfig(), protocol: str = 'paper',
              progress: Callable[[int], Any] = lambda tokens: None
              ) -> dict[str, Any]:
   """Computes mean negative log likelihood and perplexity.
 
   Args:
-    model: module with the functions of `lakhnes_jax.model.transformer_xl`.
-    config: the model's.
+    model: what is evaluated.
     params: its parameters.
     corpus: the songs of one split.
     vocabulary: the model's, of `lakhnes_jax.events`.
-    setting: see there. Of fewer songs than lanes, each gets one lane.
+    config: see there. Of fewer songs than lanes, each gets one lane.
     protocol: one of `PROTOCOLS`.
     progress: called with the number of tokens counted so far.
 
   Returns:
     JSON object: protocol, loss (nats), ppl, tokens, songs, tokens_per_second
-    and the setting.
+    and the config.
   """
   stream = token_stream.Stream(
-      corpus, vocabulary, min(setting.lanes, len(corpus)), setting.tgt_len,
+      corpus, vocabulary, min(config.lanes, len(corpus)), config.tgt_len,
       augmentation=token_stream.TRIM, min_tokens=MIN_TOKENS, shuffle=False,
       repeat=False, drop_last=protocol == 'paper')
-  segment_nll = segment_fn(model, config)
+  segment_nll = segment_fn(model)
   params = jax.device_put(params)
-  memory = model.empty_memory(config, stream.lanes, setting.mem_len)
+  state = model.init_state(stream.lanes, config.mem_len)
   total, tokens, waiting = 0.0, 0, None
   started = time.monotonic()
   for batch in stream:
-    loss, memory = segment_nll(params, memory, batch.inputs, batch.targets,
-                               batch.weights, batch.new_epoch)
+    loss, state = segment_nll(params, state, batch.inputs, batch.targets,
+                              batch.weights, batch.new_epoch)
     if waiting is not None:  # Read one late: the device never waits for us.
       total += float(waiting)
       progress(tokens)
     waiting, tokens = loss, tokens + int(np.sum(batch.weights))
   if waiting is None:
     raise ValueError(f'the split is too short to fill one segment of '
-                     f'{setting.tgt_len} in {stream.lanes} lanes')
+                     f'{config.tgt_len} in {stream.lanes} lanes')
   total += float(waiting)
   progress(tokens)
   loss = total / tokens
@@ -94,5 +96,5 @@ def evaluate(model, config, params, corpus, vocabulary, *,
       'tokens': tokens,
       'songs': stream.n_songs,
       'tokens_per_second': round(tokens / (time.monotonic() - started), 1),
-      **setting._asdict(),
+      **config._asdict(),
   }

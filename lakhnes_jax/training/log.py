@@ -16,11 +16,11 @@ _LINE = {'step': schema.Range(0, 2**53), 'kind': str, 'loss': float}
 
 
 def report(line: str) -> None:
-  """Tells the person at the terminal."""
+  """Writes a line to the terminal."""
   print(line, file=sys.stderr, flush=True)
 
 
-def due(step: int, every: int) -> bool:
+def is_time(step: int, every: int) -> bool:
   """Whether something done `every` so many steps is done after this one."""
   return every > 0 and step % every == 0
 
@@ -33,8 +33,8 @@ def read(run_dir: str | pathlib.Path) -> list[dict[str, Any]]:
 
   Returns:
     Objects with `step` and `kind`: 'train' (epoch, loss in nats, ppl,
-    grad_norm, learning_rate, tokens_per_second, waiting: share of the time
-    without data) or 'valid' (as `evaluate`).
+    grad_norm, learning_rate, tokens_per_second, data_wait_fraction: share of
+    the time without data) or 'valid' (as `evaluate`).
   """
   path = pathlib.Path(run_dir) / 'metrics.jsonl'
   if not path.exists():
@@ -52,7 +52,7 @@ def read(run_dir: str | pathlib.Path) -> list[dict[str, Any]]:
 
 
 class Progress:
-  """Counts steps, tokens and time; writes the lines and tells the terminal.
+  """Counts steps, tokens and time; writes the lines and to the terminal.
 
   Attributes:
     step: steps done.
@@ -60,22 +60,22 @@ class Progress:
     best_step: when.
   """
 
-  def __init__(self, run_dir: pathlib.Path, settings, meta: dict | None, *,
+  def __init__(self, run_dir: pathlib.Path, config, meta: dict | None, *,
                tensorboard: bool = False, silent: bool = False):
     """Continues at `meta` (see `to_meta`); later lines are cut off.
 
     Args:
       run_dir: the run's.
-      settings: a `loop.Settings`.
+      config: a `loop.TrainConfig`.
       meta: of the checkpoint continued, or None.
       tensorboard: write the same numbers to `run_dir/tensorboard`.
-      silent: write and tell nothing; another process does.
+      silent: write nothing; another process does.
 
     Raises:
       ValueError: the package that writes for TensorBoard is missing.
     """
     meta = meta or {}
-    self._settings = settings
+    self._config = config
     self._path = run_dir / 'metrics.jsonl'
     self.step = meta.get('step', 0)
     self.best = meta.get('best', math.inf)
@@ -119,12 +119,12 @@ class Progress:
 
   def done(self, step: int, epoch: int) -> bool:
     """Whether all steps or epochs are done after `step`, were `epoch` next."""
-    s = self._settings
+    s = self._config
     return step >= s.max_steps or 0 < s.max_epochs <= epoch
 
   def time_is_up(self) -> bool:
     """Whether the minutes are used up."""
-    return 0 < 60 * self._settings.max_minutes <= self.seconds
+    return 0 < 60 * self._config.max_minutes <= self.seconds
 
   def read(self, step: int, epoch: int, measured, waited: float) -> None:
     """Fetches a dispatch's metrics from the devices; writes a line when due.
@@ -137,7 +137,8 @@ class Progress:
     Raises:
       FloatingPointError: the loss is not finite.
     """
-    measured = {name: x.tolist() for name, x in train_step.first(measured).items()}
+    measured = {name: x.tolist()
+                for name, x in train_step.first(measured).items()}
     losses = measured.pop('loss')
     last = {name: values[-1] for name, values in measured.items()}
     for number, loss in enumerate(losses, step + 1 - len(losses)):
@@ -146,7 +147,7 @@ class Progress:
             f'step {number}: the loss is {loss}. The last checkpoint is from '
             'before it; try a lower --learning_rate')
     self._since_line.extend(losses)
-    if not due(step, self._settings.log_every):
+    if not is_time(step, self._config.log_every):
       return
     loss = sum(self._since_line) / len(self._since_line)
     self._since_line.clear()
@@ -154,18 +155,18 @@ class Progress:
     passed = max(seconds - self._line_time, 1e-9)
     rate = (step - self._line_step) / passed
     idle, self._line_waited = (waited - self._line_waited) / passed, waited
-    speed = rate * self._settings.batch_size * self._settings.tgt_len
+    speed = rate * self._config.batch_size * self._config.tgt_len
     self._line_time, self._line_step = seconds, step
     self._write(step=step, kind='train', epoch=epoch, loss=loss,
                 ppl=_ppl(loss), **last, tokens_per_second=round(speed, 1),
-                waiting=round(idle, 4))
-    self._tell(f'step {step}/{self._settings.max_steps}  epoch {epoch + 1}  '
+                data_wait_fraction=round(idle, 4))
+    self._show(f'step {step}/{self._config.max_steps}  epoch {epoch + 1}  '
            f'loss {loss:.4f}  ppl {_ppl(loss):.2f}  '
            f'lr {last["learning_rate"]:.3g}  {speed:,.0f} tokens/s  '
            f'ETA {self._eta(step, epoch, rate)}')
 
   def _eta(self, step: int, epoch: int, rate: float) -> str:
-    s = self._settings
+    s = self._config
     left = (s.max_steps - step) / rate
     if s.max_minutes:
       left = min(left, 60 * s.max_minutes - self.seconds)
@@ -180,11 +181,11 @@ class Progress:
     if better:
       self.best, self.best_step = result['loss'], self.step
     self._write(step=self.step, kind='valid', **result)
-    self._tell(f'step {self.step}  valid loss {result["loss"]:.4f}  '
+    self._show(f'step {self.step}  valid loss {result["loss"]:.4f}  '
            f'ppl {result["ppl"]:.3f}{"  (best)" if better else ""}')
     return better
 
-  def _tell(self, line: str) -> None:
+  def _show(self, line: str) -> None:
     if not self._silent:
       report(line)
 

@@ -21,6 +21,8 @@ import numpy as np
 
 from lakhnes_jax import atomic
 from lakhnes_jax.data import token_stream
+from lakhnes_jax.model import language_model
+from lakhnes_jax.model.language_model import SequenceModel
 from lakhnes_jax.training import (
     distributed,
     evaluate,
@@ -32,7 +34,7 @@ from lakhnes_jax.weights import checkpoint, weights_folder
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class TrainConfig:
   """How to train. Lengths in tokens, durations in steps unless named.
 
   Attributes:
@@ -49,7 +51,7 @@ class Settings:
     clip: norm to which gradients are clipped; 0 means not at all.
     optimizer: 'adam' or 'muon'.
     accumulation: parts in which a batch is computed, to save memory.
-    forget: probability that a step begins with an empty memory.
+    memory_reset_prob: probability that a step begins with an empty memory.
     steps_per_dispatch: steps in one program, for devices that would otherwise
       wait for the host; the cadences are multiples of it.
     seed: of the weights, the dropout masks, the songs and their augmentation.
@@ -58,7 +60,7 @@ class Settings:
   batch_size: int = 60
   tgt_len: int = 512
   mem_len: int = 512
-  evaluation: evaluate.Setting = evaluate.Setting()
+  evaluation: evaluate.EvalConfig = evaluate.EvalConfig()
   learning_rate: float = 2.5e-4
   schedule: str = 'cosine'
   warmup_steps: int = 0
@@ -68,7 +70,7 @@ class Settings:
   clip: float = 0.25
   optimizer: str = 'adam'
   accumulation: int = 1
-  forget: float = 0.
+  memory_reset_prob: float = 0.
   steps_per_dispatch: int = 1
   seed: int = 1111
   log_every: int = 200
@@ -77,13 +79,13 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
+class InitFrom:
   """Where the first weights come from when the run has no checkpoint yet.
 
   Attributes:
     resume_from: another run's directory, continued exactly.
-    init_from: another run or weights; steps and data start anew. What the
-      model is told and those know nothing of starts at 0.
+    init_from: another run or weights; steps and data start anew. See
+      `SequenceModel.warm_start` for what those have not.
     init_optimizer: whether Adam's moments come along with the weights.
   """
   resume_from: str = ''
@@ -91,7 +93,7 @@ class Origin:
   init_optimizer: bool = False
 
 
-_GO_ON, _TIME_IS_UP, _SIGNAL = range(3)  # What a process wants; most wins.
+CONTINUE, TIME_LIMIT, SIGNAL = range(3)  # What a process wants; most wins.
 
 
 class _Stop:
@@ -121,35 +123,36 @@ class _Stop:
       signal.signal(number, handler)
 
 
-def _starting_point(run_dir, origin: Origin, state: train_step.TrainState, model,
-                    config):
+def _starting_point(run_dir, init: InitFrom, state: train_step.TrainState,
+                    model: SequenceModel):
   """Fills the state from the first source that has something.
 
   Returns:
     (state, meta of the checkpoint continued or None, what happened in words)
   """
   for folder, named in ((run_dir, 'this run'),
-                        (origin.resume_from, origin.resume_from)):
+                        (init.resume_from, init.resume_from)):
     if folder and (folder != run_dir or checkpoint.exists(folder, 'last')):
       tree, meta = checkpoint.restore(folder, 'last')
       source = f'{folder}/checkpoints/last'
       return (checkpoint.fill(state, tree, source), meta,
               f'resuming {named} at step {meta["step"]}')
-  if origin.init_from:
-    tree, _ = weights_folder.read(origin.init_from)
-    wanted = ('params', 'opt_state') if origin.init_optimizer else ('params',)
-    if 'opt_state' not in tree and origin.init_optimizer:
-      raise ValueError(f'{origin.init_from}: has weights but no optimizer '
+  if init.init_from:
+    tree, _ = weights_folder.read(init.init_from)
+    wanted = ('params', 'opt_state') if init.init_optimizer else ('params',)
+    if 'opt_state' not in tree and init.init_optimizer:
+      raise ValueError(f'{init.init_from}: has weights but no optimizer '
                        'state; leave out --init_optimizer')
-    tree['params'] = model.grow(tree['params'], config)
+    tree['params'] = model.warm_start(tree['params'])
     parts = {part: checkpoint.fill(getattr(state, part), tree[part],
-                                   origin.init_from) for part in wanted}
+                                   init.init_from) for part in wanted}
     return (state._replace(**parts), None,
-            f'{" and ".join(wanted)} from {origin.init_from}, step 0')
+            f'{" and ".join(wanted)} from {init.init_from}, step 0')
   return state, None, 'new weights'
 
 
-def _lay_out(group: list[token_stream.Batch], devices: int) -> tuple[np.ndarray, ...]:
+def _lay_out(group: list[token_stream.Batch],
+             devices: int) -> tuple[np.ndarray, ...]:
   """Returns inputs, targets and resets for `train_step.pmapped_steps`."""
   inputs, targets = (
       np.stack([x.reshape(devices, -1, x.shape[-1]) for x in part], axis=1)
@@ -157,28 +160,28 @@ def _lay_out(group: list[token_stream.Batch], devices: int) -> tuple[np.ndarray,
   return inputs, targets, np.tile([x.new_epoch for x in group], (devices, 1))
 
 
-def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
-        settings: Settings, *, origin: Origin = Origin(),
-        augmentation: token_stream.Augmentation | None = None, min_tokens: int = 0,
+def run(run_dir: str | pathlib.Path, model: SequenceModel, vocabulary, corpus,
+        valid, config: TrainConfig, *, init: InitFrom = InitFrom(),
+        augmentation: token_stream.Augmentation | None = None,
+        min_tokens: int = 0,
         description: dict[str, Any] | None = None, tensorboard: bool = False,
         after_eval: Callable[[int, Any], None] = lambda step, params: None
         ) -> dict[str, Any]:
-  """Trains a model until the settings or a signal end it.
+  """Trains a model until the config or a signal ends it.
 
   Args:
     run_dir: made if missing; continued exactly where it holds a checkpoint.
-    model: module with the functions of `lakhnes_jax.model.transformer_xl` and a `NAME`.
-    config: the model's.
+    model: what is trained.
     vocabulary: of `lakhnes_jax.events`.
     corpus: training songs.
     valid: songs to evaluate on, or None.
-    settings: see there.
-    origin: where the first weights come from.
+    config: see there.
+    init: where the first weights come from.
     augmentation: drawn anew for each song at each epoch.
     min_tokens: shorter songs are left out.
     description: what `config.json` says, JSON.
     tensorboard: write the metrics for TensorBoard too.
-    after_eval: called with the step and the host parameters, by the chief of
+    after_eval: called with the step and the host parameters, by the primary of
       several processes (see `lakhnes_jax.training.distributed`).
 
   Returns:
@@ -195,62 +198,64 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
   if devices * jax.process_count() != n_devices:
     raise ValueError(f'{devices} devices of {n_devices} are on this one of '
                      f'{jax.process_count()} processes: give each the same')
-  if settings.batch_size % (n_devices * settings.accumulation):
+  if config.batch_size % (n_devices * config.accumulation):
     raise ValueError(
-        f'batch_size {settings.batch_size} is not a multiple of {n_devices} '
-        f'devices x {settings.accumulation} accumulation steps')
-  at_once = settings.steps_per_dispatch
+        f'batch_size {config.batch_size} is not a multiple of {n_devices} '
+        f'devices x {config.accumulation} accumulation steps')
+  at_once = config.steps_per_dispatch
   if at_once < 1:
     raise ValueError(f'steps_per_dispatch {at_once}: need at least 1')
   for cadence in ('log_every', 'eval_every', 'save_every'):
-    if getattr(settings, cadence) % at_once:
-      raise ValueError(f'{cadence} {getattr(settings, cadence)} is not a '
+    if getattr(config, cadence) % at_once:
+      raise ValueError(f'{cadence} {getattr(config, cadence)} is not a '
                        f'multiple of steps_per_dispatch {at_once}')
-  chief, lanes = distributed.is_chief(), distributed.own_lanes(settings.batch_size)
+  is_primary = distributed.is_primary()
+  lanes = distributed.own_lanes(config.batch_size)
   stream = token_stream.Stream(
-      corpus, vocabulary, settings.batch_size, settings.tgt_len,
-      augmentation=augmentation, seed=settings.seed, min_tokens=min_tokens,
+      corpus, vocabulary, config.batch_size, config.tgt_len,
+      augmentation=augmentation, seed=config.seed, min_tokens=min_tokens,
       lane_slice=lanes)
-  adam = optimizer.make(settings.clip, settings.optimizer)
+  adam = optimizer.make(config.clip, config.optimizer)
   steps_fn = train_step.pmapped_steps(
-      model=model, config=config, optimizer=adam, seed=settings.seed,
-      accumulation=settings.accumulation, forget=settings.forget,
+      model=model, optimizer=adam, seed=config.seed,
+      accumulation=config.accumulation,
+      memory_reset_prob=config.memory_reset_prob,
       schedule=optimizer.schedule(
-          settings.schedule, settings.learning_rate, settings.max_steps,
-          settings.warmup_steps))
-  state = train_step.init_state(model, config, adam, settings.batch_size,
-                           settings.mem_len, settings.seed)
+          config.schedule, config.learning_rate, config.max_steps,
+          config.warmup_steps))
+  state = train_step.init_state(
+      model, adam, config.batch_size, config.mem_len, config.seed)
   meta = None
-  if chief:
-    state, meta, words = _starting_point(run_dir, origin, state, model, config)
+  if is_primary:
+    state, meta, words = _starting_point(run_dir, init, state, model)
     log.report(
-        f'{run_dir}: {words}; {model.n_params(state.params):,} parameters on '
-        f'{n_devices} {jax.local_devices()[0].device_kind}')
-  state, meta = distributed.from_chief(state, meta)
+        f'{run_dir}: {words}; {language_model.n_params(state.params):,} '
+        f'parameters on {n_devices} {jax.local_devices()[0].device_kind}')
+  state, meta = distributed.from_primary(state, meta)
   if meta:
     stream.restore(meta['data'])
-  progress = log.Progress(run_dir, settings, meta, tensorboard=tensorboard,
-                              silent=not chief)
+  progress = log.Progress(run_dir, config, meta, tensorboard=tensorboard,
+                          silent=not is_primary)
   last = best = contextlib.nullcontext()
-  if chief:
+  if is_primary:
     atomic.write(run_dir / 'config.json',
-                       json.dumps(description or {}, indent=2).encode())
+                 json.dumps(description or {}, indent=2).encode())
     last, best = (checkpoint.Checkpoints(run_dir, x) for x in ('last', 'best'))
 
   def save(to: checkpoint.Checkpoints, host: train_step.TrainState) -> None:
     to.save(progress.step, host, {
-        'model': model.NAME, 'config': config.to_dict(),
-        'format': vocabulary.name, 'mem_len': settings.mem_len,
+        'model': model.name, 'config': model.to_dict(),
+        'format': vocabulary.name, 'mem_len': config.mem_len,
         'data': batches.state(),
         **progress.to_meta()})
 
-  state = train_step.to_devices(state._replace(memory=jax.tree.map(
-      lambda x: x[:, lanes] if np.ndim(x) else x, state.memory)), devices)
+  state = train_step.to_devices(state._replace(lanes=jax.tree.map(
+      lambda x: x[:, lanes] if np.ndim(x) else x, state.lanes)), devices)
   waiting = None  # The last dispatch's metrics, not yet read.
-  vote, agreed = distributed.Vote(), _GO_ON
+  vote, agreed = distributed.AsyncMax(), CONTINUE
   with (token_stream.Prefetch(stream, at_once) as batches, progress, last, best,
         _Stop() as stop):
-    _, ending = distributed.from_chief(
+    _, ending = distributed.from_primary(
         (), progress.done(progress.step, batches.peek().epoch) or
         progress.time_is_up())
     while not ending:
@@ -263,27 +268,27 @@ def run(run_dir: str | pathlib.Path, model, config, vocabulary, corpus, valid,
         progress.read(*waiting)
       progress.step = step
       waiting = step, group[-1].epoch, measured, batches.waited
-      agreed = vote(_SIGNAL if stop.asked else
-                    _TIME_IS_UP if progress.time_is_up() else _GO_ON)
-      ending = agreed != _GO_ON or progress.done(step, batches.peek().epoch)
+      agreed = vote(SIGNAL if stop.asked else
+                    TIME_LIMIT if progress.time_is_up() else CONTINUE)
+      ending = agreed != CONTINUE or progress.done(step, batches.peek().epoch)
       evaluating = valid is not None and (
-          log.due(progress.step, settings.eval_every) or
-          (ending and agreed != _SIGNAL and settings.eval_every > 0))
-      saving = log.due(progress.step, settings.save_every)
+          log.is_time(progress.step, config.eval_every) or
+          (ending and agreed != SIGNAL and config.eval_every > 0))
+      saving = log.is_time(progress.step, config.save_every)
       if ending or evaluating or saving:
         progress.read(*waiting)
         waiting = None
         with progress.paused():
           host = train_step.to_host(state)
-          host = host._replace(memory=distributed.all_lanes(host.memory))
+          host = host._replace(lanes=distributed.all_lanes(host.lanes))
           better = evaluating and progress.valid(evaluate.evaluate(
-              model, config, host.params, valid, vocabulary,
-              setting=settings.evaluation))
-          if chief:
+              model, host.params, valid, vocabulary,
+              config=config.evaluation))
+          if is_primary:
             if better:
               save(best, host)
             if evaluating:
               after_eval(progress.step, host.params)
             save(last, host)
   return {'step': progress.step, 'best_step': progress.best_step,
-          'best_valid_loss': progress.best, 'finished': agreed != _SIGNAL}
+          'best_valid_loss': progress.best, 'finished': agreed != SIGNAL}

@@ -1,9 +1,8 @@
 """The training step, pure: one batch on every device, gradients averaged.
 
 Letters: A accumulation steps, B lanes of one device, K steps of a dispatch,
-L segment length, N layers. A *model* is a module or object with the functions
-of `lakhnes_jax.model.transformer_xl`: `init_params`, `grow`, `empty_memory`, `apply` and
-`nll`. Each leaf of its memory but the scalar `length` has the lanes on axis 1.
+L segment length, N layers. Models are `language_model.SequenceModel`s: each
+leaf of their state but scalars has the lanes on axis 1.
 """
 
 import functools
@@ -13,6 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from lakhnes_jax.model import language_model
+from lakhnes_jax.model.language_model import SequenceModel
 
 AXIS = 'devices'
 
@@ -24,42 +26,41 @@ class TrainState(NamedTuple):
     step: int32 scalar, steps done.
     params: the model's parameters.
     opt_state: state of the gradient transformation.
-    memory: hidden states of this device's lanes.
+    lanes: the model's state of this device's lanes.
   """
   step: Any
   params: Any
   opt_state: Any
-  memory: Any
+  lanes: Any
 
 
-def init_state(model, config, optimizer: optax.GradientTransformation,
-               lanes: int, mem_len: int, seed: int) -> TrainState:
-  """Draws new parameters, with an empty memory for all `lanes`."""
-  params = jax.jit(lambda rng: model.init_params(config, rng))(
-      jax.random.key(seed))
+def init_state(model: SequenceModel, optimizer: optax.GradientTransformation,
+               batch_size: int, mem_len: int, seed: int) -> TrainState:
+  """Draws new parameters, with the state of lanes that have read nothing."""
+  params = jax.jit(model.init_params)(jax.random.key(seed))
   return TrainState(np.int32(0), params, optimizer.init(params),
-                    model.empty_memory(config, lanes, mem_len))
+                    model.init_state(batch_size, mem_len))
 
 
-def train_step(state: TrainState, inputs_BxL, targets_BxL, reset, *, model,
-               config, optimizer: optax.GradientTransformation, schedule,
-               seed: int, accumulation: int = 1, forget: float = 0.):
+def train_step(state: TrainState, inputs_BxL, targets_BxL, reset, *,
+               model: SequenceModel, optimizer: optax.GradientTransformation,
+               schedule, seed: int, accumulation: int = 1,
+               memory_reset_prob: float = 0.):
   """Takes one step; runs under an axis named `AXIS`.
 
   Args:
     state: this device's `TrainState`.
     inputs_BxL: int32 token ids.
     targets_BxL: int32 token ids.
-    reset: bool scalar; an epoch begins, and the memory with it.
-    model: see above.
-    config: the model's.
+    reset: bool scalar; an epoch begins, and the lanes with it.
+    model: what is trained.
     optimizer: turns gradients into descent directions (clipping, Adam), which
       the learning rate then scales.
     schedule: steps done -> learning rate.
     seed: of the dropout masks, which are a function of it, the step and the
-      device, and of what is forgotten.
-    forget: probability that the memory is emptied before the step, so that
-      the model learns to begin from nothing; the original has 0.
+      device, and of when lanes are reset.
+    memory_reset_prob: probability that all lanes are reset before the step, so
+      that the model learns to begin from nothing; the original has 0.
     accumulation: the lanes are computed in so many equal parts, one after
       another.
 
@@ -68,39 +69,37 @@ def train_step(state: TrainState, inputs_BxL, targets_BxL, reset, *, model,
     mean over all tokens of all devices (nats), the norm of its gradient before
     clipping, and the rate applied.
   """
-  rng, forget_rng = jax.random.split(
+  rng, reset_rng = jax.random.split(
       jax.random.fold_in(jax.random.key(seed), state.step))
   rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
-  reset |= jax.random.bernoulli(forget_rng, forget)
-  memory = state.memory._replace(
-      length=jnp.where(reset, 0, state.memory.length))
+  reset |= jax.random.bernoulli(reset_rng, memory_reset_prob)
+  lanes = model.reset(state.lanes, reset)
 
-  def loss_fn(params, memory, inputs, targets, rng):
-    logits, memory = model.apply(
-        params, config, inputs, memory, dropout_rng=rng)
-    return model.nll(logits, targets).mean(), memory
+  def loss_fn(params, lanes, inputs, targets, rng):
+    logits, lanes = model.apply(params, inputs, lanes, dropout_rng=rng)
+    return language_model.nll(logits, targets).mean(), lanes
 
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
   if accumulation == 1:
-    (loss, memory), grads = grad_fn(
-        state.params, memory, inputs_BxL, targets_BxL, rng)
+    (loss, lanes), grads = grad_fn(
+        state.params, lanes, inputs_BxL, targets_BxL, rng)
   else:
-    split = functools.partial(_split_lanes, parts=accumulation)
+    split = functools.partial(_split, parts=accumulation)
 
     def body(total, part):
-      number, memory, inputs, targets = part
-      (loss, memory), grads = grad_fn(
-          state.params, memory, inputs, targets,
+      number, lanes, inputs, targets = part
+      (loss, lanes), grads = grad_fn(
+          state.params, lanes, inputs, targets,
           jax.random.fold_in(rng, number))
-      return jax.tree.map(jnp.add, total, (loss, grads)), memory
+      return jax.tree.map(jnp.add, total, (loss, grads)), lanes
 
     zero = jax.tree.map(jnp.zeros_like, (jnp.float32(0), state.params))
-    total, memory = jax.lax.scan(
+    total, lanes = jax.lax.scan(
         body, zero,
-        (jnp.arange(accumulation), _split_memory(memory, accumulation),
+        (jnp.arange(accumulation), _split_lanes(lanes, accumulation),
          split(inputs_BxL), split(targets_BxL)))
     loss, grads = jax.tree.map(lambda x: x / accumulation, total)
-    memory = _join_memory(memory)
+    lanes = _join_lanes(lanes)
 
   loss, grads = jax.lax.pmean((loss, grads), AXIS)
   rate = schedule(state.step)
@@ -112,29 +111,29 @@ def train_step(state: TrainState, inputs_BxL, targets_BxL, reset, *, model,
       'grad_norm': optax.tree.norm(grads),
       'learning_rate': jnp.float32(rate),
   }
-  return TrainState(state.step + 1, params, opt_state, memory), metrics
+  return TrainState(state.step + 1, params, opt_state, lanes), metrics
 
 
-def _split_lanes(x, parts: int, axis: int = 0):
+def _split(x, parts: int, axis: int = 0):
   """[.., B, ..] -> [A, .., B / A, ..], every A-th lane in one part."""
   shape = (*x.shape[:axis], x.shape[axis] // parts, parts, *x.shape[axis + 1:])
   return jnp.moveaxis(x.reshape(shape), axis + 1, 0)
 
 
-def _split_memory(memory, parts: int):
+def _split_lanes(lanes, parts: int):
   return jax.tree.map(
       lambda x: jnp.broadcast_to(x, (parts,)) if x.ndim == 0 else
-      _split_lanes(x, parts, 1), memory)
+      _split(x, parts, 1), lanes)
 
 
-def _join_memory(memory):
-  """Undoes `_split_memory`."""
+def _join_lanes(lanes):
+  """Undoes `_split_lanes`."""
   def join(x):
     if x.ndim == 1:
       return x[0]
     x = jnp.moveaxis(x, 0, 2)
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
-  return jax.tree.map(join, memory)
+  return jax.tree.map(join, lanes)
 
 
 def pmapped_steps(**settings):
@@ -173,7 +172,7 @@ def to_devices(state: TrainState, devices: int) -> TrainState:
       functools.partial(jax.make_array_from_process_local_data, sharding),
       TrainState(copy(state.step), jax.tree.map(copy, state.params),
                  jax.tree.map(copy, state.opt_state),
-                 jax.tree.map(split, state.memory)))
+                 jax.tree.map(split, state.lanes)))
 
 
 def to_host(state: TrainState) -> TrainState:
@@ -183,7 +182,7 @@ def to_host(state: TrainState) -> TrainState:
     return x[0] if x.ndim == 1 else np.concatenate(x, axis=1)
 
   return TrainState(first(state.step), first(state.params),
-                    first(state.opt_state), jax.tree.map(join, state.memory))
+                    first(state.opt_state), jax.tree.map(join, state.lanes))
 
 
 def first(tree):

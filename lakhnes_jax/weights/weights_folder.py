@@ -1,6 +1,6 @@
 """Weights as files that anything can read: safetensors beside a JSON config.
 
-A *weights folder* holds `transformer_xl.safetensors`, `config.json` (model kind and
+A *weights folder* holds `model.safetensors`, `config.json` (model kind and
 config, event format, where it came from) and, where training may go on from
 it, `optimizer.safetensors`. Arrays are named by their path in the parameter
 tree, as in `layers/attention/qkv`. Where `SHA256SUMS` lies beside them (in the
@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from lakhnes_jax import atomic
+from lakhnes_jax import atomic, events
 from lakhnes_jax.weights import checkpoint, fetch
 
 # The weights that come with the package.
@@ -89,7 +89,7 @@ def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
   else:
     _write(folder / _OPTIMIZER, jax.tree.map(np.asarray, opt_state))
   atomic.write(folder / 'config.json',
-                     json.dumps(meta, indent=2).encode())
+               json.dumps(meta, indent=2).encode())
 
 
 def local(path: str | os.PathLike) -> pathlib.Path:
@@ -160,28 +160,34 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   return tree, meta
 
 
-def load(path: str | os.PathLike, model=None):
+def load(path: str | os.PathLike, kind=None, *,
+         vocabularies=events.VOCABULARIES):
   """Reads a model from a weights folder or a run directory.
 
   Args:
     path: of the folder, or its URL.
-    model: module of its kind; `lakhnes_jax.model.transformer_xl` if None.
+    kind: a `language_model.SequenceModel` class; `LanguageModel` if None.
+    vocabularies: by the name of their format.
 
   Returns:
-    (the model's ModelConfig, params as float32 numpy arrays, meta)
+    (the model, params as float32 numpy arrays, meta)
 
   Raises:
     OSError, ValueError: as `read`; or it is another kind of model,
       or the arrays do not fit the config.
   """
   import jax
-  if model is None:
-    pass
+
+  from lakhnes_jax.model import language_model
+  kind = kind or language_model.LanguageModel
   tree, meta = read(path)
-  if meta['model'] != model.NAME:
+  if meta['model'] != kind.name:
     raise ValueError(f'{path}: holds a model of kind {meta["model"]!r}, not '
-                     f'{model.NAME!r}')
-  config = model.ModelConfig.from_dict(meta['config'])
+                     f'{kind.name!r}')
+  try:
+    model = kind.from_dict(meta['config'], vocabularies.get(meta['format']))
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
   template = jax.eval_shape(
-      lambda: model.init_params(config, jax.random.key(0)))
-  return config, checkpoint.fill(template, tree['params'], str(path)), meta
+      lambda: model.init_params(jax.random.key(0)))
+  return model, checkpoint.fill(template, tree['params'], str(path)), meta

@@ -16,6 +16,7 @@ import pytest
 from experiments.baselines import lstm, ngram
 from lakhnes_jax import events
 from lakhnes_jax.data import shards
+from lakhnes_jax.model import language_model
 from support.corpora import Songs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -188,18 +189,19 @@ def test_command_says_what_is_missing():
 
 
 CONFIG = lstm.ModelConfig(n_token=9, n_layer=2, d_model=6, dropout=0.)
+MODEL = lstm.LstmModel(CONFIG)
 
 
 @pytest.fixture(scope='module')
 def params():
   """Larger than at the start of training, so that every term shows."""
-  drawn = lstm.init_params(CONFIG, jax.random.key(0))
+  drawn = MODEL.init_params(jax.random.key(0))
   rng = np.random.default_rng(4)
   return jax.tree.map(
       lambda x: jnp.float32(rng.normal(0, .7, x.shape)), drawn)
 
 
-_apply = jax.jit(lstm.apply, static_argnums=1)
+_apply = jax.jit(lstm.LstmModel.apply, static_argnums=0)
 
 
 def _ids(lanes, length, seed=0):
@@ -232,26 +234,25 @@ def _recurrence(params, ids):
 
 def test_lstm_equals_a_scalar_recurrence_across_segments(params):
   ids = _ids(3, 12)
-  memory = lstm.empty_memory(CONFIG, 3, 99)
+  state = MODEL.init_state(3, 99)
   logits = []
   for segment in np.split(ids, [4, 8], 1):
-    part, memory = _apply(params, CONFIG, segment, memory)
+    part, state = _apply(MODEL, params, segment, state)
     logits.append(part)
   logits = np.concatenate(logits, 1)
   for lane in range(3):
     np.testing.assert_allclose(
         logits[lane], _recurrence(params, ids[lane]), atol=1e-5)
-  fresh, _ = _apply(params, CONFIG, ids[:, :4],
-                    memory._replace(length=jnp.int32(0)))
+  fresh, _ = _apply(MODEL, params, ids[:, :4], MODEL.reset(state, True))
   np.testing.assert_allclose(fresh, logits[:, :4], atol=1e-6)
 
 
 def test_lstm_is_causal_and_learns_nothing_through_its_memory(params):
   def logit(hidden, embedding):
     # Each token has an embedding of its own, and none is that of the logit.
-    out, _ = lstm.apply(
-        {**params, 'embedding': embedding}, CONFIG, np.arange(6)[None],
-        lstm.Memory(hidden, jnp.ones((2, 1, 6)), jnp.int32(4)))
+    out, _ = MODEL.apply(
+        {**params, 'embedding': embedding}, np.arange(6)[None],
+        lstm.State(hidden, jnp.ones((2, 1, 6))))
     return out[0, 3, 8]
 
   to_hidden, to_rows = jax.jit(jax.grad(logit, (0, 1)))(
@@ -261,17 +262,18 @@ def test_lstm_is_causal_and_learns_nothing_through_its_memory(params):
 
 
 def test_lstm_has_the_papers_size_and_sane_first_weights():
-  config = lstm.ModelConfig(631)
-  shapes = jax.eval_shape(lambda: lstm.init_params(config, jax.random.key(0)))
-  assert 39e6 < lstm.n_params(shapes) < 41e6
-  drawn = lstm.init_params(CONFIG, jax.random.key(0))
+  full = lstm.LstmModel(lstm.ModelConfig(631))
+  shapes = jax.eval_shape(full.init_params, jax.random.key(0))
+  assert 39e6 < language_model.n_params(shapes) < 41e6
+  drawn = MODEL.init_params(jax.random.key(0))
   np.testing.assert_array_equal(drawn['layer_1']['bias'],
                                 np.repeat([0, 1, 0, 0], CONFIG.d_model))
   assert np.abs(drawn['layer_0']['recurrent']).max() <= 6**-.5
-  low = lstm.ModelConfig(**{**CONFIG.to_dict(), 'dtype': 'bfloat16'})
-  ids, memory = _ids(2, 5), lstm.empty_memory(CONFIG, 2)
-  np.testing.assert_allclose(_apply(drawn, low, ids, memory)[0],
-                             _apply(drawn, CONFIG, ids, memory)[0], atol=.05)
+  low = lstm.LstmModel.from_dict(
+      {**MODEL.to_dict(), 'dtype': 'bfloat16'}, None)
+  ids, state = _ids(2, 5), MODEL.init_state(2)
+  np.testing.assert_allclose(_apply(low, drawn, ids, state)[0],
+                             _apply(MODEL, drawn, ids, state)[0], atol=.05)
 
 
 def test_lstm_config_round_trip_and_errors():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from experiments import publish
-from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model import language_model, transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.weights import weights_folder
 
 CONFIG = transformer_xl.ModelConfig(n_token=631, n_layer=1, n_head=2, d_model=8,
@@ -19,7 +20,8 @@ CONFIG = transformer_xl.ModelConfig(n_token=631, n_layer=1, n_head=2, d_model=8,
 def run(tmp_path):
   """A weights folder with what a run directory says about itself."""
   folder = tmp_path / 'my run'
-  params = jax.device_get(transformer_xl.init_params(CONFIG, jax.random.key(0)))
+  params = jax.device_get(LanguageModel(CONFIG).init_params(
+      jax.random.key(0)))
   weights_folder.save(folder, params, {
       'model': 'txl', 'config': CONFIG.to_dict(), 'format': 'tx1',
       'mem_len': 16, 'step': 1234, 'seconds': 5400., 'best': 1.5,
@@ -41,11 +43,11 @@ def run(tmp_path):
                                               ('float32', 0)])
 def test_weights_are_those_of_the_run(run, tmp_path, dtype, tolerance):
   publish.main([str(run), f'--out={tmp_path / "out"}', f'--dtype={dtype}'])
-  config, params, meta = weights_folder.load(tmp_path / 'out')
+  model, params, meta = weights_folder.load(tmp_path / 'out')
   _, expected, _ = weights_folder.load(run)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance),
                params, expected)
-  assert config == CONFIG
+  assert model.config == CONFIG
   assert meta['mem_len'] == 16
   assert 'since_line' not in meta
 
@@ -55,10 +57,11 @@ def test_card_tells_the_numbers_and_not_the_paths(run, tmp_path):
   publish.main([str(run), f'--out={tmp_path / "out"}', '--name=Hummer',
                 f'--notes={tmp_path / "notes.md"}'])
   card = (tmp_path / 'out/README.md').read_text()
+  n_params = language_model.n_params(weights_folder.load(run)[1])
   for words in ('# Hummer\n', '1,234 steps, from `web` on.',
                 '| valid | full | 99 | 16 | 3.300', 'It hums.',
                 '| learning_rate | `0.002` |', '3 abacus, 1.5 hours', '`feed`',
-                f'of {transformer_xl.n_params(weights_folder.load(run)[1]):,} par'):
+                f'of {n_params:,} par'):
     assert words in card, words
   assert '/home/me' not in card
 
@@ -78,14 +81,15 @@ def test_nothing_to_publish(tmp_path):
 
 
 def test_mean(run, tmp_path):
-  config, ours, meta = weights_folder.load(run)
+  model, ours, meta = weights_folder.load(run)
   others = [jax.tree.map(lambda x, more=more: x + more, ours)
             for more in (2, 7)]
   for other in others:
     del other['output_bias']  # Ours alone has it.
   del others[0]['content_bias']
   for name, other in zip(('p', 'q'), others, strict=True):
-    weights_folder.save(tmp_path / name, other, {**meta, 'config': config.to_dict()})
+    weights_folder.save(
+        tmp_path / name, other, {**meta, 'config': model.to_dict()})
   publish.main([str(run), '--average', str(tmp_path / 'p'), str(tmp_path / 'q'),
                 '--dtype=float32', f'--out={tmp_path / "out"}'])
   _, params, meta = weights_folder.load(tmp_path / 'out')
@@ -110,9 +114,10 @@ def test_card_of_a_folder_packed_when_a_mean_was_of_two(run, tmp_path):
 
 
 def test_no_mean_of_other_shapes(run, tmp_path):
-  config, params, meta = weights_folder.load(run)
+  model, params, meta = weights_folder.load(run)
   params['output_bias'] = params['output_bias'][:-1]
-  weights_folder.save(tmp_path / 'other', params, {**meta, 'config': config.to_dict()})
+  weights_folder.save(
+      tmp_path / 'other', params, {**meta, 'config': model.to_dict()})
   with pytest.raises(SystemExit, match=r'other: output_bias is .*\(630,\)'):
     publish.main([str(run), f'--average={tmp_path / "other"}',
                   f'--out={tmp_path / "out"}'])

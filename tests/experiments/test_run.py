@@ -18,6 +18,7 @@ from lakhnes_jax import events
 from lakhnes_jax.data import shards
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.weights import weights_folder
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -29,8 +30,9 @@ CONFIG = transformer_xl.ModelConfig(
 @pytest.fixture(scope='module')
 def weights_dir(tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('weights')
-  weights_folder.save(folder, transformer_xl.init_params(CONFIG, jax.random.key(0)), {
-      'model': transformer_xl.NAME, 'config': CONFIG.to_dict(), 'format': 'tx1'})
+  model = LanguageModel(CONFIG)
+  weights_folder.save(folder, model.init_params(jax.random.key(0)), {
+      'model': model.name, 'config': model.to_dict(), 'format': 'tx1'})
   return folder
 
 

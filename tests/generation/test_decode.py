@@ -12,23 +12,29 @@ import pytest
 
 from lakhnes_jax import events
 from lakhnes_jax.generation import decode
-from lakhnes_jax.model import kv_cache, transformer_xl
+from lakhnes_jax.model import kv_cache, language_model
+from lakhnes_jax.model.features import names
+from lakhnes_jax.model.language_model import LanguageModel, ModelConfig
 from lakhnes_jax.weights import torch_names
 
-SMALL = transformer_xl.ModelConfig(n_token=11, n_layer=2, n_head=2, d_model=8, d_head=4,
-                          d_inner=16, dropout=0.)
+SMALL = LanguageModel(ModelConfig(
+    n_token=11, n_layer=2, n_head=2, d_model=8, d_head=4, d_inner=16,
+    dropout=0.))
+
+apply = jax.jit(LanguageModel.apply, static_argnums=0)
+step = jax.jit(decode._step, static_argnums=0)
 
 
 @functools.cache
 def _params():
   """Parameters so large that what was read matters."""
-  return jax.tree.map(lambda x: 20 * x, jax.jit(
-      transformer_xl.init_params, static_argnums=0)(SMALL, jax.random.key(0)))
+  return jax.tree.map(lambda x: 20 * x, jax.jit(SMALL.init_params)(
+      jax.random.key(0)))
 
 
 @functools.cache
 def _prepared():
-  return decode.to_decode_params(_params(), SMALL)
+  return decode.to_decode_params(SMALL, _params())
 
 
 @pytest.mark.parametrize('variant', [
@@ -44,26 +50,26 @@ def test_steps_of_the_original(oracles, monkeypatch, variant):
       dict(load('weights')), dropout=0., pre_lnorm=bool(arrays['pre_lnorm']),
       same_length=bool(arrays['same_length']),
       clamp_len=int(arrays['clamp_len']))
-  params = decode.to_decode_params(params, config)
+  model = LanguageModel(config)
+  params = decode.to_decode_params(model, params)
   expected = arrays['step_logits'].swapaxes(0, 1)
   tokens = load('data')['data'].T[:, :expected.shape[1]].astype(np.int32)
-  expected_nll = transformer_xl.nll(expected[:, :-1], tokens[:, 1:])
+  expected_nll = language_model.nll(expected[:, :-1], tokens[:, 1:])
   tolerance = 1e-5 * np.abs(expected).max()
-  step = jax.jit(decode._step, static_argnums=1)
   # Blocks of at most 16, with memories longer and shorter than that.
   monkeypatch.setattr(decode, '_BLOCK', 1)
   after = []
   for n_steps, *parts in [44], [0, 44], [7, 16, 21]:
     cache, logits = decode.init_cache(
-        config, params, 3, int(arrays['mem_len'])), None
+        model, params, 3, int(arrays['mem_len'])), None
     for number in range(n_steps):
-      logits, cache = step(params, config, cache, tokens[:, number])
+      logits, cache = step(model, params, cache, tokens[:, number])
       np.testing.assert_allclose(logits, expected[:, number], rtol=0,
                                  atol=tolerance)
     number = n_steps
     for length in parts:
       nll, logits, cache = decode.prefill(
-          params, config, cache, tokens[:, number:number + length],
+          model, params, cache, tokens[:, number:number + length],
           logits_BxV=logits)
       known = 1 if number == 0 else 0
       assert not nll[:, :known].any()
@@ -74,14 +80,14 @@ def test_steps_of_the_original(oracles, monkeypatch, variant):
       np.testing.assert_allclose(logits, expected[:, number - 1], rtol=0,
                                  atol=tolerance)
     assert (cache.count_B == 44).all()
-    after.append(step(params, config, cache, tokens[:, 0])[0])
+    after.append(step(model, params, cache, tokens[:, 0])[0])
   np.testing.assert_allclose(after[1:], [after[0]] * 2, rtol=0, atol=tolerance)
 
 
 def _read(tokens, lengths=None, mem_len=4):
   tokens = np.asarray(tokens)
   return decode.prefill(
-      _prepared(), SMALL,
+      SMALL, _prepared(),
       decode.init_cache(SMALL, _prepared(), len(tokens), mem_len), tokens,
       lengths_B=lengths)
 
@@ -109,7 +115,7 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
   lengths = [37, 12, 1]
   nll, logits, cache = _read(tokens, lengths, mem_len)
   drawn, *_ = decode.generate(
-      _prepared(), SMALL, cache, logits, _keys([0, 1, 2]), 9, temperature=30.)
+      SMALL, _prepared(), cache, logits, _keys([0, 1, 2]), 9, temperature=30.)
   for row, length in enumerate(lengths):
     alone_nll, alone, cache = _read(tokens[row:row + 1, -length:], None,
                                     mem_len)
@@ -117,55 +123,54 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
     np.testing.assert_allclose(nll[row, -length:], alone_nll[0], rtol=1e-4,
                                atol=1e-4)
     np.testing.assert_allclose(logits[row], alone[0], rtol=1e-4, atol=1e-4)
-    again, *_ = decode.generate(_prepared(), SMALL, cache, alone, _keys([row]),
+    again, *_ = decode.generate(SMALL, _prepared(), cache, alone, _keys([row]),
                                 9, temperature=30.)
     np.testing.assert_array_equal(drawn[row], again[0])
 
 
-@pytest.mark.parametrize('settings', [
-    {'smear_keys': True}, {'smear_keys': True, 'same_length': True},
-    {'voice_state': True, 'n_token': events.TX1.size},
-    {'recall': 12, 'n_token': events.TX1.size},
-    {'recall': 30, 'voice_recall': True, 'n_token': events.TX1.size},
-    {'frame_counter': True, 'n_token': events.TX1.size}])
+@pytest.mark.parametrize('settings, features', [
+    ({'smear_keys': True}, ''),
+    ({'smear_keys': True, 'same_length': True}, ''),
+    ({}, 'voice_state'), ({}, 'context_match=12'), ({}, 'voice_match=30'),
+    ({}, 'frame_counter')])
 @pytest.mark.parametrize('mem_len', [1, 4, 30])
-def test_options(monkeypatch, mem_len, settings):
+def test_options(monkeypatch, mem_len, settings, features):
   """As the model does token by token; in blocks and rows of two lengths."""
   monkeypatch.setattr(decode, '_BLOCK', 1)
-  config = dataclasses.replace(SMALL, **settings)
-  params = jax.tree.map(lambda x: 10 * x, transformer_xl.init_params(
-      config, jax.random.key(0)))
+  config = dataclasses.replace(SMALL.config, **settings, n_token=(
+      events.TX1.size if features else 11))
+  model = LanguageModel(config, names.parse(features, events.TX1))
+  params = jax.tree.map(lambda x: 10 * x, model.init_params(jax.random.key(0)))
   if config.smear_keys:
     params['layers']['attention']['smear'] /= 10
-  for name, shape in transformer_xl.gate_shapes(config).items():  # 0 at first.
-    params[name] = jax.random.normal(jax.random.key(1), shape)
+  if 'tick_gate' in params:  # 0 at first.
+    params['tick_gate'] = jax.random.normal(
+        jax.random.key(1), params['tick_gate'].shape)
   # Logits of many tokens reach 10.
-  atol = 1e-5 if config.n_token == SMALL.n_token else 1e-4
+  atol = 1e-4 if features else 1e-5
   # Comes round after 11 tokens.
   tokens = (np.arange(2 * 37).reshape(2, 37)**2 % 11 + 1) * 57 % config.n_token
-  memory, expected = transformer_xl.empty_memory(config, 2, mem_len), []
-  apply = jax.jit(transformer_xl.apply, static_argnums=1)
+  state, expected = model.init_state(2, mem_len), []
   for number in range(37):
-    logits, memory = apply(params, config, tokens[:, number:number + 1], memory)
+    logits, state = apply(model, params, tokens[:, number:number + 1], state)
     expected.append(logits[:, 0])
-  prepared = decode.to_decode_params(params, config)
+  prepared = decode.to_decode_params(model, params)
   for parts in [37], [5, 20, 12], [30, *7 * [1]]:
-    cache, start = decode.init_cache(config, prepared, 2, mem_len), 0
+    cache, start = decode.init_cache(model, prepared, 2, mem_len), 0
     for part in parts:
       _, logits, cache = decode.prefill(
-          prepared, config, cache, tokens[:, start:start + part])
+          model, prepared, cache, tokens[:, start:start + part])
       start += part
       np.testing.assert_allclose(logits, expected[start - 1], rtol=1e-5,
                                  atol=atol)
-  step = jax.jit(decode._step, static_argnums=1)
-  cache = decode.init_cache(config, prepared, 2, mem_len)
+  cache = decode.init_cache(model, prepared, 2, mem_len)
   for number in range(37):
-    logits, cache = step(prepared, config, cache, tokens[:, number])
+    logits, cache = step(model, prepared, cache, tokens[:, number])
     np.testing.assert_allclose(logits, expected[number], rtol=1e-5, atol=atol)
   # The second row begins anew where the first goes on.
-  cache = decode.init_cache(config, prepared, 2, mem_len)
+  cache = decode.init_cache(model, prepared, 2, mem_len)
   rows = np.stack([tokens[0], np.roll(tokens[0], 20)])
-  _, logits, _ = decode.prefill(prepared, config, cache, rows,
+  _, logits, _ = decode.prefill(model, prepared, cache, rows,
                                 lengths_B=[37, 17])
   np.testing.assert_allclose(logits, [expected[36][0], expected[16][0]],
                              rtol=1e-5, atol=atol)
@@ -174,7 +179,7 @@ def test_options(monkeypatch, mem_len, settings):
 def test_few_compilations_serve_all_lengths():
   sizes = [kv_cache.prefill_layer._cache_size()]
   for length in 1, 2, 3, 4, 520, 519, 1500:
-    decode.prefill(_prepared(), SMALL,
+    decode.prefill(SMALL, _prepared(),
                    decode.init_cache(SMALL, _prepared(), 1, 6),
                    np.ones((1, length), np.int32))
     sizes.append(kv_cache.prefill_layer._cache_size())
@@ -208,7 +213,7 @@ def _start(rows):
 def _songs(rows, length, **settings):
   # The logits of these parameters are so large that they leave no choice.
   settings = {'temperature': 30., **settings}
-  return decode.generate(_prepared(), SMALL, *_start(rows), length, **settings)
+  return decode.generate(SMALL, _prepared(), *_start(rows), length, **settings)
 
 
 @pytest.mark.parametrize('guided', [False, True])
@@ -217,11 +222,10 @@ def test_generated_songs_follow_the_model(guided):
   guide = {'constraint': Odd(), 'state': (jnp.array([2, 4]), jnp.zeros(2, int))}
   tokens, nll, *_, state = _songs([0, 1], 12, **guide if guided else {})
   assert len(set(map(tuple, tokens.tolist()))) == 2
-  apply = jax.jit(transformer_xl.apply, static_argnums=1)
   keys = [jax.random.fold_in(jax.random.key(7), i) for i in range(2)]
-  memory, current = transformer_xl.empty_memory(SMALL, 2, 4), jnp.zeros(2, jnp.int32)
+  lanes, current = SMALL.init_state(2, 4), jnp.zeros(2, jnp.int32)
   for number in range(12):
-    logits, memory = apply(_params(), SMALL, current[:, None], memory)
+    logits, lanes = apply(SMALL, _params(), current[:, None], lanes)
     allowed = logits[:, 0].at[:, 0].set(-jnp.inf) / 30
     if guided:
       allowed = allowed.at[:, ::2].set(-jnp.inf)
@@ -232,7 +236,8 @@ def test_generated_songs_follow_the_model(guided):
       current = jnp.array([2, 4])
     np.testing.assert_array_equal(tokens[:, number], current)
     np.testing.assert_allclose(
-        nll[:, number], transformer_xl.nll(logits[:, 0], current), rtol=1e-4, atol=1e-5)
+        nll[:, number], language_model.nll(logits[:, 0], current), rtol=1e-4,
+        atol=1e-5)
   if guided:
     np.testing.assert_array_equal(state, [[2, 4], [12, 12]])
 
@@ -252,9 +257,9 @@ def test_chunks_and_calls_change_nothing():
   assert done == [5, 10, 12]
   cache, start, keys = _start([0, 1, 2])
   begun, begun_nll, start, cache, _ = decode.generate(
-      _prepared(), SMALL, cache, start, keys, 7, temperature=30.)
+      SMALL, _prepared(), cache, start, keys, 7, temperature=30.)
   ended, ended_nll, *rest = decode.generate(
-      _prepared(), SMALL, cache, start, keys, 5, temperature=30., first=7)
+      SMALL, _prepared(), cache, start, keys, 5, temperature=30., first=7)
   in_calls = (np.concatenate([begun, ended], 1),
               np.concatenate([begun_nll, ended_nll], 1), *rest)
   for tokens, nlls, after, *_ in in_chunks, in_calls:
@@ -297,14 +302,14 @@ def test_one_compilation_serves_all_settings():
 def test_eight_bits_are_enough():
   """Rounding changes likelihoods a little, and no shape or dtype."""
   tokens = np.arange(40).reshape(1, 40)**2 % 11
-  rounded = decode.to_decode_params(_params(), SMALL, int8=True)
+  rounded = decode.to_decode_params(SMALL, _params(), int8=True)
   nll, logits, cache = decode.prefill(
-      rounded, SMALL, decode.init_cache(SMALL, rounded, 1, 4), tokens)
+      SMALL, rounded, decode.init_cache(SMALL, rounded, 1, 4), tokens)
   exact_nll, exact, exact_cache = _read(tokens)
   assert 0 < np.abs(logits - exact).max() < .05 * np.abs(exact).max()
   assert abs(nll.mean() - exact_nll.mean()) < .05 * exact_nll.mean()
   assert jax.tree.map(jnp.shape, cache) == jax.tree.map(jnp.shape, exact_cache)
-  again, *_ = decode.generate(rounded, SMALL, cache, logits, _keys([0]), 5)
+  again, *_ = decode.generate(SMALL, rounded, cache, logits, _keys([0]), 5)
   assert again.shape == (1, 5)
 
 
@@ -314,7 +319,7 @@ def test_rings_stay_in_place(batch):
   cache, logits, keys = _start(range(batch))
   settings = {'temperature': 1., 'top_k': 0, 'top_p': 1., 'exclude_start': True}
   text = decode._chunk.lower(
-      _prepared(), SMALL, cache, logits, keys, (), jnp.zeros(batch, bool), 0, 8,
+      SMALL, _prepared(), cache, logits, keys, (), jnp.zeros(batch, bool), 0, 8,
       settings, constraint=decode.UNCONSTRAINED, chunk=8).compile().as_text()
   shapes = [f'f32[{batch * 2},{shape}]' for shape in ('4,5', '5,4')]
   copies = re.findall(r'= (f32\[[\d,]+\])\S* copy\(', text)
@@ -323,9 +328,9 @@ def test_rings_stay_in_place(batch):
 
 
 def test_same_length_needs_memory():
-  config = dataclasses.replace(SMALL, same_length=True)
+  model = LanguageModel(dataclasses.replace(SMALL.config, same_length=True))
   with pytest.raises(ValueError, match='mem_len is 0'):
-    decode.init_cache(config, _prepared(), 1, 0)
+    decode.init_cache(model, _prepared(), 1, 0)
 
 
 def test_settings_out_of_range():

@@ -12,6 +12,7 @@ from lakhnes_jax import events as ev
 from lakhnes_jax.data import augment
 from lakhnes_jax.generation import sample, tasks
 from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 
 SETTINGS = sample.Settings(temperature=.9, top_k=40, seed=3, batch=2)
 MEM_LEN = 4
@@ -21,16 +22,16 @@ def _model(vocabulary: ev.Vocabulary) -> sample.Model:
   config = transformer_xl.ModelConfig(n_token=vocabulary.size, n_layer=1, n_head=2,
                              d_model=8, d_head=4, d_inner=16)
   # Larger than the initial ones, so that what was read matters.
-  params = jax.tree.map(lambda x: np.asarray(5 * x), transformer_xl.init_params(
-      config, jax.random.key(1)))
+  params = jax.tree.map(lambda x: np.asarray(5 * x), LanguageModel(
+      config).init_params(jax.random.key(1)))
   # Most waits are long ones, and there are more waits than anything else.
   params['output_bias'] = np.where(vocabulary.events > 2000, -3, 0) + (
       2 * (vocabulary.events < 0))
-  return sample.Model(config, params, vocabulary, MEM_LEN)
+  return sample.Model(LanguageModel(config), params, vocabulary, MEM_LEN)
 
 
 MODELS = {v.name: _model(v) for v in (ev.TX1, ev.TX2)}
-APPLY = jax.jit(transformer_xl.apply, static_argnums=1)
+APPLY = jax.jit(LanguageModel.apply, static_argnums=0)
 
 
 class Scalar:
@@ -39,11 +40,11 @@ class Scalar:
   def __init__(self, of: sample.Model, number: int):
     self._of, self._tokens, self.nll = of, 0, []
     self._key = jax.random.fold_in(jax.random.key(SETTINGS.seed), number)
-    self._memory = transformer_xl.empty_memory(of.config, 1, MEM_LEN)
+    self._memory = of.model.init_state(1, MEM_LEN)
     self._read(ev.START)
 
   def _read(self, token):
-    logits, self._memory = APPLY(self._of.params, self._of.config,
+    logits, self._memory = APPLY(self._of.model, self._of.params,
                                  np.full((1, 1), token, np.int32), self._memory)
     self._logits = np.asarray(logits[0, 0], np.float64)
 

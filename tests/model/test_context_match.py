@@ -9,9 +9,7 @@ from lakhnes_jax import events
 from lakhnes_jax.model.features import context_match
 from support import corpora
 
-REACH = 40
-
-follow = jax.jit(context_match.follow, static_argnums=0)
+WINDOW = 40
 
 
 def _view(key, name):
@@ -35,7 +33,7 @@ def _walk(key, order, names):
       start = here + 1
     views = [None if n == '<S>' else _view(key, n) for n in names[:here + 1]]
     context = views[here + 1 - order:]
-    yield next((names[end + 1] for end in range(here - 1, here - REACH - 1, -1)
+    yield next((names[end + 1] for end in range(here - 1, here - WINDOW - 1, -1)
                 if end - order + 1 >= start
                 and views[end - order + 1:end + 1] == context), '<S>')
 
@@ -49,7 +47,7 @@ def _songs(vocabulary):
       'P1_NOTEON_60 P2_NOTEON_60 WT_1500 P1_NOTEON_62 WT_1500'), 160, rng, .02,
       'WT_21 WT_1400 WT_1500 P1_NOTEON_61 P1_NOTEOFF')
   lanes[0, 0] = lanes[1, 70] = lanes[1, 71] = events.START
-  lanes[2, 60:110] = rng.integers(1, vocabulary.size, 50)  # Beyond reach.
+  lanes[2, 60:110] = rng.integers(1, vocabulary.size, 50)  # Beyond the window.
   return lanes
 
 
@@ -59,12 +57,13 @@ def _songs(vocabulary):
                          ids=['whole', 'single', 'parts'])
 def test_follows_the_text(vocabulary, parts):
   tokens = _songs(vocabulary)
-  history = context_match.empty(3, REACH)
-  size, start, found = history.shape[2], 0, []
+  feature = context_match.ContextMatch(vocabulary, WINDOW)
+  observe = jax.jit(feature.observe)
+  state, start, found = feature.init_state(3), 0, []
   for part in parts:
-    here, history = follow(
-        vocabulary.size, history, jnp.asarray(tokens[:, start:start + part]))
-    history, start = history[:, :, -size:], start + part
+    here, state = observe(
+        state, jnp.asarray(tokens[:, start:start + part]), part)
+    start += part
     found.append(np.asarray(here))
   found = np.concatenate(found, 2)
   for number, (key, order) in enumerate(context_match.CONTEXTS):
@@ -77,14 +76,20 @@ def test_follows_the_text(vocabulary, parts):
 
 
 def test_embeds_by_context():
-  (name, shape), = context_match.shapes(5, 2).items()
-  table = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+  feature = context_match.ContextMatch(events.TX1)
+  (name, spec), = feature.param_specs(2).items()
+  table = np.arange(np.prod(spec.shape), dtype=np.float32).reshape(spec.shape)
   found = np.arange(len(context_match.CONTEXTS))[:, None, None] % 5
   np.testing.assert_array_equal(
-      context_match.embed({name: jnp.asarray(table)}, found)[0, 0],
+      feature.embed({name: jnp.asarray(table)}, found)[0, 0],
       sum(table[i, i % 5] for i in range(len(context_match.CONTEXTS))))
 
 
-def test_refuses_tokens_of_no_vocabulary():
-  with pytest.raises(ValueError, match='recall: 11 tokens'):
-    context_match.check(11)
+def test_the_example_of_the_docstring():
+  feature = context_match.ContextMatch(events.TX1, 40)
+  text = '<S> P1_NOTEON_60 WT_20 P1_NOTEON_60 WT_20 P1_NOTEON_60'
+  ids = [events.TX1.tokens.index(name) for name in text.split()]
+  found, _ = feature.observe(feature.init_state(1), jnp.array([ids]), 6)
+  assert context_match.CONTEXTS[0] == ('tokens', 2)
+  assert [events.TX1.tokens[i] for i in found[0, 0]] == [
+      *4 * ['<S>'], 'P1_NOTEON_60', 'WT_20']

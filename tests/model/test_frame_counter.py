@@ -9,7 +9,8 @@ import pytest
 from lakhnes_jax import events
 from lakhnes_jax.model.features import frame_counter
 
-follow = jax.jit(frame_counter.follow, static_argnums=0)
+TX1 = frame_counter.FrameCounter(events.TX1)
+observe = jax.jit(frame_counter.FrameCounter.observe, static_argnums=0)
 PARTS, PART = 147, 1.25
 VOICES = ('P1', 'P2', 'TR', 'NO')
 
@@ -123,11 +124,11 @@ def test_follows_the_text(vocabulary, parts):
   rng = np.random.default_rng(0)
   tokens = np.stack([_song(rng, vocabulary, 120) for _ in range(3)])
   tokens[0, 0] = tokens[1, 33] = tokens[1, 34] = events.START
-  state, start, found = frame_counter.empty(3), 0, []
+  feature = frame_counter.FrameCounter(vocabulary)
+  state, start, found = feature.init_state(3), 0, []
   for part in parts:
-    told, state = follow(vocabulary.size, state,
-                         tokens[:, start:start + part], part)
-    found.append(told)
+    signal, state = observe(feature, state, tokens[:, start:start + part], part)
+    found.append(signal)
     start += part
   next_BxLxT, hits_BxLxE = (np.concatenate(x, 1) for x in zip(
       *found, strict=True))
@@ -143,9 +144,9 @@ def test_follows_the_text(vocabulary, parts):
 
 def test_keeps_what_is_read():
   tokens = _song(np.random.default_rng(1), events.TX1, 60)[None]
-  whole, _ = follow(events.TX1.size, frame_counter.empty(1), tokens, 60)
-  _, state = follow(events.TX1.size, frame_counter.empty(1), tokens, 23)
-  rest, _ = follow(events.TX1.size, state, tokens[:, 23:], 37)
+  whole, _ = observe(TX1, TX1.init_state(1), tokens, 60)
+  _, state = observe(TX1, TX1.init_state(1), tokens, 23)
+  rest, _ = observe(TX1, state, tokens[:, 23:], 37)
   for a, b in zip(rest, whole, strict=True):
     np.testing.assert_allclose(a, b[:, 23:], rtol=1e-5, atol=1e-6)
 
@@ -172,17 +173,17 @@ def _played(rng, on_ticks: bool):
 @pytest.mark.parametrize('on_ticks', [True, False])
 def test_finds_the_ticks_of_a_chip(on_ticks):
   ids, times = _played(np.random.default_rng(2), on_ticks)
-  told, _ = follow(events.TX1.size, frame_counter.empty(1), ids[None], len(ids))
+  signal, _ = observe(TX1, TX1.init_state(1), ids[None], len(ids))
   kinds = events.kind_of(events.TX1.events[ids])
-  next_T = np.asarray(told.next_BxLxT)[0, kinds >= 0][::2]  # As P1 begins.
+  next_T = np.asarray(signal.next_BxLxT)[0, kinds >= 0][::2]  # As P1 begins.
   expected = np.diff(times)[::2]
   missed = _circle((next_T.argmax(1) + .5) * PART - expected)[60:]
   if on_ticks:
     assert (missed < 6).mean() > .9
-    assert told.hits_BxLxE[0, -1, 5] > 1
+    assert signal.tick_log_likelihood_BxLxE[0, -1, 5] > 1
   else:
     assert (missed < 6).mean() < .2
-    assert told.hits_BxLxE[0, -1, 5] < .3
+    assert signal.tick_log_likelihood_BxLxE[0, -1, 5] < .3
 
 
 def test_real_songs_tick(real_songs):
@@ -191,38 +192,49 @@ def test_real_songs_tick(real_songs):
   for song in real_songs:
     ids = events.TX1.encode(events.TX1.project(song))[:600]
     ids = np.pad(ids, (0, 600 - len(ids)))
-    told, _ = follow(events.TX1.size, frame_counter.empty(1), ids[None], 600)
-    hits.append(float(told.hits_BxLxE[0, :, 5].max()))
+    signal, _ = observe(TX1, TX1.init_state(1), ids[None], 600)
+    hits.append(float(signal.tick_log_likelihood_BxLxE[0, :, 5].max()))
   assert np.mean(np.array(hits) > 1) > .25, sorted(hits)
 
 
-def test_favours_waits_that_end_on_a_tick():
+def test_prefers_waits_that_end_on_a_tick():
   next_T = np.zeros((1, 1, PARTS), np.float32)
   next_T[..., 16] = 1  # 20 to 21.25 samples from now.
-  told = frame_counter.Told(next_T, np.zeros((1, 1, 8)))
+  signal = frame_counter.TickSignal(next_T, np.zeros((1, 1, 8)))
   gate_GxD = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
   names = events.TX1.tokens
 
-  def favoured(*x):
-    added_V = np.asarray(frame_counter.favour(
-        gate_GxD, events.TX1.size, told, np.array([[x]], np.float32)))[0, 0]
+  def raised(*x):
+    added_V = np.asarray(TX1.logit_bias(
+        {'tick_gate': gate_GxD}, signal, np.array([[x]], np.float32)))[0, 0]
     return {names[i] for i in np.flatnonzero(added_V > 0)}, added_V
 
-  short, added_V = favoured(1., 0.)
+  short, added_V = raised(1., 0.)
   assert short == {'WT_19', 'WT_20', 'WT_21', 'WT_22'}  # 1 beside is allowed.
   assert min(added_V[20:22]) > max(added_V[19], added_V[22])
   assert not added_V[100:].any()  # Neither other gates' nor events.
   assert added_V[1 + 50 - 1] == pytest.approx(math.log(.05))
   # 183.75 samples later, and again, to 10 samples.
-  assert favoured(0., 2.)[0] == {f'WT_{w}' for w in (
+  assert raised(0., 2.)[0] == {f'WT_{w}' for w in (
       200, 210, 390, 570, 750, 760, 940)}
 
 
 def test_embeds_in_proportion():
-  tables = {name: np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-            for name, shape in frame_counter.shapes(1).items()}
+  params = {name: np.arange(np.prod(spec.shape), dtype=np.float32).reshape(
+      spec.shape) for name, spec in TX1.param_specs(1).items()}
   next_T, hits_E = np.zeros((1, 1, PARTS)), np.zeros((1, 1, 8))
   next_T[..., [3, 9]] = .75, .25
   hits_E[..., 4] = 2
-  assert frame_counter.embed(tables, frame_counter.Told(
+  assert TX1.embed(params, frame_counter.TickSignal(
       next_T, hits_E))[0, 0, 0] == pytest.approx(4.5 + 8)
+
+
+def test_the_example_of_the_docstring():
+  text = 'P1_NOTEON_60 WT_50 TR_NOTEON_40 WT_680 P1_NOTEON_62 WT_50'
+  ids = [events.TX1.tokens.index(name) for name in text.split()]
+  signal, _ = observe(TX1, TX1.init_state(1), np.array([ids]), 6)
+  next_LxT = np.asarray(signal.next_BxLxT)[0]
+  np.testing.assert_allclose(next_LxT[:2], 1 / PARTS, rtol=1e-5)
+  at = (next_LxT.argmax(1) + .5) * PART
+  assert _circle(at[2]) < 2 and abs(at[3] - 55) < 5
+  assert abs(at[4] - 51.2) < 1 and abs(at[5] - 1.2) < 1

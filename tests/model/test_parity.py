@@ -15,7 +15,8 @@ import pytest
 
 from lakhnes_jax import import_torch
 from lakhnes_jax.generation import sampling
-from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model import language_model
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.training import optimizer
 from lakhnes_jax.weights import torch_names
 from support import numpy_transformer_xl
@@ -30,7 +31,7 @@ VARIANTS = ('base', 'same_length', 'clamp', 'clamp_same', 'pre_lnorm',
             'nomem', 'ragged')
 LEARNING_RATE = 2e-4
 
-apply = jax.jit(transformer_xl.apply, static_argnums=1)
+apply = jax.jit(LanguageModel.apply, static_argnums=0)
 adam = optimizer.make(.25)
 
 
@@ -52,14 +53,14 @@ def parameters(arrays, prefix=''):
 
 
 def load_case(folder, variant):
-  """Returns (arrays, config, params, tokens_BxT, targets_BxT)."""
+  """Returns (arrays, model, params, tokens_BxT, targets_BxT)."""
   arrays, data = load(folder, f'tinyA_{variant}'), load(folder, 'tinyA_data')
   config, params = torch_names.from_torch_state_dict(
       load(folder, 'tinyA_weights'), dropout=0.,
       pre_lnorm=bool(arrays['pre_lnorm']),
       same_length=bool(arrays['same_length']),
       clamp_len=int(arrays['clamp_len']))
-  return (arrays, config, params,
+  return (arrays, LanguageModel(config), params,
           *(jnp.asarray(data[name].T, jnp.int32) for name in ('data',
                                                               'target')))
 
@@ -84,39 +85,39 @@ def assert_same_memory(memory, expected_NxMxBxD):
 
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_segments(folder, variant):
-  arrays, config, params, tokens, targets = load_case(folder, variant)
-  memory = transformer_xl.empty_memory(config, 3, int(arrays['mem_len']))
+  arrays, model, params, tokens, targets = load_case(folder, variant)
+  state = model.init_state(3, int(arrays['mem_len']))
   at = 0
   for i, length in enumerate(arrays['seglens'].tolist()):
     part = slice(at, at + length)
-    logits, memory = apply(params, config, tokens[:, part], memory)
+    logits, state = apply(model, params, tokens[:, part], state)
     assert_close(logits, arrays[f'logits_{i}'].swapaxes(0, 1), FORWARD)
-    assert_close(transformer_xl.nll(logits, targets[:, part]),
+    assert_close(language_model.nll(logits, targets[:, part]),
                  arrays[f'loss_{i}'].T, FORWARD)
     if arrays['mem_len']:
-      assert_same_memory(memory, arrays[f'mems_{i}'])
+      assert_same_memory(state.memory, arrays[f'mems_{i}'])
     at += length
   assert at
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_token_by_token(folder, variant):
-  arrays, config, params, tokens, _ = load_case(folder, variant)
-  memory = transformer_xl.empty_memory(config, 3, int(arrays['mem_len']))
+  arrays, model, params, tokens, _ = load_case(folder, variant)
+  state = model.init_state(3, int(arrays['mem_len']))
   assert len(arrays['step_logits'])
   for i, expected in enumerate(arrays['step_logits']):
-    logits, memory = apply(params, config, tokens[:, i:i + 1], memory)
+    logits, state = apply(model, params, tokens[:, i:i + 1], state)
     assert_close(logits[:, 0], expected, FORWARD)
-    assert memory.length == arrays['step_mlen'][i]
+    assert state.memory.length == arrays['step_mlen'][i]
   if arrays['mem_len']:
-    assert_same_memory(memory, arrays['step_mems_final'])
+    assert_same_memory(state.memory, arrays['step_mems_final'])
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def loss_and_grads(params, config, memory, tokens, targets):
+@functools.partial(jax.jit, static_argnums=0)
+def loss_and_grads(model, params, state, tokens, targets):
   def loss_fn(params):
-    logits, new_memory = transformer_xl.apply(params, config, tokens, memory)
-    return transformer_xl.nll(logits, targets).mean(), new_memory
+    logits, new_state = model.apply(params, tokens, state)
+    return language_model.nll(logits, targets).mean(), new_state
   return jax.value_and_grad(loss_fn, has_aux=True)(params)
 
 
@@ -131,25 +132,25 @@ def adam_step(params, state, grads):
     ('base', False), ('pre_lnorm', False), ('same_length', False),
     ('base', True)])
 def test_gradients_and_steps_of_adam(folder, variant, remat):
-  arrays, config, params, tokens, targets = load_case(folder, variant)
+  arrays, model, params, tokens, targets = load_case(folder, variant)
   expected = load(folder, f'tinyA_{variant}_train')
-  config = dataclasses.replace(config, remat=remat)
-  empty = transformer_xl.empty_memory(config, 3, int(arrays['mem_len']))
+  model = LanguageModel(dataclasses.replace(model.config, remat=remat))
+  empty = model.init_state(3, int(arrays['mem_len']))
 
-  def segment(params, memory, i):
+  def segment(params, lanes, i):
     part = slice(8 * i, 8 * i + 8)
-    return loss_and_grads(params, config, memory, tokens[:, part],
+    return loss_and_grads(model, params, lanes, tokens[:, part],
                           targets[:, part])
 
-  memory = empty
+  lanes = empty
   for i in range(4):
-    (loss, memory), grads = segment(params, memory, i)
+    (loss, lanes), grads = segment(params, lanes, i)
     if i in (0, 3):
       assert_close(loss, expected[f'loss_seg{i}'], FORWARD)
       assert_close(grads, parameters(expected, f'grad_seg{i}/'), GRADIENTS)
-  state, memory = adam.init(params), empty
+  state, lanes = adam.init(params), empty
   for i in range(3):
-    (loss, memory), grads = segment(params, memory, i)
+    (loss, lanes), grads = segment(params, lanes, i)
     params, state = adam_step(params, state, grads)
     assert_close(loss, expected['adam_loss'][i], FORWARD)
     jax.tree.map(
@@ -171,9 +172,10 @@ def test_probabilities_that_are_sampled_from(folder):
   arrays = load(folder, 'tinyA_sampler')
   config, params = torch_names.from_torch_state_dict(
       load(folder, 'tinyA_weights'), dropout=0.)
-  memory, logits = transformer_xl.empty_memory(config, 1, 16), []
+  model = LanguageModel(config)
+  state, logits = model.init_state(1, 16), []
   for token in arrays['forced'].tolist():
-    step, memory = apply(params, config, jnp.array([[token]]), memory)
+    step, state = apply(model, params, jnp.array([[token]]), state)
     logits.append(step[0, 0])
   for name, settings in {
       'plain': {'exclude_start': False},
@@ -198,13 +200,13 @@ def test_imported_checkpoints(folder, name):
     assert_close(getattr(state[1], ours), torch_names.to_tree({
         n: moments[f'{i}/{theirs}']
         for i, n in enumerate(moments['param_names'].tolist())}), 0)
-  memory, losses = transformer_xl.empty_memory(imported.config, 3, 16), []
+  model = LanguageModel(imported.config)
+  lanes, losses = model.init_state(3, 16), []
   tokens, targets = (jnp.asarray(data[x].T, jnp.int32)
                      for x in ('data', 'target'))
   for at in range(0, 48, 8):
-    logits, memory = apply(imported.params, imported.config,
-                           tokens[:, at:at + 8], memory)
-    losses.append(transformer_xl.nll(logits, targets[:, at:at + 8]))
+    logits, lanes = apply(model, imported.params, tokens[:, at:at + 8], lanes)
+    losses.append(language_model.nll(logits, targets[:, at:at + 8]))
   exact = numpy_transformer_xl.nll(
       expected, data['data'][:48], data['target'][:48], 16, 8)
   np.testing.assert_allclose(np.exp(np.mean(losses)), np.exp(exact.mean()),

@@ -1,20 +1,33 @@
 """Transformer-XL by itself; against the original it is in test_parity.py."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lakhnes_jax import events
 from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 
-SMALL = transformer_xl.ModelConfig(n_token=11, n_layer=2, n_head=2, d_model=8, d_head=4,
-                          d_inner=16, dropout=0.)
+SMALL = transformer_xl.ModelConfig(n_token=11, n_layer=2, n_head=2, d_model=8,
+                                   d_head=4, d_inner=16, dropout=0.)
 
-apply = jax.jit(transformer_xl.apply, static_argnums=1)
-init_params = jax.jit(transformer_xl.init_params, static_argnums=0)
+
+@functools.partial(jax.jit, static_argnums=1)
+def apply(params, config, tokens, state, dropout_rng=None):
+  return LanguageModel(config).apply(
+      params, tokens, state, dropout_rng=dropout_rng)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def init_params(config, rng):
+  return LanguageModel(config).init_params(rng)
+
+
+def empty(config, batch, mem_len):
+  return LanguageModel(config).init_state(batch, mem_len)
 
 
 @pytest.mark.parametrize('same_length', [False, True])
@@ -23,14 +36,14 @@ def test_causality(same_length):
   config = dataclasses.replace(SMALL, same_length=same_length)
   params = _large_params(config)
   _, memory = apply(params, config, jnp.array([[1, 2, 3, 4]]),
-                    transformer_xl.empty_memory(config, 1, 3))
+                    empty(config, 1, 3))
   tokens = jnp.array([[5, 6, 7, 8, 9, 10]])  # Each has a row of its own.
 
   @jax.jit
   @jax.grad
   def gradient(embedding, t):
-    logits, _ = transformer_xl.apply({**params, 'embedding': embedding}, config, tokens,
-                            memory)
+    logits, _ = apply(
+        {**params, 'embedding': embedding}, config, tokens, memory)
     return logits[0, t, 0]  # Of token 0, so that row 0 alone is an output.
 
   for t in range(6):
@@ -44,13 +57,13 @@ def test_causality(same_length):
 
 def test_no_gradient_into_memory():
   params = _large_params(SMALL)
-  empty = transformer_xl.empty_memory(SMALL, 1, 4)
+  nothing = empty(SMALL, 1, 4)
 
   @jax.jit
   def logit(embedding, first_tokens):
     changed = {**params, 'embedding': embedding}
-    _, memory = transformer_xl.apply(changed, SMALL, first_tokens, empty)
-    return transformer_xl.apply(changed, SMALL, jnp.array([[5, 6]]), memory)[0][0, 1, 0]
+    _, memory = apply(changed, SMALL, first_tokens, nothing)
+    return apply(changed, SMALL, jnp.array([[5, 6]]), memory)[0][0, 1, 0]
 
   first = jnp.array([[1, 2, 3, 4]])
   gradient = jax.jit(jax.grad(logit))(params['embedding'], first)
@@ -104,21 +117,16 @@ def test_init():
   assert np.abs(qkv[0] - qkv[1]).max() > 0.02
 
 
-def test_n_params_of_paper():
-  config = transformer_xl.ModelConfig(n_token=631)
-  params = jax.eval_shape(lambda: transformer_xl.init_params(config, jax.random.key(0)))
-  assert transformer_xl.n_params(params) == 41_274_487
-
-
 def test_longer_memory_array_changes_nothing():
   """Only valid states count; those of an unfilled memory are not keys."""
   params = _large_params(SMALL)
   tokens = jnp.arange(10).reshape(2, 5)
   short, long = (
-      apply(params, SMALL, tokens, transformer_xl.empty_memory(SMALL, 2, m))
+      apply(params, SMALL, tokens, empty(SMALL, 2, m))
       for m in (5, 9))
   np.testing.assert_allclose(short[0], long[0], rtol=1e-5, atol=1e-4)
-  filled = long[1]._replace(hidden=long[1].hidden.at[:, :, :4].set(1e3))
+  filled = long[1]._replace(memory=long[1].memory._replace(
+      hidden=long[1].memory.hidden.at[:, :, :4].set(1e3)))
   np.testing.assert_allclose(
       apply(params, SMALL, tokens, short[1])[0],
       apply(params, SMALL, tokens, filled)[0], rtol=1e-5, atol=1e-4)
@@ -126,9 +134,10 @@ def test_longer_memory_array_changes_nothing():
 
 @pytest.mark.parametrize('unroll', [False, True])
 def test_dropout(unroll):
-  config = dataclasses.replace(SMALL, dropout=0.5, dropatt=0.5, unroll=unroll)
+  plain = dataclasses.replace(SMALL, unroll_layers=unroll)
+  config = dataclasses.replace(plain, dropout=0.5, dropatt=0.5)
   params = _large_params(config)
-  tokens, memory = jnp.arange(6)[None], transformer_xl.empty_memory(config, 1, 4)
+  tokens, memory = jnp.arange(6)[None], empty(config, 1, 4)
 
   def logits(seed):
     rng = None if seed is None else jax.random.key(seed)
@@ -138,19 +147,18 @@ def test_dropout(unroll):
   np.testing.assert_array_equal(logits(1), logits(1))
   assert np.abs(logits(1) - logits(2)).max() > 1e-3
   np.testing.assert_array_equal(
-      logits(None), apply(params, dataclasses.replace(SMALL, unroll=unroll),
-                          tokens, memory)[0])
+      logits(None), apply(params, plain, tokens, memory)[0])
 
 
 def test_bfloat16_is_close():
   params = _large_params(SMALL)
   config = dataclasses.replace(SMALL, dtype='bfloat16')
   tokens = jnp.arange(10).reshape(2, 5)
-  exact, _ = apply(params, SMALL, tokens, transformer_xl.empty_memory(SMALL, 2, 4))
+  exact, _ = apply(params, SMALL, tokens, empty(SMALL, 2, 4))
   logits, memory = apply(params, config, tokens,
-                         transformer_xl.empty_memory(config, 2, 4))
+                         empty(config, 2, 4))
   assert logits.dtype == jnp.float32
-  assert memory.hidden.dtype == jnp.bfloat16
+  assert memory.memory.hidden.dtype == jnp.bfloat16
   deviation = np.abs(logits - exact).max() / np.abs(exact).max()
   assert 1e-5 < deviation < 0.05  # Nothing is so close by accident.
 
@@ -178,9 +186,8 @@ def test_settings_survive_a_dict():
 def test_same_length_needs_memory():
   config = dataclasses.replace(SMALL, same_length=True)
   with pytest.raises(ValueError, match='mem_len is 0'):
-    jax.eval_shape(lambda: transformer_xl.apply(
-        {}, config, jnp.zeros((1, 2), jnp.int32),
-        transformer_xl.empty_memory(config, 1, 0)))
+    jax.eval_shape(lambda: transformer_xl.TransformerXL(config).apply(
+        {}, jnp.zeros((1, 2, 8)), transformer_xl.init_memory(config, 1, 0)))
 
 
 def _large_params(config):
@@ -197,7 +204,7 @@ class TestSmearedKeys:
   @staticmethod
   def _params(config):
     params = jax.tree.map(lambda x: 10 * x,
-                          transformer_xl.init_params(config, jax.random.key(0)))
+                          init_params(config, jax.random.key(0)))
     if config.smear_keys:
       params['layers']['attention']['smear'] /= 10
     return params
@@ -208,7 +215,7 @@ class TestSmearedKeys:
     """Logits of the tokens, read in segments."""
     config = dataclasses.replace(SMALL, **{'smear_keys': True, **settings})
     params = self._params(config)
-    memory, found = transformer_xl.empty_memory(config, 2, mem_len), []
+    memory, found = empty(config, 2, mem_len), []
     for start in range(0, 12, length):
       logits, memory = apply(params, config,
                              self.tokens[:, start:start + length], memory)
@@ -240,68 +247,28 @@ class TestSmearedKeys:
   def test_is_learnt_by_head(self):
     config = dataclasses.replace(SMALL, smear_keys=True)
     params = self._params(config)
-    grads = jax.grad(lambda params: transformer_xl.apply(
-        params, config, self.tokens, transformer_xl.empty_memory(config, 2, 3))[0].sum()
+    grads = jax.grad(lambda params: apply(
+        params, config, self.tokens, empty(config, 2, 3))[0].sum()
     )(params)
     gradient_NxH = np.abs(grads['layers']['attention']['smear'])
     assert gradient_NxH.shape == (2, 2)
     assert gradient_NxH.min() > 1e-3
 
 
-def test_voice_recall_needs_recall():
-  with pytest.raises(ValueError, match='voice_recall needs recall'):
-    dataclasses.replace(SMALL, n_token=events.TX1.size, voice_recall=True)
+def test_unrolled_layers_have_the_same_gradients():
+  """The older name of the setting is read too."""
+  unrolled = transformer_xl.ModelConfig.from_dict(
+      {**{name: value for name, value in SMALL.to_dict().items()
+          if name != 'unroll_layers'}, 'unroll': True})
+  assert unrolled.unroll_layers
+  params, tokens = _large_params(SMALL), jnp.arange(10).reshape(2, 5)
 
+  def loss(params, config):
+    logits, state = apply(params, config, tokens, empty(config, 2, 4))
+    return jnp.square(logits).mean(), state
 
-@pytest.mark.parametrize('settings', [
-    {'voice_state': True}, {'recall': 12}, {'recall': 40, 'voice_recall': True},
-    {'frame_counter': True},
-], ids=lambda settings: list(settings)[-1])
-class TestTold:
-  """What comes with the tokens; 24 of them, the last half as the first."""
-  tokens = jnp.asarray(np.tile(np.random.default_rng(0).integers(
-      1, events.TX1.size, (2, 12)), 2))
-
-  def _read(self, settings, length, memory=None, mem_len=24):
-    """Returns logits of the tokens, read in segments, and the memory."""
-    config = dataclasses.replace(SMALL, n_token=events.TX1.size, **settings)
-    params = jax.tree.map(lambda x: 10 * x,
-                          init_params(config, jax.random.key(0)))
-    for name, shape in transformer_xl.gate_shapes(config).items():  # 0 at first.
-      params[name] = .1 * jax.random.normal(jax.random.key(1), shape)
-    memory = memory or transformer_xl.empty_memory(config, 2, mem_len)
-    found = []
-    for start in range(0, 24, length):
-      logits, memory = apply(
-          params, config, self.tokens[:, start:start + length], memory)
-      found.append(logits)
-    return np.concatenate(found, 1), memory
-
-  @pytest.mark.parametrize('length', [1, 8])
-  def test_segments_equal_the_whole(self, settings, length):
-    whole, _ = self._read(settings, 24)
-    parts, _ = self._read(settings, length)
-    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-5)
-
-  def test_matters(self, settings):
-    whole, _ = self._read(settings, 24)
-    other, _ = self._read(dict(list(settings.items())[:-1]), 24)
-    assert np.abs(whole - other).max() > .01
-
-  def test_an_emptied_memory_forgets(self, settings):
-    expected, memory = self._read(settings, 24, mem_len=4)
-    assert all(x.any() for x in jax.tree.leaves(memory.told))
-    again, _ = self._read(settings, 24, memory._replace(length=jnp.int32(0)))
-    np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-5)
-    other, _ = self._read(settings, 24, memory._replace(
-        hidden=jnp.zeros_like(memory.hidden)))
-    nothing, _ = self._read(settings, 24, memory._replace(
-        hidden=jnp.zeros_like(memory.hidden),
-        told=jax.tree.map(jnp.zeros_like, memory.told)))
-    assert np.abs(other - nothing).max() > .01
-
-  def test_refuses(self, settings):
-    with pytest.raises(ValueError, match='memory'):
-      self._read(settings, 24, mem_len=0)
-    with pytest.raises(ValueError, match='11 tokens'):
-      dataclasses.replace(SMALL, **settings)
+  for found, expected in zip(*(jax.tree.leaves(jax.value_and_grad(
+      loss, has_aux=True)(params, config)) for config in (unrolled, SMALL)),
+                             strict=True):
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))

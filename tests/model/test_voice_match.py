@@ -9,9 +9,7 @@ from lakhnes_jax import events
 from lakhnes_jax.model.features import voice_match
 from support import corpora
 
-REACH = 100
-
-follow = jax.jit(voice_match.follow, static_argnums=0)
+WINDOW = 100
 
 
 def _transposed(name, voice, semitones):
@@ -61,7 +59,7 @@ class _Song:
     voices = [voice] if source == 'own' else list(self.played)
     for number, order in reversed(list(enumerate(voice_match.ORDERS))):
       key = self.context(voice, here, order, source)
-      if key is None or key[0] < place - REACH:
+      if key is None or key[0] < place - WINDOW:
         continue
       found = [
           (self.played[v][i][0], v, i) for v in voices
@@ -71,7 +69,7 @@ class _Song:
       if not found:
         continue
       _, v, i = max(found)
-      if (self.context(v, i, order, source)[0] < place - REACH
+      if (self.context(v, i, order, source)[0] < place - WINDOW
           or i + 1 == len(self.played[v])):
         continue
       _, then, name = self.played[v][i + 1]
@@ -113,7 +111,7 @@ def _songs(vocabulary):
       'NO_NOTEON_2 TR_NOTEON_50 WT_730'), 200, rng, .03,
       'WT_700 WT_1500 P1_NOTEON_61 P1_NOTEOFF P2_NOTEON_60')
   lanes[0, 0] = lanes[1, 90] = lanes[1, 91] = events.START
-  lanes[2, 60:160] = rng.integers(1, vocabulary.size, 100)  # Beyond reach.
+  lanes[2, 60:160] = rng.integers(1, vocabulary.size, 100)  # Beyond the window.
   return lanes
 
 
@@ -124,13 +122,14 @@ def _songs(vocabulary):
 def test_follows_the_text(vocabulary, parts):
   tokens = _songs(vocabulary)
   more = np.pad(tokens, ((0, 0), (0, 3)), mode='wrap')
-  history = jnp.zeros((3, REACH), int)
-  state, start, found = voice_match.empty(3, REACH), 0, []
+  feature = voice_match.VoiceMatch(vocabulary, WINDOW)
+  observe = jax.jit(feature.observe)
+  state, start, found = feature.init_state(3), 0, []
   for part in parts:
     # With three tokens more, which are not read yet.
-    known = jnp.concatenate([history, more[:, start:start + part + 3]], 1)
-    expected, state = follow(vocabulary.size, state, known, part)
-    history, start = known[:, part:part + REACH], start + part
+    expected, state = observe(
+        state, jnp.asarray(more[:, start:start + part + 3]), part)
+    start += part
     found.append(np.asarray(expected[:, :, :part]))
   what, when = np.concatenate(found, 2)
   orders = set()
@@ -148,15 +147,16 @@ def test_follows_the_text(vocabulary, parts):
 
 
 def test_embeds_what_and_when():
-  sizes = voice_match.shapes(events.TX1.size, 1)
+  feature = voice_match.VoiceMatch(events.TX1)
+  sizes = {name: spec.shape for name, spec in feature.param_specs(1).items()}
   state = np.zeros((2, 1, 1, 4, 2), np.int32)
   number = {name: i for i, name in enumerate(events.TX1.tokens)}
 
   def embedded(name):
     table = {n: jnp.zeros(s) for n, s in sizes.items()}
     table[name] = jnp.arange(table[name].size, dtype=float).reshape(sizes[name])
-    base = voice_match.embed(table, np.zeros_like(state))
-    return float((voice_match.embed(table, state) - base)[0, 0, 0])
+    base = feature.embed(table, np.zeros_like(state))
+    return float((feature.embed(table, state) - base)[0, 0, 0])
 
   state[0, ..., 3, 1] = 7
   assert (embedded('expected'), embedded('due')) == (7, 0)
@@ -167,7 +167,12 @@ def test_embeds_what_and_when():
     assert embedded('due') == place
 
 
-def test_refuses_tokens_of_no_vocabulary():
-  with pytest.raises(ValueError, match='voice_recall: 11 tokens'):
-    voice_match.follow(
-        11, voice_match.empty(1, 4), jnp.zeros((1, 9), int), 2)
+def test_the_example_of_the_docstring():
+  feature = voice_match.VoiceMatch(events.TX1, 40)
+  text = 'P1_NOTEON_60 WT_700 P1_NOTEON_62 WT_700 P1_NOTEON_62 WT_100'
+  ids = [events.TX1.tokens.index(name) for name in text.split()]
+  (what, when), _ = feature.observe(
+      feature.init_state(1), jnp.array([ids]), 6)
+  assert [events.TX1.tokens[i] for i in what[0, :, 0, 0]] == [
+      *4 * ['<S>'], *2 * ['P1_NOTEON_62']]
+  assert when[0, :, 0, 0].tolist() == [0, 0, 0, 0, 700, 600]

@@ -11,12 +11,13 @@ import pytest
 from lakhnes_jax import events
 from lakhnes_jax.data import shards
 from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.training import evaluate
 
-CONFIG = transformer_xl.ModelConfig(
+MODEL = LanguageModel(transformer_xl.ModelConfig(
     n_token=events.TX1.size, n_layer=1, n_head=2, d_model=8, d_head=4,
-    d_inner=8)
-SETTING = evaluate.Setting(tgt_len=4, mem_len=6, lanes=2)
+    d_inner=8))
+CONFIG = evaluate.EvalConfig(tgt_len=4, mem_len=6, lanes=2)
 
 
 @pytest.fixture
@@ -35,32 +36,31 @@ def corpus_of(tmp_path):
 @pytest.fixture(scope='module')
 def params():
   return jax.tree.map(
-      lambda x: 10 * x, transformer_xl.init_params(CONFIG, jax.random.key(0)))
+      lambda x: 10 * x, MODEL.init_params(jax.random.key(0)))
 
 
 def _lane_nll(params, corpus, songs):
   """nll of each target of a lane, read one token at a time."""
-  memory = transformer_xl.empty_memory(CONFIG, 1, 6)
-  step = jax.jit(lambda token, memory: transformer_xl.apply(
-      params, CONFIG, token, memory))
+  state = MODEL.init_state(1, 6)
+  step = jax.jit(lambda token, state: MODEL.apply(params, token, state))
   losses = []
   for i in songs:
     ids = [0, *events.TX1.encode(corpus.song(i)), 0]
     for token, target in itertools.pairwise(ids):
-      logits, memory = step(jnp.array([[token]]), memory)
+      logits, state = step(jnp.array([[token]]), state)
       losses.append(-float(jax.nn.log_softmax(logits[0, 0])[target]))
   return losses
 
 
 def test_full_protocol_counts_every_target(params, corpus_of):
   corpus = corpus_of(21, 9, 8, 10)
-  result = evaluate.evaluate(transformer_xl, CONFIG, params, corpus, events.TX1,
-                             setting=SETTING, protocol='full')
+  result = evaluate.evaluate(MODEL, params, corpus, events.TX1,
+                             config=CONFIG, protocol='full')
   assert result['tokens'] == 22 + 10 + 9 + 11
   assert result['songs'] == 4
   assert result['ppl'] == pytest.approx(math.exp(result['loss']))
-  stepped = evaluate.evaluate(transformer_xl, CONFIG, params, corpus, events.TX1,
-                              setting=SETTING._replace(tgt_len=1),
+  stepped = evaluate.evaluate(MODEL, params, corpus, events.TX1,
+                              config=CONFIG._replace(tgt_len=1),
                               protocol='full')
   # Lane 1 has read songs 1 and 2 when lane 0 is still in its first.
   expected = (_lane_nll(params, corpus, [0]) +
@@ -72,9 +72,8 @@ def test_full_protocol_counts_every_target(params, corpus_of):
 
 def test_paper_protocol_stops_with_the_first_lane(params, corpus_of):
   corpus = corpus_of(21, 9, 8)
-  result = evaluate.evaluate(
-      transformer_xl, CONFIG, params, corpus, events.TX1,
-      setting=SETTING._replace(tgt_len=1), protocol='paper')
+  result = evaluate.evaluate(MODEL, params, corpus, events.TX1,
+      config=CONFIG._replace(tgt_len=1), protocol='paper')
   # Lane 1 has 10 + 9 targets; then the batch that lane 0 has begun is lost.
   expected = (_lane_nll(params, corpus, [0])[:19] +
               _lane_nll(params, corpus, [1, 2]))
@@ -84,14 +83,14 @@ def test_paper_protocol_stops_with_the_first_lane(params, corpus_of):
 
 def test_short_songs_are_left_out_and_waits_trimmed(params, corpus_of):
   corpus = corpus_of(21, 7, 12, around=([500], [9]))
-  result = evaluate.evaluate(transformer_xl, CONFIG, params, corpus, events.TX1,
-                             setting=SETTING, protocol='full')
+  result = evaluate.evaluate(MODEL, params, corpus, events.TX1,
+                             config=CONFIG, protocol='full')
   assert (result['songs'], result['tokens']) == (2, 22 + 13)
 
 
 def test_a_split_too_short_for_a_segment(params, corpus_of):
   with pytest.raises(ValueError, match='too short to fill one segment of 64'):
-    evaluate.evaluate(transformer_xl, CONFIG, params, corpus_of(21, 9), events.TX1,
-                      setting=SETTING._replace(tgt_len=64))
+    evaluate.evaluate(MODEL, params, corpus_of(21, 9), events.TX1,
+                      config=CONFIG._replace(tgt_len=64))
 
 

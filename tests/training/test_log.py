@@ -14,7 +14,7 @@ def _measured(*losses: float):
 
 
 def _progress(folder, meta=None, **settings):
-  return log.Progress(folder, loop.Settings(
+  return log.Progress(folder, loop.TrainConfig(
       **{'log_every': 2, 'max_steps': 10, **settings}), meta)
 
 
@@ -117,12 +117,12 @@ def test_share_of_waiting(tmp_path, monkeypatch):
   for step, waited in enumerate([1., 2., 2., 3.], 1):
     now[0] += 4
     progress.read(step, 0, _measured(1.), waited)
-  assert [x['waiting'] for x in log.read(tmp_path)] == [2 / 8, 1 / 8]
+  assert [x['data_wait_fraction'] for x in log.read(tmp_path)] == [2 / 8, 1 / 8]
 
 
-def test_due():
-  assert [s for s in range(7) if log.due(s, 3)] == [0, 3, 6]
-  assert not log.due(3, 0)
+def test_is_time():
+  assert [s for s in range(7) if log.is_time(s, 3)] == [0, 3, 6]
+  assert not log.is_time(3, 0)
 
 
 def test_what_is_saved_does_not_change_while_it_is_written(tmp_path):

@@ -25,6 +25,7 @@ FLAGS = {
     'tgt_len': 8, 'mem_len': 12, 'eval_tgt_len': 4, 'eval_batch_size': 2,
     'batch_size': 4, 'augment': 'all', 'max_steps': 24, 'log_every': 5,
     'eval_every': 8, 'save_every': 6, 'seed': 3, 'learning_rate': 1e-3}
+FEATURES = 'voice_state,context_match=30,voice_match=30,frame_counter'
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +69,7 @@ def _run(*args, devices: int = 1, **changes) -> subprocess.CompletedProcess:
 
 def _lines(workdir):
   """The metric lines without what the clock says."""
-  clock = ('tokens_per_second', 'waiting')
+  clock = ('tokens_per_second', 'data_wait_fraction')
   return [{k: v for k, v in line.items() if k not in clock}
           for line in log.read(workdir)]
 
@@ -229,8 +230,7 @@ def test_init_from_takes_weights_and_starts_at_zero(
 def test_init_from_a_smaller_model(whole_run, data_dir, tmp_path):
   losses = []
   for number, more in enumerate(({}, {
-      'voice_state': True, 'recall': 30, 'voice_recall': True,
-      'frame_counter': True, 'd_inner': 40})):
+      'features': FEATURES, 'd_inner': 40})):
     done = _run(data_dir, tmp_path / str(number), init_from=whole_run,
                 max_steps=2, learning_rate=0., log_every=1, eval_every=0,
                 dropout=0., **more)
@@ -247,8 +247,7 @@ def test_init_from_a_smaller_model(whole_run, data_dir, tmp_path):
   assert not forward['outer']['kernel'][:, 24:].any()
   for number, less, names in (
       (2, {'d_inner': 40}, ['last_event']),
-      (3, {'voice_state': True, 'recall': 30, 'voice_recall': True,
-           'frame_counter': True},
+      (3, {'features': FEATURES},
        ['(2, 16, 40)', '(2, 16, 24)'])):
     done = _run(data_dir, tmp_path / str(number), init_from=tmp_path / '1',
                 max_steps=1, **less)

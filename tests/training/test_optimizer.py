@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.training import optimizer
 
 
@@ -59,12 +60,13 @@ def test_clipping_scales_by_the_norm_of_all():
   np.testing.assert_allclose(state[1].mu['b'], -.1 * 4 * .25 / 5, rtol=1e-5)
 
 
-CONFIG = transformer_xl.ModelConfig(n_token=11, n_layer=2, n_head=2, d_model=12,
-                           d_head=4, d_inner=20)
+CONFIG = transformer_xl.ModelConfig(n_token=11, n_layer=2, n_head=2,
+                                    d_model=12, d_head=4, d_inner=20)
 
 
 def random_tree(seed):
-  shapes = jax.eval_shape(lambda: transformer_xl.init_params(CONFIG, jax.random.key(0)))
+  shapes = jax.eval_shape(
+      LanguageModel(CONFIG).init_params, jax.random.key(0))
   rng = np.random.default_rng(seed)
   return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32),
                       shapes)

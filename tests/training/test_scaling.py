@@ -10,6 +10,7 @@ import test_loop
 from lakhnes_jax import events
 from lakhnes_jax.data import shards
 from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.training import loop, optimizer, train_step
 
 LANES, LENGTH, MEM_LEN = 8, 16, 16
@@ -30,15 +31,15 @@ class Compilations:
 
 def tiny_step():
   """Returns (host state, `train_step.pmapped_steps`) of a tiny model."""
-  config = transformer_xl.ModelConfig(
+  model = LanguageModel(transformer_xl.ModelConfig(
       n_token=events.TX1.size, n_layer=2, n_head=2, d_model=16, d_head=8,
-      d_inner=16)
+      d_inner=16))
   adam = optimizer.make(.25)
   step = train_step.pmapped_steps(
-      model=transformer_xl, config=config, optimizer=adam, seed=0,
+      model=model, optimizer=adam, seed=0,
       schedule=optimizer.schedule('cosine', 1e-4, 1000, 0))
   return train_step.init_state(
-      transformer_xl, config, adam, LANES, MEM_LEN, 0), step
+      model, adam, LANES, MEM_LEN, 0), step
 
 
 def count(hlo: str) -> dict[str, int]:
@@ -94,16 +95,17 @@ def test_longer_runs_compile_no_more(compilations, tmp_path):
   """Logging, a new epoch, evaluating and saving a second time included."""
   test_loop.write_corpus(tmp_path)
   corpora = [shards.Corpus(tmp_path, split) for split in ('train', 'valid')]
-  config = transformer_xl.ModelConfig(n_token=events.TX1.size, n_layer=1, n_head=1,
-                             d_model=8, d_head=4, d_inner=8)
+  model = LanguageModel(transformer_xl.ModelConfig(
+      n_token=events.TX1.size, n_layer=1, n_head=1, d_model=8, d_head=4,
+      d_inner=8))
   numbers = []
   for steps in (8, 24):
     before = compilations.number
-    loop.run(tmp_path / f'{steps}', transformer_xl, config, events.TX1, *corpora,
-             loop.Settings(
+    loop.run(tmp_path / f'{steps}', model, events.TX1, *corpora,
+             loop.TrainConfig(
                  batch_size=4, tgt_len=8, mem_len=8, log_every=2, eval_every=4,
                  save_every=4, max_steps=steps,
-                 evaluation=loop.evaluate.Setting(4, 8, 2)))
+                 evaluation=loop.evaluate.EvalConfig(4, 8, 2)))
     numbers.append(compilations.number - before)
   # What the first run has compiled may serve the second.
   assert numbers[0] > 0 and numbers[1] <= numbers[0]

@@ -1,5 +1,6 @@
 """The training step against plain gradients, and across devices."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model import language_model, transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.training import optimizer, train_step
 
 CONFIG = transformer_xl.ModelConfig(
@@ -23,18 +25,18 @@ def _batches(n: int):
 
 
 def _run(devices: int, accumulation: int = 1, dropout: float = 0.,
-         steps: int = 4, resets=(0,), forget: float = 0.):
+         steps: int = 4, resets=(0,), memory_reset_prob: float = 0.):
   """Trains; returns the final host state and the metrics of each step."""
-  config = transformer_xl.ModelConfig(**{**CONFIG.to_dict(), 'dropout': dropout})
+  model = LanguageModel(dataclasses.replace(CONFIG, dropout=dropout))
   adam = optimizer.make(0.25)
   step_fn = jax.pmap(
       functools.partial(
-          train_step.train_step, model=transformer_xl, config=config, optimizer=adam, seed=3,
+          train_step.train_step, model=model, optimizer=adam, seed=3,
           schedule=optimizer.schedule('constant', RATE, 100, 0),
-          accumulation=accumulation, forget=forget),
+          accumulation=accumulation, memory_reset_prob=memory_reset_prob),
       axis_name=train_step.AXIS, devices=jax.devices()[:devices])
   state = train_step.to_devices(
-      train_step.init_state(transformer_xl, config, adam, LANES, MEM, seed=5), devices)
+      train_step.init_state(model, adam, LANES, MEM, seed=5), devices)
   lines = []
   for number, (inputs, targets) in enumerate(_batches(steps)):
     shape = (devices, -1, LENGTH)
@@ -59,20 +61,19 @@ def test_the_split_of_a_batch_does_not_matter(devices, accumulation):
   for a, b in zip(whole_lines, parts_lines, strict=True):
     np.testing.assert_allclose(b['loss'], a['loss'], rtol=1e-6)
     np.testing.assert_allclose(b['grad_norm'], a['grad_norm'], rtol=1e-5)
-  _assert_same(whole.memory, parts.memory, 1e-4)
+  _assert_same(whole.lanes, parts.lanes, 1e-4)
   # Adam divides by the gradient's size: elements near zero are ill-conditioned.
   _assert_same(whole.params, parts.params, 1e-3)
 
 
 def test_first_step_is_minus_rate_times_sign_of_gradient():
-  config, adam = CONFIG, optimizer.make(0.)
-  start = train_step.init_state(transformer_xl, config, adam, LANES, MEM, seed=5)
+  model, adam = LanguageModel(CONFIG), optimizer.make(0.)
+  start = train_step.init_state(model, adam, LANES, MEM, seed=5)
   (inputs, targets), = _batches(1)
 
   def loss_fn(params):
-    logits, _ = transformer_xl.apply(params, config, inputs,
-                            transformer_xl.empty_memory(config, LANES, MEM))
-    return transformer_xl.nll(logits, targets).mean()
+    logits, _ = model.apply(params, inputs, model.init_state(LANES, MEM))
+    return language_model.nll(logits, targets).mean()
 
   loss, grads = jax.value_and_grad(loss_fn)(start.params)
   state, (line,) = _run(1, steps=1)
@@ -86,21 +87,21 @@ def test_first_step_is_minus_rate_times_sign_of_gradient():
   assert state.step == 1
 
 
-def test_reset_forgets_the_memory():
+def test_reset_empties_the_memory():
   _, kept = _run(1, steps=3, resets=(0,))
   _, reset = _run(1, steps=3, resets=(0, 2))
   assert kept[1] == reset[1]
   assert kept[2]['loss'] != reset[2]['loss']
 
 
-def test_forgetting_is_a_reset_at_random_steps():
-  _, always = _run(1, steps=3, forget=1.)
+def test_memory_resets_come_at_random_steps():
+  _, always = _run(1, steps=3, memory_reset_prob=1.)
   _, reset = _run(1, steps=3, resets=(0, 1, 2))
   assert always == reset
-  _, sometimes = _run(1, steps=12, forget=.5)
+  _, sometimes = _run(1, steps=12, memory_reset_prob=.5)
   _, never = _run(1, steps=12)
   assert sometimes[-1] != never[-1]
-  _, split = _run(2, steps=12, forget=.5)  # All devices forget together.
+  _, split = _run(2, steps=12, memory_reset_prob=.5)  # All devices together.
   assert split[-1]['loss'] == pytest.approx(sometimes[-1]['loss'], rel=1e-4)
 
 
@@ -118,8 +119,8 @@ def test_devices_and_host_layouts_are_inverse():
       jnp.arange(2. * LANES * 3 * 4).reshape(2, LANES, 3, 4), jnp.int32(3))
   state = train_step.TrainState(np.int32(7), {'w': np.ones(3)}, (), memory)
   laid_out = train_step.to_devices(state, 4)
-  assert laid_out.memory.hidden.shape == (4, 2, LANES // 4, 3, 4)
+  assert laid_out.lanes.hidden.shape == (4, 2, LANES // 4, 3, 4)
   np.testing.assert_array_equal(
-      laid_out.memory.hidden[1, :, 0], memory.hidden[:, LANES // 4])
+      laid_out.lanes.hidden[1, :, 0], memory.hidden[:, LANES // 4])
   put = jax.pmap(lambda x: x)(laid_out)
   jax.tree.map(np.testing.assert_array_equal, train_step.to_host(put), state)

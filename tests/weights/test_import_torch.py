@@ -29,10 +29,10 @@ def _assert_equal(found, expected):
 def test_checkpoint(oracles, tmp_path, folder, name, optimizer_name):
   source = oracles / 'model' / folder
   import_torch.convert(source / name, tmp_path, source / optimizer_name)
-  config, params, meta = weights_folder.load(tmp_path)
+  model, params, meta = weights_folder.load(tmp_path)
   with np.load(source / 'expected.npz') as expected:
     _assert_equal(params, torch_names.to_tree(dict(expected)))
-  assert config == transformer_xl.ModelConfig(
+  assert model.config == transformer_xl.ModelConfig(
       n_token=631, n_layer=2, n_head=2, d_model=32, d_head=16, d_inner=128,
       dropout=0.)
   assert meta['format'] == 'tx1'

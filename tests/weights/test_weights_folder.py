@@ -13,19 +13,21 @@ from flax import serialization
 
 from lakhnes_jax import events
 from lakhnes_jax.formats import nes_midi
-from lakhnes_jax.model import transformer_xl
+from lakhnes_jax.model import language_model, transformer_xl
+from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.training import optimizer
 from lakhnes_jax.weights import weights_folder
 
 CONFIG = transformer_xl.ModelConfig(n_token=631, n_layer=2, n_head=2, d_model=8,
                            d_head=4, d_inner=12)
-META = {'model': 'txl', 'config': CONFIG.to_dict(), 'format': 'tx1',
+MODEL = LanguageModel(CONFIG)
+META = {'model': 'txl', 'config': MODEL.to_dict(), 'format': 'tx1',
         'source': 'a test'}
 
 
 @pytest.fixture(scope='module')
 def params():
-  shapes = jax.eval_shape(lambda: transformer_xl.init_params(CONFIG, jax.random.key(0)))
+  shapes = jax.eval_shape(lambda: MODEL.init_params(jax.random.key(0)))
   rng = np.random.default_rng(0)
   return jax.tree.map(
       lambda x: rng.standard_normal(x.shape, np.float32), shapes)
@@ -43,8 +45,8 @@ def _assert_same(found, expected):
 
 
 def test_round_trip(folder, params):
-  config, found, meta = weights_folder.load(folder)
-  assert (config, meta) == (CONFIG, META)
+  model, found, meta = weights_folder.load(folder)
+  assert (model, meta) == (MODEL, META)
   _assert_same(found, params)
   assert 'opt_state' not in weights_folder.read(folder)[0]
 
@@ -63,7 +65,7 @@ def test_bfloat16_rounds_each_number_once(tmp_path, params):
       lambda x: x.astype(ml_dtypes.bfloat16).astype(np.float32), params))
   assert found['embedding'].dtype == np.float32
   n_bytes = (tmp_path / 'model.safetensors').stat().st_size
-  assert n_bytes < 2 * transformer_xl.n_params(params) + 4096
+  assert n_bytes < 2 * language_model.n_params(params) + 4096
 
 
 def test_other_dtypes_are_refused(tmp_path, params):
@@ -200,7 +202,7 @@ class TestShipped:
 
   def test_knows_music(self, real_data):
     """A uniform guess has 6.4 nats, the unigram model 5.3."""
-    config, params, meta = weights_folder.load(weights_folder.SHIPPED)
+    model, params, meta = weights_folder.load(weights_folder.SHIPPED)
     vocabulary = events.VOCABULARIES[meta['format']]
     with tarfile.open(real_data / 'nesmdb_midi_train_valid.tar.xz',
                       'r|xz') as archive:
@@ -212,7 +214,6 @@ class TestShipped:
         if len(songs) == 20:
           break
     songs = np.stack([song for song in songs if len(song) == 257])
-    logits, _ = jax.jit(transformer_xl.apply, static_argnums=1)(
-        params, config, songs[:, :-1],
-        transformer_xl.empty_memory(config, len(songs), 8))
-    assert transformer_xl.nll(logits, songs[:, 1:])[:, 128:].mean() < 3
+    logits, _ = jax.jit(model.apply)(
+        params, songs[:, :-1], model.init_state(len(songs), 8))
+    assert language_model.nll(logits, songs[:, 1:])[:, 128:].mean() < 3

@@ -1,1 +1,1 @@
-"""What a token comes with besides itself: side features of the model."""
+"""What a token comes with besides itself; `base.Feature` is the protocol."""

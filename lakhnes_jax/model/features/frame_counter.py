@@ -1,32 +1,35 @@
-"""When the chip's frame counter ticks next: its phase, heard from the song.
+"""When the chip's frame counter ticks next: its phase, inferred from the song.
 
 The frame counter of the 2A03 clocks envelopes and length counters, and the
-linear counter that gates the triangle, 240 times a second, whatever the game's
-program does. So most notes of the triangle begin and end on a tick, 183.75
-samples apart, and so do many notes that end by themselves; what the program
-does comes once a video frame, 733.8 samples apart. Four ticks are 735 samples:
-from frame to frame they come 1.2 samples later, which looks like chance in a
-score, and is none (NESdev wiki, "APU Frame Counter"; NES-MDB's own emulation of
-it is an accumulator at 240 Hz).
+linear counter that gates the triangle, 240 times per second, whatever the
+game's program does. So most notes of the triangle begin and end on a tick,
+183.75 samples apart, and so do many notes that end by themselves; what the
+program does comes once a video frame, 733.8 samples apart. Four ticks are 735
+samples: from frame to frame they come 1.2 samples later, which looks like
+chance in a score, and is none (NESdev wiki, "APU Frame Counter"; NES-MDB's own
+emulation of it is an accumulator at 240 Hz).
 
 This keeps, for each kind of event (and whether a frame begins with it), where
 the ticks were as of it, less that drift. What all events of a frame say is
-multiplied: a belief about when the next tick comes. The model is told, and its
+multiplied: a belief about when the next tick comes. It is embedded, and the
 logits of waits may be moved towards those that end on a tick.
 
-Letters as in `lakhnes_jax.model.transformer_xl`; T = 147 equal parts of the time between two
-ticks, 1.25 samples each; E = 8 kinds of events: NOTEOFF and NOTEON, by voice;
-A = 16, the same by whether a frame begins with them.
+Letters as in `lakhnes_jax.model.transformer_xl`; V tokens of the vocabulary;
+T = 147 equal parts of the time between two ticks, 1.25 samples each; E = 8
+kinds of events: NOTEOFF and NOTEON, by voice; A = 16, the same by whether a
+frame begins with them; G gates.
 """
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lakhnes_jax import events, nes
+from lakhnes_jax.model.features import base
 
 TICK = nes.FRAME_60HZ / 4  # Samples.
 PARTS = 147
@@ -35,11 +38,11 @@ _DRIFT = 4 * TICK - nes.VIDEO_FRAME  # Samples that ticks come later, a frame.
 _SAME_FRAME = 600  # Samples since a frame's first event; what is later is not.
 _KINDS = 2  # NOTEOFF, NOTEON.
 _EVENTS = _KINDS * len(events.VOICES)
-_FORGET = .93  # What is left of what is known of an event when it comes again.
+_DECAY = .93  # What is left of what is known of an event when it comes again.
 _UNKNOWN = .3  # Ticks seen anywhere, before any is.
 _BLUR = 5  # Samples by which a wait of 100 to 1,000 may be rounded.
 _JITTER = 1  # Samples.
-_HITS = .15  # Weight of the last event in the mean of its kind.
+_NEWEST = .15  # Weight of the last event in the mean of its kind.
 _FLOOR = .05  # Least density, of 1 on average, that counts.
 # Waits by how finely they are rounded; each range has a gate.
 _SPACINGS = (1, 10, 100)
@@ -55,8 +58,8 @@ class State(NamedTuple):
     belief: [1, B, T], log density of when ticks come as of the frame.
     seen: [2, B, A], when each event was in this frame, plus 1 (0: was not), and
       by how much that time may be wrong.
-    hits: [1, B, E], mean log density of the times at which each came, by what
-      was believed before it.
+    tick_log_likelihood: [1, B, E], mean log density of the times at which each
+      came, by what was believed before it.
     now: [6, B]: the drift so far, the time, by how much it may be wrong, the
       wait before, whether the frame has begun, and when the triangle was on or
       off in it, plus 1.
@@ -64,76 +67,101 @@ class State(NamedTuple):
   ticks: Any
   belief: Any
   seen: Any
-  hits: Any
+  tick_log_likelihood: Any
   now: Any
 
 
-class Told(NamedTuple):
-  """What the model is told after each token.
+class TickSignal(NamedTuple):
+  """What is known after each token.
 
   Attributes:
     next_BxLxT: probability that the next tick comes in this part.
-    hits_BxLxE: see `State`.
+    tick_log_likelihood_BxLxE: see `State`.
   """
   next_BxLxT: Any
-  hits_BxLxE: Any
+  tick_log_likelihood_BxLxE: Any
 
 
 @functools.lru_cache
-def _tokens(n_token: int) -> np.ndarray:
-  """[2, V] int32: samples that each token waits; its event of E, or -1."""
-  event_V = events.of_size(n_token, 'frame_counter').events
-  kind_V = events.kind_of(event_V)
-  return np.stack([np.maximum(event_V, 0), np.where(
-      (event_V < 0) & (kind_V < _KINDS),
-      _KINDS * events.voice_of(event_V) + kind_V, -1)])
+def _event_of(vocabulary: base.Vocabulary) -> np.ndarray:
+  """[V] int32: the event of E that each token is, or -1."""
+  is_event = (vocabulary.voice >= 0) & (vocabulary.kind < _KINDS)
+  return np.where(is_event, _KINDS * vocabulary.voice + vocabulary.kind,
+                  -1).astype(np.int32)
 
 
-def check(n_token: int) -> None:
-  """Raises ValueError if no vocabulary has so many tokens."""
-  _tokens(n_token)
+@dataclasses.dataclass(frozen=True)
+class FrameCounter(base.Feature):
+  """When the next tick of the frame counter comes.
 
+  State: `State`. Signal: `TickSignal`.
 
-def empty(batch: int) -> State:
-  """Returns the state before anything was played."""
-  return State(*(jnp.zeros(shape, jnp.float32) for shape in (
-      (2 * _EVENTS, batch, PARTS), (1, batch, PARTS),
-      (2, batch, 2 * _EVENTS), (1, batch, _EVENTS), (6, batch))))
+  An example of six tokens. The time from a NOTEON of P1 that begins a frame to
+  a NOTEON of the triangle is a time from the one to a tick; so the next such
+  NOTEON of P1 says when to expect the triangle:
 
+      token          the next tick, in samples
+      P1_NOTEON_60   anywhere
+      WT_50          anywhere
+      TR_NOTEON_40   about 0 (or 184): notes of the triangle begin on ticks
+      WT_680         about 55, blurred by the rounding of the wait
+      P1_NOTEON_62   about 51: 50, and the drift of a frame
+      WT_50          about 1
 
-def follow(n_token: int, state: State, tokens_BxL, n_read):
-  """Follows songs through tokens.
-
-  Args:
-    n_token: size of the vocabulary, which identifies it.
-    state: before the segment.
-    tokens_BxL: int32 ids; at <S> all begins anew.
-    n_read: int scalar, 1 .. L; so many are kept for what follows.
-
-  Returns:
-    (`Told`; the state to go on with)
+  Parameters: `next_tick`, a vector a part, weighed by its probability;
+  `tick_hits`, a vector a kind of event, times its mean log likelihood;
+  `tick_gate`, [G, D], what of the last layer's output moves waits towards
+  those that end on a tick, or away, for each range of waits.
   """
-  wait_LxB, event_LxB = jnp.asarray(_tokens(n_token))[:, tokens_BxL.T]
+  vocabulary: base.Vocabulary
+  name: ClassVar[str] = 'frame_counter'
 
-  def step(state, token):
-    number, *token = token
-    after, told = _step(state, *token)
-    return jax.tree.map(lambda new, old: jnp.where(number < n_read, new, old),
-                        after, state), told
+  def init_state(self, batch: int) -> State:
+    return State(*(jnp.zeros(shape, jnp.float32) for shape in (
+        (2 * _EVENTS, batch, PARTS), (1, batch, PARTS),
+        (2, batch, 2 * _EVENTS), (1, batch, _EVENTS), (6, batch))))
 
-  state, told = jax.lax.scan(step, state, (
-      jnp.arange(len(wait_LxB)), wait_LxB.astype(jnp.float32), event_LxB,
-      tokens_BxL.T == events.START))
-  return Told(*(x.swapaxes(0, 1) for x in told)), state
+  def observe(self, state: State, tokens_BxL, n_read):
+    tokens_LxB = tokens_BxL.T
+    wait_LxB = jnp.asarray(self.vocabulary.wait)[tokens_LxB]
+    event_LxB = jnp.asarray(_event_of(self.vocabulary))[tokens_LxB]
+
+    def step(state, token):
+      number, *token = token
+      after, signal = _step(state, *token)
+      return jax.tree.map(lambda new, old: jnp.where(
+          number < n_read, new, old), after, state), signal
+
+    state, signal = jax.lax.scan(step, state, (
+        jnp.arange(len(wait_LxB)), wait_LxB.astype(jnp.float32), event_LxB,
+        tokens_LxB == events.START))
+    return TickSignal(*(x.swapaxes(0, 1) for x in signal)), state
+
+  def param_specs(self, d_model: int) -> dict[str, base.ParamSpec]:
+    return {'next_tick': base.table(PARTS, d_model),
+            'tick_hits': base.table(_EVENTS, d_model),
+            'tick_gate': base.gate(len(_SPACINGS), d_model)}
+
+  def embed(self, params, signal: TickSignal):
+    return (signal.next_BxLxT @ params['next_tick']
+            + signal.tick_log_likelihood_BxLxE @ params['tick_hits'])
+
+  def logit_bias(self, params, signal: TickSignal, hidden_BxLxD):
+    """Adds hidden x gate x the log density of ticks where a wait ends."""
+    share_TxV, gate_GxV = map(jnp.asarray, _landing(self.vocabulary))
+    on_tick_BxLxV = jnp.log(signal.next_BxLxT @ share_TxV + _FLOOR)
+    by_BxLxG = hidden_BxLxD.astype(jnp.float32) @ params['tick_gate'].T
+    return by_BxLxG @ gate_GxV * on_tick_BxLxV
 
 
 def _step(state: State, wait_B, event_B, start_B):
-  """Reads one token of each song; see `follow`."""
+  """Reads one token of each song; returns the state and the signal after it."""
   state = jax.tree.map(lambda x: jnp.where(
       start_B.reshape(1, -1, *[1] * (x.ndim - 2)), 0, x), state)
-  state = _listen(_wait(state, wait_B), event_B)
+  state = _observe_event(_wait(state, wait_B), event_B)
   time_B = state.now[1]
-  return state, Told(_later(_normal(state.belief[0]), time_B), state.hits[0])
+  return state, TickSignal(_later(_normal(state.belief[0]), time_B),
+                           state.tick_log_likelihood[0])
 
 
 def _wait(state: State, wait_B) -> State:
@@ -159,8 +187,8 @@ def _wait(state: State, wait_B) -> State:
                      anew(tick_B)]))
 
 
-def _listen(state: State, event_B) -> State:
-  """Hears an event, where there is one."""
+def _observe_event(state: State, event_B) -> State:
+  """Takes in an event, where there is one."""
   drift_B, time_B, blur_B, wait_B, begun_B, tick_B = state.now
   is_event_B = event_B >= 0
   is_tick_B = is_event_B & (event_B // _KINDS == events.TR)
@@ -168,7 +196,7 @@ def _listen(state: State, event_B) -> State:
   anchor_BxA = (is_event_B & ~is_tick_B)[:, None] & (np.arange(
       2 * _EVENTS) == (2 * event_B + (begun_B == 0))[:, None])
   is_anchor_Bx1 = anchor_BxA.any(1, keepdims=True)
-  ticks = _learn(state, anchor_BxA, is_tick_B)
+  ticks = _update_histogram(state, anchor_BxA, is_tick_B)
 
   known_BxT = _later(jnp.einsum('abt,ba->bt', ticks, anchor_BxA.astype(
       jnp.float32)), -(time_B + drift_B))
@@ -183,13 +211,13 @@ def _listen(state: State, event_B) -> State:
       ticks, belief_BxT[None],
       jnp.where(anchor_BxA, jnp.stack([time_B + 1, blur_B])[..., None],
                 state.seen),
-      _judge(state, event_B)[None],
+      _score_prediction(state, event_B)[None],
       jnp.stack([drift_B, time_B, blur_B, jnp.where(is_event_B, 0, wait_B),
                  jnp.where(is_event_B, 1, begun_B),
                  jnp.where(is_tick_B, time_B + 1, tick_B)]))
 
 
-def _learn(state: State, anchor_BxA, is_tick_B):
+def _update_histogram(state: State, anchor_BxA, is_tick_B):
   """Returns what is known of ticks as of all events, [A, B, T].
 
   A tick tells of the anchors before it in the frame; an anchor, of the tick
@@ -212,15 +240,15 @@ def _learn(state: State, anchor_BxA, is_tick_B):
   bump_BxAxT = jnp.maximum(0, 1 - _apart(
       as_of_BxA - drift_B[:, None]) / wrong_BxA[..., None])
   bump_BxAxT /= bump_BxAxT.sum(2, keepdims=True)
-  kept_BxA = jnp.where(anchor_BxA, _FORGET, 1)
+  kept_BxA = jnp.where(anchor_BxA, _DECAY, 1)
   return (kept_BxA.T[..., None] * state.ticks
           + jnp.where(learns_BxA[..., None], bump_BxAxT, 0).swapaxes(0, 1))
 
 
-def _judge(state: State, event_B):
-  """Returns hits [B, E] with an event that may come where a tick was believed.
+def _score_prediction(state: State, event_B):
+  """Returns the mean log likelihoods [B, E], with an event.
 
-  After longer waits than 1,000 nobody knows whether it does.
+  After longer waits than 1,000 nobody knows whether it comes on a tick.
   """
   _, time_B, _, wait_B, _, _ = state.now
   near_BxT = _apart(time_B) <= jnp.where(
@@ -229,8 +257,9 @@ def _judge(state: State, event_B):
       1) / near_BxT.sum(1)
   counts_BxE = (event_B[:, None] == np.arange(_EVENTS)) & (
       (wait_B > 0) & (wait_B <= 1000))[:, None]
-  return jnp.where(counts_BxE, (1 - _HITS) * state.hits[0] + _HITS * jnp.log(
-      density_B + _FLOOR)[:, None], state.hits[0])
+  mean_BxE = state.tick_log_likelihood[0]
+  return jnp.where(counts_BxE, (1 - _NEWEST) * mean_BxE + _NEWEST * jnp.log(
+      density_B + _FLOOR)[:, None], mean_BxE)
 
 
 def _normal(log_BxT):
@@ -257,60 +286,25 @@ def _smooth(density_BxT, box):
              for weight, shift in zip(box, range(-half, half + 1), strict=True))
 
 
-def shapes(width: int) -> dict[str, tuple[int, ...]]:
-  """Returns the shapes of the tables that `embed` takes, by name."""
-  return {'next_tick': (PARTS, width), 'tick_hits': (_EVENTS, width)}
-
-
-def embed(tables, told: Told):
-  """Embeds what is told as [B, L, D], linearly."""
-  return (told.next_BxLxT @ tables['next_tick']
-          + told.hits_BxLxE @ tables['tick_hits'])
-
-
-def gate_shape(width: int) -> tuple[int, ...]:
-  """Returns the shape of the gates that `favour` takes."""
-  return len(_SPACINGS), width
-
-
 @functools.lru_cache
-def _landing(n_token: int) -> tuple[np.ndarray, np.ndarray]:
+def _landing(vocabulary: base.Vocabulary) -> tuple[np.ndarray, np.ndarray]:
   """What waits have to do with ticks.
 
   Returns:
     ([T, V] float32: the share of each part in the times at which a wait may
     end, T on average; [gates, V] float32, 1 for the waits of a gate)
   """
-  wait_V, _ = _tokens(n_token)
+  wait_V = vocabulary.wait
   spacing_V = np.select([wait_V < 100, wait_V < 1000, wait_V < 10_000],
                         _SPACINGS, 0) * (wait_V > 0)
   gate_GxV = spacing_V == np.array(_SPACINGS)[:, None]
   # Half a part more on either side, for what is rounded on the way.
   half_V = np.minimum(spacing_V / 2 + _PART / 2, TICK / 2)
   edges = np.arange(-1000, 1000) * _PART
-  share_TxV = np.zeros((PARTS, n_token))
+  share_TxV = np.zeros((PARTS, len(wait_V)))
   for token in np.flatnonzero(gate_GxV.any(0)):
     inside = np.diff(np.clip(edges, *(wait_V[token] % TICK + half_V[token] * s
                                       for s in (-1, 1))))
     np.add.at(share_TxV[:, token], np.arange(-1000, 999) % PARTS, inside)
     share_TxV[:, token] *= PARTS / share_TxV[:, token].sum()
   return share_TxV.astype(np.float32), gate_GxV.astype(np.float32)
-
-
-def favour(gate_GxD, n_token: int, told: Told, x_BxLxD):
-  """Moves logits of waits towards those that end on a tick, or away.
-
-  Args:
-    gate_GxD: shaped as `gate_shape` says; at 0 nothing is moved.
-    n_token: size of the vocabulary, which identifies it.
-    told: as `follow` returns it.
-    x_BxLxD: what the last layer makes of the tokens.
-
-  Returns:
-    [B, L, V] float32 to add to the logits: x gate times the log density of
-    ticks where the wait ends
-  """
-  share_TxV, gate_GxV = map(jnp.asarray, _landing(n_token))
-  on_tick_BxLxV = jnp.log(told.next_BxLxT @ share_TxV + _FLOOR)
-  by_BxLxG = x_BxLxD.astype(jnp.float32) @ gate_GxD.T
-  return by_BxLxG @ gate_GxV * on_tick_BxLxV
