@@ -143,13 +143,13 @@ def _n_params(path: pathlib.Path, settings: dict[str, Any]) -> int:
   import jax
 
   from experiments.baselines import lstm
-  from lakhnes_jax import events
+  from lakhnes_jax import vocabularies
   from lakhnes_jax.model import language_model
   kinds = {kind.name: kind for kind in (
       language_model.LanguageModel, lstm.LstmModel)}
   try:
     kind = kinds[settings['model']]
-    vocabulary = events.VOCABULARIES[settings['format']]
+    vocabulary = vocabularies.get(settings['format'])
   except KeyError as error:
     raise ValueError(f'{path}: no such model: {error}') from None
   model = kind.from_dict({'n_token': vocabulary.size, **{

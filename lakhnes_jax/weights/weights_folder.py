@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from lakhnes_jax import atomic, events
+from lakhnes_jax import atomic
 from lakhnes_jax.weights import checkpoint, fetch
 
 # The weights that come with the package.
@@ -160,14 +160,12 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   return tree, meta
 
 
-def load(path: str | os.PathLike, kind=None, *,
-         vocabularies=events.VOCABULARIES):
+def load(path: str | os.PathLike, kind=None):
   """Reads a model from a weights folder or a run directory.
 
   Args:
     path: of the folder, or its URL.
     kind: a `language_model.SequenceModel` class; `LanguageModel` if None.
-    vocabularies: by the name of their format.
 
   Returns:
     (the model, params as float32 numpy arrays, meta)
@@ -178,6 +176,7 @@ def load(path: str | os.PathLike, kind=None, *,
   """
   import jax
 
+  from lakhnes_jax import vocabularies
   from lakhnes_jax.model import language_model
   kind = kind or language_model.LanguageModel
   tree, meta = read(path)
@@ -185,7 +184,9 @@ def load(path: str | os.PathLike, kind=None, *,
     raise ValueError(f'{path}: holds a model of kind {meta["model"]!r}, not '
                      f'{kind.name!r}')
   try:
-    model = kind.from_dict(meta['config'], vocabularies.get(meta['format']))
+    model = kind.from_dict(meta['config'], (
+        vocabularies.get(meta['format'])
+        if meta['format'] in vocabularies.NAMES else None))
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
   template = jax.eval_shape(
