@@ -19,12 +19,13 @@ class Format(NamedTuple):
 
   Attributes:
     read: from the content of a file to a song; None if only written.
-    write: back; takes a keyword `rate` as well if `sampled`.
+    write: back; takes a keyword `rate` as well if `sampled`, and `title` if
+      `titled`.
     read_log, write_log: of formats that hold register logs, these; `read_log`
       takes a keyword `loops` too if `looped`.
     sampled: whether songs are cut into steps.
     looped: whether a part can be marked to play again.
-    titled: whether a log without a title gets its file's name for one.
+    titled: whether a file has a title; without one, its name is taken.
     notes: of a log, what this format cannot hold of it, one line each.
   """
   read: Callable[[bytes], np.ndarray] | None
@@ -73,14 +74,20 @@ def _log(module: str, read: str, write: str, looped: bool = False) -> Format:
 
 def _program(writer: str, reader: str | None = None) -> Format:
   """Returns the format of songs as programs for the console's processor."""
-  write_log, notes = _lazy(writer, 'write'), _lazy(writer, 'notes')
+  write_log = _lazy(writer, 'write')
   to_log = _lazy('transcribe', 'from_events')
-  if reader is None:
-    return Format(None, lambda events: write_log(to_log(events)),
-                  write_log=write_log, titled=True, notes=notes)
-  return _log(reader, 'read', '')._replace(
-      write=lambda events: write_log(to_log(events)), write_log=write_log,
-      titled=True, notes=notes)
+  read, read_log = None, None
+  if reader is not None:
+    read, _, read_log, *_ = _log(reader, 'read', '')
+  return Format(read, lambda events, title: write_log(to_log(events)._replace(
+      tags={'title': title})), read_log, write_log, titled=True,
+                notes=_lazy(writer, 'notes'))
+
+
+def _tracker(module: str) -> Format:
+  """Returns the format of a tracker's text."""
+  return Format(None, _lazy(module, 'write'), None, _lazy(module, 'write_log'),
+                titled=True, notes=_lazy(module, 'notes'))
 
 
 # By ending, in lower case. A new format is a line here.
@@ -99,6 +106,7 @@ FORMATS = {
     '.vgz': _log('vgm', 'parse', 'build_packed', looped=True),
     '.nsf': _program('nsf', 'nsf_read'),
     '.nes': _program('nes_rom'),
+    '.famitracker.txt': _tracker('famitracker'),
 }
 
 
@@ -200,7 +208,7 @@ def write_song(path: str | os.PathLike, events: np.ndarray,
   """
   found = _format(path)
   if rate is None and found.titled:
-    write_log(path, _lazy('transcribe', 'from_events')(events))
+    _write(path, functools.partial(found.write, title=song_name(path)), events)
   elif rate is None:
     _write(path, found.write, events)
   elif found.sampled:

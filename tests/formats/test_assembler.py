@@ -45,8 +45,8 @@ def test_names_and_directives():
     ('lda nothing', 'line 2: nothing is not defined'),
     ('foo', "'foo' is no instruction"), ('lda', "'lda' is no instruction"),
     ('lda (1),x', 'no expression'), ('stx 300,y', 'no such addressing mode'),
-    ('bne $9000', 'a branch of'), ('a = 1\na = 2', 'line 3: a is defined twice'),
-    ('lda 1 2', 'no expression')])
+    ('bne $9000', 'a branch of'), ('lda 1 2', 'no expression'),
+    ('a = 1\na = 2', 'line 3: a is defined twice')])
 def test_errors(line, message):
   with pytest.raises(ValueError, match=message):
     assembler.assemble(f'\n{line}', 0x8000)

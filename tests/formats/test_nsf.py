@@ -300,8 +300,8 @@ def has_libgme():
 def play_with_libgme(path, seconds, track=0):
   return np.frombuffer(subprocess.run(
       ['ffmpeg', '-v', 'error', '-f', 'libgme', '-track_index', str(track),
-       '-i', path, '-t', str(seconds), '-ac', '1', '-ar', '44100', '-f', 'f32le',
-       '-'], capture_output=True, check=True).stdout, np.float32)
+       '-i', path, '-t', str(seconds), '-ac', '1', '-ar', '44100', '-f',
+       'f32le', '-'], capture_output=True, check=True).stdout, np.float32)
 
 
 @pytest.mark.skipif(not has_libgme(), reason='no ffmpeg with libgme here')

@@ -1,4 +1,4 @@
-"""Register logs -> what a sound driver writes in each frame, and where it loops.
+"""Register logs -> what a sound driver writes in each frame, and its loop.
 
 A console's driver is called once a frame, so writes are gathered by frames.
 Within a frame only the order that is audible is kept: `COLUMNS` says in which
