@@ -7,6 +7,8 @@ import numpy as np
 from lakhnes_jax import events as ev
 from lakhnes_jax.meter import bars, clock, form, onsets, rows
 
+_AUDIBLE = .3  # Weight of an onset that counts as one.
+
 
 class Meter(NamedTuple):
   """The grid that a song was written on.
@@ -64,15 +66,9 @@ def analyze(song: np.ndarray) -> Meter:
   frames = np.minimum(frames, n_frames)
   notes = onsets.find(frames, chip, n_frames)
   grid = rows.find(notes, int(frames[0]) if len(frames) else 0, n_frames)
-  n_rows = len(grid.frames) - 1
-  row = np.clip(np.searchsorted(grid.frames, notes.frame, 'right') - 1, 0,
-                n_rows - 1)
-  accents = np.zeros((n_rows, 4))
-  np.maximum.at(accents, (row, notes.voice), notes.weight)
-  bar = bars.find(accents, grid.length)
-  is_note = notes.weight > .3
-  token = form.tokens(row[is_note], notes.voice[is_note], notes.pitch[is_note],
-                      n_rows)
+  by_row = _by_row(notes, grid)
+  bar = bars.find(by_row, grid.length)
+  token = form.tokens(by_row.pitch)
   loop, loop_confidence = form.loop(token)
   return Meter(
       frame=ticks.frame, phase=float(ticks.starts[0]),
@@ -83,6 +79,23 @@ def analyze(song: np.ndarray) -> Meter:
       loop_confidence=loop_confidence,
       sections=form.sections(token, bar.rows_per_bar, bar.bar_row),
       frame_starts=ticks.starts)
+
+
+def _by_row(notes: onsets.Onsets, grid: rows.Rows) -> bars.RowNotes:
+  """Sorts notes by row and voice; of several the first that counts stays."""
+  n_rows = len(grid.frames) - 1
+  # A frame early is still the row's.
+  row = np.clip(np.searchsorted(grid.frames, notes.frame + 1, 'right') - 1, 0,
+                n_rows - 1)
+  at = row, notes.voice
+  weight, length = np.zeros((n_rows, 4)), np.zeros((n_rows, 4))
+  np.maximum.at(weight, at, notes.weight)
+  np.maximum.at(length, at, notes.frames / max(grid.length, 1.))
+  pitch, level = np.zeros((2, n_rows, 4), np.int64)
+  last_first = np.flatnonzero(notes.weight > _AUDIBLE)[::-1]
+  at = row[last_first], notes.voice[last_first]
+  pitch[at], level[at] = notes.pitch[last_first], notes.level[last_first]
+  return bars.RowNotes(weight, pitch, level, length)
 
 
 def frames_of(meter: Meter, samples: np.ndarray) -> np.ndarray:

@@ -13,19 +13,13 @@ _FAULTS = .1  # Of the rows of a repeat that may differ.
 _MOST = 2048  # Rows that are compared.
 
 
-def tokens(row: np.ndarray, voice: np.ndarray, pitch: np.ndarray,
-           n_rows: int) -> np.ndarray:
+def tokens(pitch: np.ndarray) -> np.ndarray:
   """[R] int64: one number for what begins on each row, 0 for nothing.
 
   Args:
-    row: [n] ascending, of notes.
-    voice: [n] 0 to 3.
-    pitch: [n] 1 to 127.
-    n_rows: R.
+    pitch: [R, 4] of what begins on each row, 0 to 127; 0 where nothing does.
   """
-  notes = np.zeros((n_rows, 4), np.int64)
-  notes[row[::-1], voice[::-1]] = pitch[::-1]  # The first of each row stays.
-  return notes @ (128 ** np.arange(4))
+  return pitch @ (128 ** np.arange(4))
 
 
 def loop(token: np.ndarray) -> tuple[tuple[int, int] | None, float]:
