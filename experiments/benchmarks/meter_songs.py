@@ -54,9 +54,9 @@ def make(seed: int, number: int) -> Song:
   tempo = TEMPI[number % len(TEMPI)]
   rate = list(RATES)[number // len(TEMPI) % len(RATES)]
   plain = number // (len(TEMPI) * len(RATES)) % 4 == 0
-  loops = bool(number // 2 % 2)
+  loops = tempo != 'change' and number % 7 < 4
   style = list(styles.STYLES.values())[rng.integers(len(styles.STYLES))]
-  length = _length(rng, tempo)
+  length = _length(rng, tempo, style)
   around = max(3, round(length))
   composed = music.compose(
       rng, style, int(rng.integers(12)),
@@ -72,6 +72,9 @@ def make(seed: int, number: int) -> Song:
   frame = ev.times_of(played)[played < 0] // nes.FRAME_60HZ
   chip = played[played < 0]
   n_steps = -(-int(frame[-1] + 1) // around)
+  units = _units(frame, chip, around, style.bar // style.grid)
+  if not plain:
+    frame, chip = _ornament(rng, frame, chip)
   loop = None
   if loops:  # Without the last bar, and then again from some bar on.
     bar = style.bar // style.grid
@@ -81,14 +84,12 @@ def make(seed: int, number: int) -> Song:
     frame, chip = _again(frame, chip, *(x * around for x in (
         start, end, extra)))
     loop, n_steps = (start, end), end + extra
-  units = _units(frame, chip, around, style.bar // style.grid)
   steps = _steps(rng, tempo, length, n_steps, style.bar // style.grid)
   lead_in = int(rng.integers(0, 12))
   frame = lead_in + np.rint(np.interp(
       frame, np.arange(n_steps + 1) * around, steps)).astype(np.int64)
   steps = steps + lead_in
   if not plain:
-    frame, chip = _ornament(rng, frame, chip)
     frame = _late(rng, frame, chip)
   order = np.lexsort((np.arange(len(chip)), frame))
   frame, chip = frame[order], chip[order]
@@ -100,11 +101,11 @@ def make(seed: int, number: int) -> Song:
                'played': 'plain' if plain else 'ornate'})
 
 
-def _length(rng, tempo: str) -> float:
-  """Frames per step."""
-  if tempo == 'fractional':
-    return float(np.round(rng.uniform(4.1, 13), 2))
-  return float(rng.integers(4, 15))
+def _length(rng, tempo: str, style: styles.Style) -> float:
+  """Frames per step: about those of a tempo of the style, at 60 per second."""
+  usual = 3600 / rng.choice(style.tempi) * style.grid / styles.TICKS
+  length = usual * rng.uniform(.85, 1.2)
+  return float(max(4, round(length, 2 if tempo == 'fractional' else None)))
 
 
 def _again(frame, chip, start, end, extra):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax.meter import bars, clock, form, onsets, rows
+from lakhnes_jax.meter import bars, clock, form, onsets, rows, sections
 
 _AUDIBLE = .3  # Weight of an onset that counts as one.
 
@@ -68,8 +68,7 @@ def analyze(song: np.ndarray) -> Meter:
   grid = rows.find(notes, int(frames[0]) if len(frames) else 0, n_frames)
   by_row = _by_row(notes, grid)
   bar = bars.find(by_row, grid.length)
-  token = form.tokens(by_row.pitch)
-  loop, loop_confidence = form.loop(token)
+  loop, loop_confidence = form.loop(by_row.pitch, bar, grid.length)
   return Meter(
       frame=ticks.frame, phase=float(ticks.starts[0]),
       frame_confidence=ticks.confidence, row=grid.length,
@@ -77,7 +76,7 @@ def analyze(song: np.ndarray) -> Meter:
       rows_per_beat=bar.rows_per_beat, rows_per_bar=bar.rows_per_bar,
       bar_row=bar.bar_row, bar_confidence=bar.confidence, loop=loop,
       loop_confidence=loop_confidence,
-      sections=form.sections(token, bar.rows_per_bar, bar.bar_row),
+      sections=sections.find(by_row.pitch, bar, loop),
       frame_starts=ticks.starts)
 
 

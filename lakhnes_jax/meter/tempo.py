@@ -12,11 +12,11 @@ import numpy as np
 
 _REACH = 128  # Frames between onsets that are compared.
 LENGTHS = np.exp(np.arange(np.log(2.9), np.log(25), .004))  # Frames.
-_LONG, _LONGEST = .055, 16.  # Worth of a row of twice the length, up to this.
+_LONG, _LONGEST = .055, 12.  # Worth of a row of twice the length, up to this.
 _BEST, _OF_BEST = 7, .45  # So many lengths are tried, those of such scores.
 _PHASE_ROWS = 12  # Rows on either side, in which the phase is measured.
 _NEAR = .6  # Frames between an onset and the row it is on.
-_SWING, _EACH = .04, .6  # Shares of onsets, and of each parity, in swing.
+_SWING, _EACH = .03, .45  # Shares of onsets, and of each parity, in swing.
 _SKEW = .3  # Of a row, by which odd rows may be late.
 _WINDOW, _HOP = 512, 128  # Frames; of the search for changes.
 _SWITCH = 1.6  # Cost of a change, in windows.
@@ -92,10 +92,33 @@ def segments(mass: np.ndarray) -> list[tuple[int, int]]:
   path = np.array(path[::-1])
   cuts = np.flatnonzero(np.diff(path)) + 1
   length = LENGTHS[path]
-  kept = [int(c) for c in cuts if not _multiple(length[c - 1], length[c])]
-  # A window that is half of either is where the change is.
-  at = [c * _HOP + (_WINDOW - _HOP) // 2 for c in kept]
+  # A window that is half of either is about where the change is.
+  at = [_refine(mass.sum(0), c * _HOP + (_WINDOW - _HOP) // 2, length[c - 1],
+                length[c])
+        for c in cuts.tolist() if not _multiple(length[c - 1], length[c])]
+  at = sorted({cut for cut in at if 0 < cut < n})
   return list(zip([0, *at], [*at, n], strict=True))
+
+
+def _refine(mass: np.ndarray, cut: int, before: float, after: float) -> int:
+  """Moves a change of tempo to where rows of both lengths fit best.
+
+  Args:
+    mass: [F] weights of onsets by frame.
+    cut: about the frame of the change.
+    before: frames per row until then.
+    after: frames per row from then on.
+  """
+  frame = np.arange(max(0, cut - _WINDOW), min(len(mass), cut + _WINDOW))
+  weight = mass[frame]
+  fit = []
+  for length, inside in ((before, frame < cut - _HOP),
+                         (after, frame >= cut + _HOP)):
+    z = np.exp(2j * np.pi * frame / length)
+    mean = (weight * z)[inside].sum()
+    fit.append(weight * (z * np.conj(mean)).real / max(abs(mean), 1e-9))
+  gain = np.cumsum(fit[0] - fit[1])
+  return int(frame[np.argmax(gain)]) + 1
 
 
 def _multiple(a: float, b: float) -> bool:
