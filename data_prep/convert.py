@@ -13,10 +13,11 @@ where the format has them; sound of other chips is left out. To anything else
 they are transcribed as nesmdb did it, and from anything else they are made for
 an NTSC console.
 
-famitracker.txt is what FamiTracker imports: rows of the song's meter, notes,
-and instruments with macros. nsf and nes files are programs that play a log frame by frame, with the loop of
-a VGM file; --album puts all songs into one nsf file. An nsf file is read by
-running its first song under a 6502 emulator (pip install 'lakhnes_jax[nsf]').
+famitracker.txt and famistudio.txt are what these programs import: rows of the
+song's meter, notes, and instruments with macros. nsf and nes files are programs
+that play a log frame by frame. All of them have the loop of a VGM file. --album
+puts all songs into one nsf file. An nsf file is read by running its first song
+under a 6502 emulator (pip install 'lakhnes_jax[nsf]').
 """
 
 import argparse
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--to', required=True, metavar='ENDING',
                       help='mid, tx1.txt, tx2.txt, exprsco.pkl, seprsco.pkl, '
                       'blndsco.pkl, nlm.pkl, ndf.txt, ndr.txt, vgm, vgz, nsf, '
-                      'nes or famitracker.txt')
+                      'nes, famitracker.txt or famistudio.txt')
   parser.add_argument('--out', required=True, type=command_line.path,
                       help='folder for the results')
   parser.add_argument('--rate', type=float, metavar='HZ',

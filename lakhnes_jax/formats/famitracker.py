@@ -23,14 +23,8 @@ MAX_ORDERS, MAX_ROWS = 128, 256
 _MAX_INSTRUMENTS = 64
 _MAX_SPEED = 31
 _TEMPO = 150  # With it a row lasts as many frames as the speed says.
-_PATTERN = 64  # Rows that are easy to read.
-# Notes of the tracker: its lowest C is MIDI note 24 of a pulse, and the same
-# number an octave lower of the triangle.
-_LOWEST = (24, 24, 12, 1)
-_COUNT = (96, 96, 96, 16)
 _NAMES = ('C-', 'C#', 'D-', 'D#', 'E-', 'F-', 'F#', 'G-', 'G#', 'A-', 'A#',
           'B-')
-_VOICE_NAMES = ('pulse 1', 'pulse 2', 'triangle', 'noise')
 _VOLUME, _ARPEGGIO, _DUTY = 0, 1, 4  # Kinds of macros.
 _EMPTY, _EMPTY_EFFECT = '... .. . ...', '...'
 
@@ -49,8 +43,7 @@ def write(song: np.ndarray, title: str = '', author: str = '',
   """
   grid = note_macros.grid_of(song, loop, _MAX_SPEED)
   state, begins = note_macros.states_of(song, grid)
-  for voice in range(4):
-    _check_range(state[:, voice, NOTE], voice)
+  note_macros.check_range(state, 'FamiTracker')
   notes = note_macros.notes_of(state, begins, grid, _MAX_INSTRUMENTS)
   if notes is None:
     comment = ' '.join((comment, 'Every row is a frame.')).strip()
@@ -65,7 +58,7 @@ def write(song: np.ndarray, title: str = '', author: str = '',
   else:
     instruments, rows, loop_row = notes.instruments, grid.rows, grid.loop_row
     cells = [_note_cells(notes.voices[v], rows, v) for v in range(4)]
-    bounds = _bounds(grid)
+    bounds = note_macros.pattern_bounds(grid, MAX_ORDERS, MAX_ROWS)
   lines = _head(title, author, comment)
   lines += _instruments(instruments)
   lines += _track(title, cells, rows, bounds, loop_row)
@@ -88,17 +81,8 @@ def notes(log: RegisterLog) -> list[str]:
   return lines
 
 
-def _check_range(pitches: np.ndarray, voice: int) -> None:
-  """Raises ValueError where the tracker has no such note."""
-  low, high = _LOWEST[voice], _LOWEST[voice] + _COUNT[voice] - 1
-  wrong = pitches[(pitches > 0) & ((pitches < low) | (pitches > high))]
-  if len(wrong):
-    raise ValueError(f'{_VOICE_NAMES[voice]}: note {wrong[0]}, but FamiTracker '
-                     f'has {low} to {high}')
-
-
 def _note_name(pitch: int, voice: int) -> str:
-  number = pitch - _LOWEST[voice]
+  number = pitch - note_macros.LOWEST[voice]
   if voice == ev.NO:
     return f'{number:X}-#'
   return f'{_NAMES[number % 12]}{number // 12}'
@@ -141,22 +125,6 @@ def _frame_cells(state, begins, voice, loop) -> dict[int, str]:
       cells[frame] = f'{name} {volume} {effect}'
     before, sounding = (pitch, level, tone), True
   return cells
-
-
-def _bounds(grid: note_macros.Grid) -> list[int]:
-  """Rows at which patterns begin: whole bars, and the loop."""
-  n_rows = len(grid.rows) - 1
-  bar = min(grid.rows_per_bar, MAX_ROWS)
-  size = bar * max(_PATTERN // bar, 1)
-  while size + bar <= MAX_ROWS and n_rows / size > MAX_ORDERS - 4:
-    size += bar
-  if n_rows / size > MAX_ORDERS - 4:
-    size = MAX_ROWS
-  first = grid.bar_row % size
-  bounds = {0, *range(first, n_rows, size)}
-  if grid.loop_row is not None:
-    bounds.add(grid.loop_row)
-  return sorted(bounds)
 
 
 def _head(title: str, author: str, comment: str) -> list[str]:

@@ -22,6 +22,14 @@ _ROW = 8  # Frames, where no row is found.
 MAX_MACRO = 250  # Frames; trackers take 252 to 255.
 
 
+# A tracker's lowest C is MIDI note 24 of a pulse, and the same number an octave
+# lower of the triangle; it has eight octaves, and 16 pitches of noise.
+LOWEST = (24, 24, 12, 1)
+_COUNT = (96, 96, 96, 16)
+_VOICE_NAMES = ('pulse 1', 'pulse 2', 'triangle', 'noise')
+_PATTERN = 64  # Rows that are easy to read.
+
+
 class Instrument(NamedTuple):
   """What notes do; each macro holds its last value.
 
@@ -274,3 +282,35 @@ def _trim(values: np.ndarray) -> tuple[int, ...]:
   """Leaves out what repeats the value before, at the end."""
   changes = np.flatnonzero(np.diff(values))
   return tuple(values[:changes[-1] + 2 if len(changes) else 1].tolist())
+
+
+def check_range(state: np.ndarray, tracker: str) -> None:
+  """Raises ValueError where trackers have no such note; see `states_of`."""
+  for voice, name in enumerate(_VOICE_NAMES):
+    pitches = state[:, voice, NOTE]
+    low, high = LOWEST[voice], LOWEST[voice] + _COUNT[voice] - 1
+    wrong = pitches[(pitches > 0) & ((pitches < low) | (pitches > high))]
+    if len(wrong):
+      raise ValueError(f'{name}: note {wrong[0]}, but {tracker} has {low} to '
+                       f'{high}')
+
+
+def pattern_bounds(grid: Grid, most: int, longest: int) -> list[int]:
+  """Rows at which patterns begin: whole bars, and the loop.
+
+  Args:
+    grid: the rows.
+    most: patterns, if they can be so few.
+    longest: rows of a pattern.
+  """
+  n_rows = len(grid.rows) - 1
+  bar = min(grid.rows_per_bar, longest)
+  size = bar * max(min(_PATTERN, longest) // bar, 1)
+  while size + bar <= longest and n_rows / size > most - 4:
+    size += bar
+  if n_rows / size > most - 4:
+    size = longest
+  bounds = {0, *range(grid.bar_row % size, n_rows, size)}
+  if grid.loop_row is not None:
+    bounds.add(grid.loop_row)
+  return sorted(bounds)

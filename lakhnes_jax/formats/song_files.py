@@ -107,6 +107,7 @@ FORMATS = {
     '.nsf': _program('nsf', 'nsf_read'),
     '.nes': _program('nes_rom'),
     '.famitracker.txt': _tracker('famitracker'),
+    '.famistudio.txt': _tracker('famistudio'),
 }
 
 

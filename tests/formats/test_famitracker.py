@@ -54,15 +54,15 @@ def test_loops(composed):
     check(composed[0], loop=int(length * part))
 
 
-def random_song(seed, n=400, every=3):
+def random_song(seed, n=400, every=3, low=33, high=109):
   """Notes, volumes and duties that follow no grid."""
   rng = np.random.default_rng(seed)
   lines = []
   for _ in range(n):
-    for voice, low, high in (('P1', 33, 109), ('P2', 33, 109), ('TR', 21, 108),
-                             ('NO', 1, 17)):
+    for voice, first, end in (('P1', low, high), ('P2', low, high),
+                              ('TR', low - 12, high - 1), ('NO', 1, 17)):
       if rng.random() < 1 / every:
-        lines.append(f'{voice}_NOTEON_{rng.integers(low, high)}')
+        lines.append(f'{voice}_NOTEON_{rng.integers(first, end)}')
         if voice != 'TR':
           lines.append(f'{voice}_VELOCITY_{rng.integers(1, 16)}')
           timbres = 2 if voice == 'NO' else 4
