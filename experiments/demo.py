@@ -1,10 +1,10 @@
 """The whole path in a few minutes: `python -m experiments.demo --out=demo`.
 
-First the model that comes with the package plays four tunes. Then the demo
+First the pretrained model of the package writes four tunes. Then the demo
 composes two small corpora, prepares them, pre-trains a tiny Transformer-XL on
 the first ("web" General MIDI), fine-tunes it on the second ("chip"), trains the
-same model on the second alone, compares the two, and lets the winner play. Each
-step is a command that a user would type; it is printed, then run.
+same model on the second alone, compares the two, and samples the better one.
+Each step is a command that a user would type; it is printed, then run.
 """
 
 import argparse
@@ -14,6 +14,11 @@ import shlex
 import subprocess
 import sys
 import time
+
+from experiments.baselines import ngram
+from lakhnes_jax import command_line, events
+from lakhnes_jax.data import shards
+from lakhnes_jax.report import plot
 
 
 def _run(module: str, *arguments: str) -> None:
@@ -26,9 +31,6 @@ def _run(module: str, *arguments: str) -> None:
 
 
 def _unigram_ppl(data_dir: pathlib.Path) -> float:
-  from experiments.baselines import ngram
-  from lakhnes_jax import events
-  from lakhnes_jax.data import shards
   results, = ngram.evaluate(shards.Corpus(data_dir, 'train'),
                             [shards.Corpus(data_dir, 'valid')], events.TX1)
   return next(result.ppl for result in results if result.model == 'unigram')
@@ -36,12 +38,11 @@ def _unigram_ppl(data_dir: pathlib.Path) -> float:
 
 def demo(out: pathlib.Path, seed: int) -> None:
   """Runs everything below `out`; existing parts are done again."""
-  from lakhnes_jax.report import plot
   started = time.monotonic()
   corpus, data, runs = out / 'corpus', out / 'data', out / 'runs'
 
   _run('experiments.run', '--flagfile=sample.flags', f'--seed={seed}',
-       f'--out_dir={out}/shipped')
+       f'--out_dir={out}/pretrained')
   _run('data_prep.compose', f'--out={corpus}', f'--seed={seed}')
   _run('data_prep.lakh', f'--input={corpus}/web', f'--output={data}/web',
        f'--seed={seed}')
@@ -75,8 +76,8 @@ Perplexity on the chip corpus's valid songs, every event counted:
   chip alone, from scratch     {ppl['scratch']:8.2f}
   web pre-training, then chip  {ppl['finetune']:8.2f}
 
-  four tunes of the model that comes along
-                    {out}/shipped/index.html
+  four tunes of the pretrained model
+                    {out}/pretrained/index.html
   two of this one   {out}/tunes/index.html  (text, MIDI, WAV, piano roll)
   learning curves   {curves}
   the composed MIDI {corpus}
@@ -88,7 +89,7 @@ Done in {time.monotonic() - started:.0f} s. The real thing: see README.md.''')
 def main() -> None:
   parser = argparse.ArgumentParser(
       prog='python -m experiments.demo', description=__doc__.split('\n\n')[0])
-  parser.add_argument('--out', type=pathlib.Path, default='demo',
+  parser.add_argument('--out', type=command_line.path, default='demo',
                       help='folder for everything (default: %(default)s)')
   parser.add_argument('--seed', type=int, default=0)
   args = parser.parse_args()

@@ -2,152 +2,116 @@
 
 import dataclasses
 import pathlib
-import time
+import sys
+from collections.abc import Callable, Iterator
 
-from absl import flags
+from experiments import models
+from experiments.options import FLAGS, TASKS
+from lakhnes_jax import progress
+from lakhnes_jax.formats import song_files
+from lakhnes_jax.generation import sample, tasks
+from lakhnes_jax.report import samples
+from lakhnes_jax.training import log
 
-TASKS = ('new', 'continue', 'rhythm', 'voices')
-
-_TASK = flags.DEFINE_enum(
-    'task', 'new', TASKS, 'new: songs from nothing. continue: --input goes on. '
-    'rhythm: new pitches to the rhythm of --input. voices: the other voices to '
-    '--given_voices of --input.')
-_INPUT = flags.DEFINE_multi_string(
-    'input', [], 'Song file (.mid, .tx1.txt, .vgm, ...), folder or pattern; '
-    'give the flag again for more.')
-_N_SAMPLES = flags.DEFINE_integer(
-    'n_samples', 4, 'Songs to sample, of each input.')
-_SAMPLE_BATCH = flags.DEFINE_integer(
-    'sample_batch', 32, 'Songs at once; each takes memory.')
-_LENGTH = flags.DEFINE_integer(
-    'length', None, 'Events: of a new song (default 1024), of what is added to '
-    'one (512), or of the beginning of --input to be used (all).')
-_SECONDS = flags.DEFINE_float(
-    'seconds', None, 'Seconds, exactly: of the same.')
-_END_AT_START = flags.DEFINE_bool(
-    'end_at_start', False, 'End a song where the model draws <S>, which stands '
-    'between songs; else it is never drawn, as in the paper.')
-_INT8 = flags.DEFINE_bool(
-    'int8', False, "Round the model's kernels to 8 bits: a third faster for "
-    'one song of a large model.')
-_TEMPERATURE = flags.DEFINE_float('temperature', 0.95,
-                                   '0: always the likeliest.')
-_TOP_K = flags.DEFINE_integer('top_k', 32,
-                              'Only the likeliest so many; 0: all.')
-_TOP_P = flags.DEFINE_float(
-    'top_p', 1., 'Only the likeliest that add up to this; 1: all.')
-_GRAMMAR = flags.DEFINE_bool(
-    'grammar', False, 'Forbid what real songs hardly ever do: a NOTEOFF in '
-    'silence, two notes of a voice at once, more than two seconds of silence, '
-    'notes too fast to be heard.')
-_PRIME_EVENTS = flags.DEFINE_integer(
-    'prime_events', None, 'For continue: events of --input to keep; default: '
-    '512, or those of --prime_seconds.')
-_PRIME_SECONDS = flags.DEFINE_float(
-    'prime_seconds', None, 'For continue: seconds of --input to keep.')
-_WITHOUT_PRIME = flags.DEFINE_bool(
-    'without_prime', False, 'For continue: write only what was added.')
-_GIVEN_VOICES = flags.DEFINE_list(
-    'given_voices', [], 'For voices: those that stay, as in p1,tr.')
 # Which tasks a flag belongs to, where not to all.
 _OF_TASK = {
-    'input': TASKS[1:], 'end_at_start': TASKS[:2],
-    'prime_events': TASKS[1:2], 'prime_seconds': TASKS[1:2],
-    'without_prime': TASKS[1:2], 'given_voices': TASKS[3:],
+    'input': TASKS[1:], 'stop_at_eos': TASKS[:2],
+    'prompt_events': TASKS[1:2], 'prompt_seconds': TASKS[1:2],
+    'without_prompt': TASKS[1:2], 'given_voices': TASKS[3:],
     'grammar': ('new', 'continue', 'voices')}
-_PROGRESS_EVERY = 10  # Seconds.
 
 
-def settings(seed: int):
-  from lakhnes_jax.generation import sample
-  return sample.Settings(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value, seed,
-                         _SAMPLE_BATCH.value, _INT8.value)
+def main() -> None:
+  """Samples songs and writes them; exits with 1 if an input was bad."""
+  models.check_can_sample('mode=sample')
+  _check_flags()
+  model = models.load_to_sample()
+  out_dir = pathlib.Path(
+      FLAGS.out_dir or pathlib.Path(FLAGS.workdir or '', 'samples'))
+  complaints = []
 
+  def complain(line: str) -> None:
+    complaints.append(line)
+    log.report(f'experiments.run: {line}')
 
-def new_songs(model, n: int, seed: int):
-  """Samples n songs from nothing, as the flags say."""
-  from lakhnes_jax.generation import sample
-  from lakhnes_jax.generation import tasks as tasks_lib
-  plan = tasks_lib.new_song(
-      model.vocabulary,
-      tasks_lib.Limits(_LENGTH.value, _SECONDS.value, _END_AT_START.value),
-      grammar=_GRAMMAR.value)
-  return sample.songs(model, [plan], settings(seed), n=n, progress=_Progress())
-
-
-def check_format(meta: dict, asked: str | None):
-  """Returns the vocabulary of a model.
-
-  Args:
-    meta: of its weights.
-    asked: --format, if it was given.
-
-  Raises:
-    ValueError: it has another one than was asked for, or none that we know.
-  """
-  from lakhnes_jax import vocabularies
-  name, size = meta['format'], meta['config'].get('n_token')
-  vocabulary = (vocabularies.get(name) if name in vocabularies.NAMES else None)
-  if vocabulary is None or vocabulary.size != size:
-    raise ValueError(
-        f'the model has {size} tokens of format {name!r}; we know ' +
-        ' and '.join(f'{v.name} with {v.size}'
-                     for v in map(vocabularies.get, vocabularies.NAMES)) +
-        '. It was made with another vocabulary and cannot be used here')
-  if asked and asked != name:
-    raise ValueError(f'--format={asked}, but the model was trained on {name}; '
-                     'leave --format out, or take another model')
-  return vocabulary
-
-
-class _Progress:
-  """Tells now and then how far a batch is."""
-
-  def __init__(self):
-    self._told = time.monotonic()
-
-  def __call__(self, tokens: int, of: int) -> None:
-    from lakhnes_jax.training import log
-    if time.monotonic() - self._told > _PROGRESS_EVERY:
-      self._told = time.monotonic()
-      log.report(f'{tokens} of at most {of} events')
+  if FLAGS.task == 'new':
+    songs = new_songs(model, FLAGS.n_samples)
+  else:
+    songs = _songs_to_inputs(model, complain)
+  samples.write(map(_finish, songs), out_dir)
+  print(out_dir, flush=True)
+  if complaints:
+    sys.exit(1)
 
 
 def _check_flags() -> None:
   """Raises a ValueError where flags do not go together."""
-  task = _TASK.value
-  for name, tasks in _OF_TASK.items():
-    if flags.FLAGS[name].present and flags.FLAGS[name].value and (
-        task not in tasks):
-      raise ValueError(f'--{name} is for --task={" or ".join(tasks)}, not '
-                       f'{task}')
-  if task in _OF_TASK['input'] and not _INPUT.value:
-    raise ValueError(f'--task={task} needs --input: song files')
-  if _N_SAMPLES.value < 1:
-    raise ValueError(f'--n_samples={_N_SAMPLES.value}: expected 1 or more')
+  for name, of_tasks in _OF_TASK.items():
+    if FLAGS[name].present and FLAGS[name].value and FLAGS.task not in of_tasks:
+      raise ValueError(f'--{name} is for --task={" or ".join(of_tasks)}, not '
+                       f'{FLAGS.task}')
+  if FLAGS.task in _OF_TASK['input'] and not FLAGS.input:
+    raise ValueError(f'--task={FLAGS.task} needs --input: song files')
+  if FLAGS.task == 'voices':
+    tasks.voices_of(FLAGS.given_voices)
 
 
-def _plans(vocabulary, complain) -> dict:
-  """Returns {name: plan} of --input; complains of files that have none."""
-  from lakhnes_jax.formats import song_files
-  from lakhnes_jax.generation import tasks as tasks_lib
-  length, seconds = _LENGTH.value, _SECONDS.value
-  limits = tasks_lib.Limits(length, seconds, _END_AT_START.value)
-  voices = (tasks_lib.voices_of(_GIVEN_VOICES.value) if _TASK.value == 'voices'
-            else ())
+def _config() -> sample.SamplingConfig:
+  return models.from_flags(sample.SamplingConfig, batch=FLAGS.sample_batch)
 
-  def plan(song):
-    if _TASK.value == 'rhythm':
-      return tasks_lib.rhythm(vocabulary, song, length, seconds)
-    if _TASK.value == 'voices':
-      return tasks_lib.accompaniment(vocabulary, song, voices, length, seconds,
-                                 grammar=_GRAMMAR.value)
-    return tasks_lib.continuation(
-        vocabulary, song, limits, prime_events=_PRIME_EVENTS.value,
-        prime_seconds=_PRIME_SECONDS.value, grammar=_GRAMMAR.value)
 
+def _limits() -> tasks.Limits:
+  return tasks.Limits(FLAGS.length, FLAGS.seconds, FLAGS.stop_at_eos)
+
+
+def new_songs(model: sample.Model, n: int) -> Iterator[sample.Sample]:
+  """Samples n songs from scratch, as the flags say."""
+  task = tasks.new_song(model.vocabulary, _limits(), grammar=FLAGS.grammar)
+  return _generate(model, [task], n=n)
+
+
+def _songs_to_inputs(model: sample.Model, complain: Callable[[str], None]
+                    ) -> Iterator[sample.Sample]:
+  """Samples songs to each --input; calls `complain` for files of no use."""
+  by_name = _read_tasks(model.vocabulary, complain)
+  # Songs of about one length in a batch.
+  names = sorted(by_name, key=lambda name: (by_name[name].max_tokens, name))
+  return _generate(model, [by_name[name] for name in names],
+                   n=FLAGS.n_samples, names=names)
+
+
+def _generate(model, of_tasks, **options) -> Iterator[sample.Sample]:
+  """Samples, and shows the progress."""
+  with progress.Progress('sampling', 'tokens') as shown:
+    before = 0
+
+    def show(tokens: int, of: int) -> None:
+      nonlocal before
+      shown.add(tokens - before if tokens > before else tokens)  # A new batch.
+      before = tokens
+
+    yield from sample.generate(model, of_tasks, _config(), progress=show,
+                               **options)
+
+
+def _make_task(vocabulary, song) -> tasks.GenerationTask:
+  """Returns the task of --task for one song of --input."""
+  if FLAGS.task == 'rhythm':
+    return tasks.rhythm(vocabulary, song, FLAGS.length, FLAGS.seconds)
+  if FLAGS.task == 'voices':
+    return tasks.accompaniment(
+        vocabulary, song, tasks.voices_of(FLAGS.given_voices), FLAGS.length,
+        FLAGS.seconds, grammar=FLAGS.grammar)
+  return tasks.continuation(
+      vocabulary, song, _limits(), prompt_events=FLAGS.prompt_events,
+      prompt_seconds=FLAGS.prompt_seconds, grammar=FLAGS.grammar)
+
+
+def _read_tasks(vocabulary, complain: Callable[[str], None]
+               ) -> dict[str, tasks.GenerationTask]:
+  """Returns {name: task} of --input; calls `complain` for files of no use."""
   found = {}
-  for source in _INPUT.value:
+  for source in FLAGS.input:
     try:
       named = song_files.name_songs([source])
     except (OSError, ValueError) as error:
@@ -165,59 +129,22 @@ def _plans(vocabulary, complain) -> dict:
         complain(str(error))
         continue
       try:
-        made = plan(song)
-        found[name] = dataclasses.replace(
-            made, about={**made.about, 'source': str(path)})
+        task = _make_task(vocabulary, song)
       except ValueError as error:
         complain(f'{path}: {error}')
+        continue
+      found[name] = dataclasses.replace(
+          task, metadata={**task.metadata, 'source': str(path)})
   return found
 
 
-def run(model, out_dir: pathlib.Path, seed: int) -> bool:
-  """Makes and writes songs as the flags say.
-
-  Args:
-    model: a `sample.Model`.
-    out_dir: where they go.
-    seed: of the draws.
-
-  Returns:
-    whether every input gave its songs; what was wrong is on stderr.
-
-  Raises:
-    ValueError: flags do not go together, or a value is out of range.
-  """
-  from lakhnes_jax.generation import sample
-  from lakhnes_jax.training import log
-  _check_flags()
-  if _TASK.value == 'new':
-    made = new_songs(model, _N_SAMPLES.value, seed)
-    complaints = []
-  else:
-    complaints = []
-
-    def complain(line: str) -> None:
-      complaints.append(line)
-      log.report(f'experiments.run: {line}')
-
-    plans = _plans(model.vocabulary, complain)
-    # Songs of about one length at once.
-    order = sorted(plans, key=lambda name: (plans[name].max_tokens, name))
-    made = sample.songs(
-        model, [plans[name] for name in order], settings(seed),
-        n=_N_SAMPLES.value, names=order, progress=_Progress())
-  sample.write(map(_as_asked, made), out_dir, model.vocabulary)
-  return not complaints
-
-
-def _as_asked(song):
-  """Tells of a song that came out too short; leaves out the prime if asked."""
-  from lakhnes_jax.training import log
+def _finish(song: sample.Sample) -> sample.Sample:
+  """Warns of a song that came out too short; drops the prompt if asked to."""
   n_written = int((~song.given).sum())
-  if n_written >= song.about.get('max_events', n_written + 1) and (
-      _SECONDS.value or _TASK.value == 'voices'):
+  if n_written >= song.metadata.get('max_events', n_written + 1) and (
+      FLAGS.seconds or FLAGS.task == 'voices'):
     log.report(
         f'{song.name}: the model wrote {n_written} events, too many for the '
         'time, and was stopped; --grammar, another seed or temperature, or a '
         'larger --length may help')
-  return song.generated() if _WITHOUT_PRIME.value else song
+  return song.generated() if FLAGS.without_prompt else song

@@ -4,7 +4,7 @@ import os
 import sys
 
 
-def ask() -> None:
+def reexec() -> None:
   """Restarts Python with huge pages, once, on Linux; does nothing elsewhere.
 
   XLA allocates fresh memory in each step on a CPU, and clearing it 4 KiB at a

@@ -311,9 +311,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.error(f'--held_out={args.held_out} is the split that the model was '
                  'trained on; name another')
 
-  from lakhnes_jax import page
   from lakhnes_jax.data import shards
   from lakhnes_jax.formats import song_files
+  from lakhnes_jax.report import page
 
   def complain(error):
     print(f'experiments.metrics: {error}', file=sys.stderr)

@@ -1,46 +1,139 @@
-"""Writes the weights of a run as safetensors with a JSON config.
+"""Exports weights for others: `python -m lakhnes_jax.export RUN --out=FOLDER`.
 
     python -m lakhnes_jax.export runs/nes --out=weights/nes --dtype=bfloat16
 
-Any flag that takes weights takes the folder; so does this command.
+The folder holds the weights (safetensors), their config, a model card and
+`SHA256SUMS`. Put its files anywhere on the web, and
+`--weights=https://.../FOLDER` takes them; a path works as well. The card
+lists the whole line of runs, and the numbers that evaluations have left in the
+run directory (`experiments.run --mode=eval`).
 """
 
+import argparse
+import hashlib
+import pathlib
 import sys
+from collections.abc import Sequence
+from typing import Any
 
-from absl import app, flags
+import numpy as np
 
-_OUT = flags.DEFINE_string('out', None, 'Folder for the weights.')
-_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'],
-                           'Of the weights in the file.')
-_OPTIMIZER = flags.DEFINE_bool(
-    'optimizer', False, "Write Adam's moments too, in float32.")
+from lakhnes_jax import atomic, command_line
+from lakhnes_jax.report import model_card
+from lakhnes_jax.weights import weights_folder
+
+# Of a checkpoint's meta, what matters to the run alone.
+_OF_RUN = ('data', 'since_line', 'flags', 'versions', 'git_revision', 'device',
+           'n_devices')
+# What a run was at its best, a mean of weights is not.
+_OF_BEST = ('best', 'best_step')
 
 
-def export(source: str, out: str, *, dtype: str = 'float32',
-           optimizer: bool = False) -> None:
+def export(source: str, out: pathlib.Path, *, name: str | None = None,
+           dtype: str = 'float32', optimizer: bool = False,
+           average: Sequence[str] = (), notes: str = '') -> int:
   """Writes a weights folder from a run directory or another such folder.
 
+  Args:
+    source: what to export; of a run, the best checkpoint.
+    out: the folder to write.
+    name: title of the card; default: the name of `source`.
+    dtype: of the weights in the file.
+    optimizer: write Adam's moments too, in float32.
+    average: other runs or folders; each array of `source` is replaced by the
+      mean of its own and of theirs, where they have it (Wortsman et al., "Model
+      soups", 2022). That helps where one began with the weights of another.
+    notes: Markdown for the card.
+
+  Returns:
+    Bytes of all files.
+
   Raises:
-    OSError, ValueError: as `weights_folder.read`; or there is no optimizer state.
+    OSError, ValueError: as `weights_folder.read`; or the models are of other
+      shapes, or there is no optimizer state.
   """
-  from lakhnes_jax.weights import weights_folder
   tree, meta = weights_folder.read(source)
   opt_state = tree.get('opt_state') if optimizer else None
   if optimizer and opt_state is None:
     raise ValueError(f'{source}: has no optimizer state; leave --optimizer out')
-  weights_folder.save(out, tree['params'], meta, opt_state=opt_state, dtype=dtype)
+  if optimizer and average:
+    raise ValueError('a mean of weights has no optimizer state; leave out '
+                     '--optimizer or --average')
+  lineage = model_card.find_lineage(source, meta)
+  evaluations = model_card.find_evaluations(source, meta)
+  if average:
+    tree['params'] = _mean([
+        (source, tree['params']),
+        *((path, weights_folder.read(path)[0]['params']) for path in average)])
+    meta = {key: value for key, value in meta.items() if key not in _OF_BEST}
+    lineage[-1] = {**lineage[-1], 'averaged_with': [
+        *lineage[-1].get('averaged_with', []),
+        *(pathlib.Path(path).name for path in average)]}
+  meta = {key: value for key, value in meta.items() if key not in _OF_RUN}
+  meta |= {'lineage': lineage, 'evaluations': evaluations}
+  weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
+                      dtype=dtype)
+  atomic.write(out / 'README.md', model_card.render(
+      name or pathlib.Path(source).resolve().name, meta,
+      _n_params(tree['params']), notes).encode())
+  files = ['README.md', 'config.json', 'model.safetensors'] + (
+      ['optimizer.safetensors'] if optimizer else [])
+  atomic.write(out / weights_folder.SUMS, ''.join(
+      f'{hashlib.sha256((out / file).read_bytes()).hexdigest()}  {file}\n'
+      for file in files).encode())
+  return sum((out / file).stat().st_size for file in files)
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) != 2 or not _OUT.value:
-    raise app.UsageError('give one run directory or weights folder, and '
-                         '--out=DIR')
+def _n_params(params: dict[str, Any]) -> int:
+  return sum(_n_params(leaf) if isinstance(leaf, dict) else np.size(leaf)
+             for leaf in params.values())
+
+
+def _mean(models: list[tuple[str, dict]]) -> dict[str, Any]:
+  """Averages each leaf of the first (path, tree) over all that have it."""
+  def mean(name, first):
+    having = [(path, tree[name]) for path, tree in models if name in tree]
+    if isinstance(first, dict):
+      return _mean(having)
+    for path, leaf in having:
+      if np.shape(leaf) != np.shape(first):
+        raise ValueError(f'{path}: {name} is of shape {np.shape(leaf)}, not '
+                         f'{np.shape(first)}: only models of one shape have a '
+                         'mean')
+    return sum(leaf for _, leaf in having) / len(having)
+  return {name: mean(name, first) for name, first in models[0][1].items()}
+
+
+def main(argv: list[str] | None = None) -> None:
+  command_line.escape_output()
+  parser = argparse.ArgumentParser(
+      prog='python -m lakhnes_jax.export', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  add = parser.add_argument
+  add('source', metavar='RUN', help='run directory or weights folder')
+  add('--out', required=True, type=command_line.path,
+      help='folder for the weights')
+  add('--name', help="title of the card; default: the run's name")
+  add('--dtype', choices=('bfloat16', 'float32'), default='float32',
+      help='of the weights in the file; default: %(default)s')
+  add('--optimizer', action='store_true',
+      help="export Adam's moments too, in float32")
+  add('--average', nargs='+', default=[], metavar='OTHER',
+      help='export the mean of RUN and of these runs or weights folders: those '
+      'that it began with, or that began with the same')
+  add('--notes', type=command_line.path, metavar='FILE',
+      help='Markdown file to include in the card')
+  args = parser.parse_args(argv)
   try:
-    export(argv[1], _OUT.value, dtype=_DTYPE.value, optimizer=_OPTIMIZER.value)
+    size = export(
+        command_line.expand(args.source), args.out, name=args.name,
+        dtype=args.dtype, optimizer=args.optimizer,
+        average=[command_line.expand(path) for path in args.average],
+        notes=args.notes.read_text('utf-8') if args.notes else '')
   except (OSError, ValueError) as error:
     sys.exit(f'export: {error}')
-  print(_OUT.value)
+  print(f'{args.out}: {size / 1e6:.1f} MB')
 
 
 if __name__ == '__main__':
-  app.run(main)
+  main()

@@ -6,20 +6,15 @@
 writes a folder that `--init_from` and `--mode=sample` take like our own.
 """
 
+import argparse
 import os
 import sys
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import app, flags
 
-from lakhnes_jax import events
+from lakhnes_jax import command_line, events
 from lakhnes_jax.weights import torch_pickle
-
-_OUT = flags.DEFINE_string('out', None, 'Folder for the weights.')
-_OPTIMIZER = flags.DEFINE_string(
-    'optimizer', None, "optimizer.pt, for Adam's moments; they are left out "
-    'without it.')
 
 
 class Imported(NamedTuple):
@@ -168,17 +163,26 @@ def convert(model_path: str | os.PathLike, out: str | os.PathLike,
   return imported
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) != 2 or not _OUT.value:
-    raise app.UsageError('give one model.pt, and --out=DIR')
+def main(argv: list[str] | None = None) -> None:
+  command_line.escape_output()
+  parser = argparse.ArgumentParser(
+      prog='python -m lakhnes_jax.import_torch', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('model', type=command_line.expand, metavar='MODEL.pt')
+  parser.add_argument('--out', required=True, type=command_line.expand,
+                      help='folder for the weights')
+  parser.add_argument('--optimizer', type=command_line.expand,
+                      metavar='OPTIMIZER.pt', help="for Adam's moments; "
+                      'without it they are left out')
+  args = parser.parse_args(argv)
   try:
-    imported = convert(argv[1], _OUT.value, _OPTIMIZER.value)
+    imported = convert(args.model, args.out, args.optimizer)
   except (OSError, ValueError) as error:
     sys.exit(f'import_torch: {error}')
   c = imported.config
-  print(f'{_OUT.value}: {c.n_layer} layers of {c.d_model}, {c.n_token} tokens'
-        f'{", with optimizer" if _OPTIMIZER.value else ""}')
+  print(f'{args.out}: {c.n_layer} layers of {c.d_model}, {c.n_token} tokens'
+        f'{", with optimizer" if args.optimizer else ""}')
 
 
 if __name__ == '__main__':
-  app.run(main)
+  main()

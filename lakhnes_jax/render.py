@@ -11,20 +11,23 @@ import json
 import math
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from lakhnes_jax import command_line
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.nes import SAMPLE_RATE
 
 AUDIO_ENDINGS = ('.wav', '.flac', '.ogg')
-_OTHER_ENDINGS = ('.mp3', '.opus', '.aac', '.m4a', '.aif', '.aiff', '.au')
+_ENDING = re.compile(r'\.[a-z][a-z0-9]{1,4}', re.IGNORECASE)
 ENGINES = ('clean', 'reference')
 STEMS = ('p1', 'p2', 'tr', 'no', 'dmc')
 _EMPTY = 'the song is empty: it has no wait, so no length'
 _FULL_SCALE = 32768  # Of int16.
+_MAX_FADE, _MAX_LOOPS = 3600, 1000  # Seconds; of a log's loop.
 _PEAK, _LOUDNESS = 0.9, 0.1  # Goals of normalisation: peak, and r.m.s.
 
 
@@ -294,13 +297,14 @@ def _apart(jobs, stems: bool, complain):
 
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m lakhnes_jax.render', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   add = parser.add_argument
   add('inputs', nargs='+', metavar='IN',
       help='song files, register logs, folders, or glob patterns')
-  add('--out', required=True, type=pathlib.Path,
+  add('--out', required=True,
       help='a .wav, .flac or .ogg file, or a folder')
   add('--engine', choices=ENGINES, default='clean',
       help='clean: free of aliasing; reference: as nesmdb renders, sample for '
@@ -319,18 +323,27 @@ def main(argv: list[str] | None = None) -> int:
       help="through the console's output filters (90 and 440 Hz high-pass, "
       '14 kHz low-pass)')
   add('--loops', type=int, default=1, metavar='N',
-      help="how often a register log's loop plays")
+      help="play the loop of a register log N times")
   add('--stems', action='store_true', help='also a file for each voice')
   add('--plot', action='store_true',
       help='also a picture of the notes and the waveform')
   add('--json', action='store_true', help='print what was made as JSON lines')
   args = parser.parse_args(argv)
+  args.named_folder = args.out.endswith(('/', os.sep))
+  args.out = command_line.path(args.out)
   if not 8000 <= args.rate <= 192000:
     parser.error(f'--rate={args.rate}: 8000 to 192000 Hz expected')
   if args.engine == 'reference' and args.rate != SAMPLE_RATE:
     parser.error(f'the reference engine renders at {SAMPLE_RATE} Hz only')
-  if args.out.suffix.lower() in _OTHER_ENDINGS:
-    parser.error(f'--out={args.out}: audio is written as .wav, .flac or .ogg')
+  if not 0 <= args.fade <= _MAX_FADE:
+    parser.error(f'--fade={args.fade}: 0 to {_MAX_FADE} seconds expected')
+  if not 1 <= args.loops <= _MAX_LOOPS:
+    parser.error(f'--loops={args.loops}: 1 to {_MAX_LOOPS} expected')
+  if (_ENDING.fullmatch(args.out.suffix) and
+      args.out.suffix.lower() not in AUDIO_ENDINGS and
+      not args.named_folder and not args.out.is_dir()):
+    parser.error(f'--out={args.out}: audio is written as .wav, .flac or .ogg '
+                 '(a new folder of this name: end it with /)')
   failed = 0
 
   def complain(source, error):
@@ -352,6 +365,8 @@ def main(argv: list[str] | None = None) -> int:
       print(json.dumps(made) if args.json else target, flush=True)
     except (OSError, ValueError, ImportError) as error:
       complain(source, error)
+    except Exception as error:  # One bad file must not end the rest.
+      complain(source, f'{type(error).__name__}: {error}')
   if not jobs and not failed:
     complain(' '.join(args.inputs), 'no song file there')
   return 1 if failed else 0

@@ -78,6 +78,43 @@ def test_kinds_that_are_not_written_are_refused(song, tmp_path, capsys):
   assert not (tmp_path / 'x.mp3').exists()
 
 
+@pytest.mark.parametrize('flag, words', [
+    ('--out=x.oga', "end it with /"), ('--out=x.WMA', '.wav, .flac or .ogg'),
+    ('--fade=inf', '0 to 3600 seconds'), ('--fade=nan', '0 to 3600 seconds'),
+    ('--fade=-1', '0 to 3600 seconds'), ('--loops=0', '1 to 1000'),
+    ('--loops=-3', '1 to 1000'), ('--rate=7', '8000 to 192000')])
+def test_flags_have_ranges(song, tmp_path, capsys, monkeypatch, flag, words):
+  monkeypatch.chdir(tmp_path)
+  before = set(tmp_path.iterdir())
+  with pytest.raises(SystemExit):
+    render.main([str(song), '--out=out', flag])
+  assert words in capsys.readouterr().err
+  assert set(tmp_path.iterdir()) == before
+
+
+def test_a_folder_may_be_named_like_a_file(song, tmp_path):
+  assert render.main([str(song), f'--out={tmp_path}/a.mp3/']) == 0
+  assert render.main([str(song), f'--out={tmp_path}/a.mp3']) == 0
+  assert len(list(tmp_path.glob('a.mp3/*.wav'))) == 1
+
+
+def test_one_song_that_fails_does_not_end_the_rest(
+    song, tmp_path, capsys, monkeypatch):
+  other = song.with_name(f'other{song.suffix}')
+  other.write_bytes(song.read_bytes())
+  read = render.read
+
+  def fails(path, *args):
+    if path == song:
+      raise RecursionError('deep')
+    return read(path, *args)
+
+  monkeypatch.setattr(render, 'read', fails)
+  assert render.main([str(song), str(other), f'--out={tmp_path}/out']) == 1
+  assert f'{song}: RecursionError: deep' in capsys.readouterr().err
+  assert len(list(tmp_path.glob('out/*.wav'))) == 1
+
+
 def test_help_does_not_load_jax():
   code = ('import sys, lakhnes_jax.render\n'
           'assert not {"jax", "soundfile", "mido"} & set(sys.modules)')

@@ -62,5 +62,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  huge_pages.ask()  # As experiments.run does; the stages inherit them.
+  huge_pages.reexec()  # As experiments.run does; the stages inherit them.
   sys.exit(main())

@@ -1,21 +1,23 @@
 """From logits to the token that is drawn."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 
 from lakhnes_jax import events
 
+_GREEDY = 1e-6  # Lower temperatures are 0.
 _FEW = 64  # A top-k up to this needs no sorting of all.
 
 
 def check(temperature: float, top_k: int, top_p: float) -> None:
   """Raises a ValueError if a setting of `restrict` is out of range."""
-  if not temperature >= 0 or top_k < 0 or not 0 < top_p <= 1:
+  if not 0 <= temperature < math.inf or top_k < 0 or not 0 < top_p <= 1:
     raise ValueError(
         f'temperature {temperature}, top_k {top_k}, top_p {top_p}: need '
-        'temperature >= 0, top_k >= 0 and 0 < top_p <= 1')
+        'a finite temperature >= 0, top_k >= 0 and 0 < top_p <= 1')
 
 
 def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,
@@ -43,7 +45,8 @@ def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,
   few = min(_FEW, n_tokens)
   logits_BxV = jnp.where((token_V == events.START) & exclude_start, -jnp.inf,
                          logits_BxV)
-  certain = jnp.asarray(temperature) == 0
+  # The logits would overflow if divided by less.
+  certain = jnp.asarray(temperature) < _GREEDY
   logits_BxV /= jnp.where(certain, 1, temperature)
   top_k = jnp.where(certain, 1, top_k)
   top_k = jnp.where(top_k == 0, n_tokens, top_k)

@@ -1,9 +1,9 @@
 """What a musician asks of a model: new songs, and four uses of given ones.
 
-A plan holds all that one song needs, whatever the model: the guide that steers
-it, the guide's state, and how the tokens become a song with exact times. A
-given song loses one wait at either end before the model reads it, as in
-training; what is made of it gets them back.
+A task holds all that one song needs, whatever the model: the constraint that
+steers it, the constraint's initial state, and how the tokens become a song with
+exact times. A given song loses one wait at either end before the model reads
+it, as in training; the result gets them back.
 
 Source: LakhNES (Donahue et al., ISMIR 2019), sections 5 and 6, for new songs,
 continuation and rhythm accompaniment. Voice accompaniment is our own.
@@ -20,21 +20,22 @@ from lakhnes_jax import events as ev
 from lakhnes_jax.data import augment
 from lakhnes_jax.generation import constraints
 
-PRIME_EVENTS = 512
+PROMPT_EVENTS = 512
 DEFAULT_LENGTH, DEFAULT_CONTINUATION = 1024, 512  # Events.
-# Events a second that a song of given duration may have; 3 real songs of 1,000
-# have more.
+# Events per second that a song of given duration may have; 3 real songs of
+# 1,000 have more.
 _MAX_RATE = 300
 
 
-class Parts(NamedTuple):
-  """A song and where it is from.
+class GeneratedSong(NamedTuple):
+  """A song, and where its events are from.
 
   Attributes:
     events: int32 song.
     given: [n] bool, the events that were given, and waits up to given ones.
-    tokens: [n] int, the number of the token of each event, as the model read
-      or wrote them; -1 for events that it never saw.
+    tokens: [n] int, the index of the token that each event is from, among those
+      that the model read or generated; -1 for events that are from none. An
+      event need not have a token of its own.
   """
   events: np.ndarray
   given: np.ndarray
@@ -42,50 +43,53 @@ class Parts(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-  """One song to be made.
+class GenerationTask:
+  """One song to be generated.
 
   Attributes:
     vocabulary: of the model.
-    guide: equal for plans that are equal but for the songs.
-    state: of the guide, of this one song.
-    prefix: ids that the guide emits first whatever is drawn.
-    max_tokens: the guide has ended the song by then, or it ends there.
-    assemble: token ids without <S> -> `Parts`.
-    about: what was asked for, JSON: `task`, and its own settings. `max_events`
-      are those that the model may write.
+    constraint: a `decode.Constraint`, equal for tasks that differ in their
+      songs alone.
+    state: of the constraint, of this one song.
+    prefix: ids that the constraint emits first, whatever is drawn.
+    max_tokens: the constraint has ended the song by then, or it ends there.
+    assemble: token ids without <S> -> `GeneratedSong`.
+    metadata: what was asked for, JSON: `task`, and its own settings.
+      `max_events` is how many events the model may write.
   """
   vocabulary: ev.Vocabulary
-  constraints: Any
+  constraint: Any
   state: Any
   prefix: np.ndarray
   max_tokens: int
-  assemble: Callable[[np.ndarray], Parts]
-  about: dict[str, Any]
+  assemble: Callable[[np.ndarray], GeneratedSong]
+  metadata: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """How long a song gets.
+  """Where a song ends.
 
   Attributes:
-    events: at most so many; None for as many as `seconds` need, or the default.
-    seconds: the song is cut there, to the sample; None for no such end.
-    at_start: also where the model draws <S>.
+    events: at most N; None for as many as `seconds` need, or the default.
+    seconds: the song is truncated there, to the sample; None for no such end.
+    stop_at_eos: end also where the model draws <S>.
 
   Raises:
     ValueError: a limit is not above 0.
   """
   events: int | None = None
   seconds: float | None = None
-  at_start: bool = False
+  stop_at_eos: bool = False
 
   def __post_init__(self):
     for name in ('events', 'seconds'):
       value = getattr(self, name)
-      if value is not None and not 0 < value < constraints.NO_LIMIT / ev.SAMPLE_RATE:
-        raise ValueError(f'a length of {value} {name}: expected more than 0, '
-                         f'and at most {constraints.NO_LIMIT // ev.SAMPLE_RATE}')
+      if value is not None and not (
+          0 < value < constraints.NO_LIMIT / ev.SAMPLE_RATE):
+        raise ValueError(
+            f'a length of {value} {name}: expected more than 0, and at most '
+            f'{constraints.NO_LIMIT // ev.SAMPLE_RATE}')
 
   @property
   def samples(self) -> int:
@@ -102,10 +106,10 @@ def _max_events(samples: int) -> int:
   return 64 + _MAX_RATE * samples // ev.SAMPLE_RATE
 
 
-def cut(song: np.ndarray, samples: int) -> np.ndarray:
-  """Ends a song after so many samples, in the middle of a wait if need be.
+def truncate(song: np.ndarray, samples: int) -> np.ndarray:
+  """Truncates a song to a length in samples, within a wait if need be.
 
-  What happens at that very sample is left out. A shorter song stays as it is.
+  Events at that very sample are left out. A shorter song stays as it is.
   """
   times = ev.times_of(song)
   if not len(times) or times[-1] < samples:
@@ -116,24 +120,31 @@ def cut(song: np.ndarray, samples: int) -> np.ndarray:
   return song[:last] if song[last] == 0 else song
 
 
-class _Source(NamedTuple):
-  """A given song: what comes before and after, and what the model reads."""
+class Prompt(NamedTuple):
+  """A given song: what the model reads, and what comes before and after.
+
+  Attributes:
+    lead, trail: the waits that the model does not read.
+    events: int32, the rest.
+    ids: of the events.
+  """
   lead: np.ndarray
   events: np.ndarray
   trail: np.ndarray
   ids: np.ndarray
 
-  def around(self, parts: Parts) -> Parts:
+  def restore(self, song: GeneratedSong) -> GeneratedSong:
     """Puts lead and trail back."""
     n_lead, n_trail = len(self.lead), len(self.trail)
-    return Parts(
-        np.concatenate([self.lead, parts.events, self.trail]).astype(np.int32),
-        np.pad(parts.given, (n_lead, n_trail), constant_values=True),
-        np.pad(parts.tokens, (n_lead, n_trail), constant_values=-1))
+    return GeneratedSong(
+        np.concatenate([self.lead, song.events, self.trail]).astype(np.int32),
+        np.pad(song.given, (n_lead, n_trail), constant_values=True),
+        np.pad(song.tokens, (n_lead, n_trail), constant_values=-1))
 
 
-def _source(vocabulary: ev.Vocabulary, song: np.ndarray, events: int | None,
-            seconds: float | None) -> _Source:
+def _read_prompt(vocabulary: ev.Vocabulary, song: np.ndarray,
+                 events: int | None,
+                 seconds: float | None) -> Prompt:
   """Prepares a given song, or its beginning.
 
   Raises:
@@ -143,7 +154,7 @@ def _source(vocabulary: ev.Vocabulary, song: np.ndarray, events: int | None,
     raise ValueError('a model of format tracker makes new songs; for other '
                      'tasks take one of tx1 or tx2')
   limits = Limits(events, seconds)
-  song = cut(vocabulary.project(np.asarray(song)), limits.samples)
+  song = truncate(vocabulary.project(np.asarray(song)), limits.samples)
   trimmed = augment.trim(song)
   lead = song[:1][song[:1] >= 0]
   trail = song[len(lead) + len(trimmed):]
@@ -154,29 +165,32 @@ def _source(vocabulary: ev.Vocabulary, song: np.ndarray, events: int | None,
         'the song is empty: nothing is played' +
         (f' in the first {seconds} seconds' if seconds is not None else '') +
         '; give one with notes')
-  return _Source(lead, trimmed, trail, vocabulary.encode(trimmed))
+  return Prompt(lead, trimmed, trail, vocabulary.encode(trimmed))
 
 
-def _chain(vocabulary: ev.Vocabulary, grammar: bool, *guides) -> constraints.Chain:
-  return constraints.Chain((*guides, *([constraints.Grammar(vocabulary)] * grammar)))
+def _chain(vocabulary: ev.Vocabulary, grammar: bool, *parts
+          ) -> constraints.Chain:
+  """Chains constraints, with the grammar as the last if asked for."""
+  return constraints.Chain(
+      (*parts, *([constraints.Grammar(vocabulary)] * grammar)))
 
 
 def _states(chain: constraints.Chain, *states) -> tuple[Any, ...]:
   """Adds the state of the grammar, where there is one."""
-  return (*states, *(g.start() for g in chain.guides[len(states):]))
+  return (*states, *(c.init_state() for c in chain.constraints[len(states):]))
 
 
 def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
              grammar: bool = False,
-             asked: Mapping[int, int] | None = None) -> Plan:
-  """Plans a song from nothing.
+             asked: Mapping[int, int] | None = None) -> GenerationTask:
+  """Returns the task of a song from scratch.
 
   Args:
     vocabulary: of the model.
     limits: of the song; by default 1,024 events.
-    grammar: see `constraints.Grammar`. Of the format `tracker` its own rules
-      always hold.
-    asked: of the format `tracker`, {kind of prefix token: value}.
+    grammar: see `constraints.Grammar`. In the format `tracker` its own grammar
+      always holds.
+    asked: in the format `tracker`, {kind of prefix token: value}.
 
   Raises:
     ValueError: what is asked for has no token.
@@ -188,33 +202,35 @@ def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
                      'which tempo, density, length or voices could be asked '
                      'for')
   max_events = limits.max_events(DEFAULT_LENGTH)
-  ending = constraints.Ending(vocabulary, limits.at_start)
-  chain = _chain(vocabulary, grammar, ending)
+  stopping = constraints.StoppingCriterion(vocabulary, limits.stop_at_eos)
+  chain = _chain(vocabulary, grammar, stopping)
 
   def assemble(ids):
-    events = cut(vocabulary.decode(ids), limits.samples)
-    return Parts(events, np.zeros(len(events), bool), np.arange(len(events)))
+    events = truncate(vocabulary.decode(ids), limits.samples)
+    return GeneratedSong(events, np.zeros(len(events), bool),
+                         np.arange(len(events)))
 
-  return Plan(
+  return GenerationTask(
       vocabulary, chain,
-      _states(chain, ending.start(max_events, limits.samples)),
+      _states(chain, stopping.init_state(max_events, limits.samples)),
       np.zeros(0, np.int32), max_events, assemble,
       {'task': 'new', 'grammar': grammar, 'max_events': max_events})
 
 
 def _new_tracker_song(vocabulary, limits: Limits,
-                      asked: Mapping[int, int]) -> Plan:
+                      asked: Mapping[int, int]) -> GenerationTask:
   from lakhnes_jax.tracker import grammar
   from lakhnes_jax.tracker import vocabulary as tracker_vocabulary
   max_tokens = limits.max_events(DEFAULT_LENGTH)
-  rules = grammar.Rules(vocabulary, limits.at_start)
+  rules = grammar.Rules(vocabulary, limits.stop_at_eos)
 
   def assemble(ids):
     song, tokens = vocabulary.decode_with_tokens(ids)
-    events = cut(song, limits.samples)
-    return Parts(events, np.zeros(len(events), bool), tokens[:len(events)])
+    events = truncate(song, limits.samples)
+    return GeneratedSong(events, np.zeros(len(events), bool),
+                         tokens[:len(events)])
 
-  return Plan(
+  return GenerationTask(
       vocabulary, rules, rules.start(max_tokens, limits.seconds, asked),
       np.zeros(0, np.int32), max_tokens, assemble,
       {'task': 'new', 'grammar': True, 'max_tokens': max_tokens, 'asked': {
@@ -224,85 +240,87 @@ def _new_tracker_song(vocabulary, limits: Limits,
 
 def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
                  limits: Limits = Limits(), *,
-                 prime_events: int | None = None,
-                 prime_seconds: float | None = None,
-                 grammar: bool = False) -> Plan:
-  """Plans to go on where the beginning of a song ends.
+                 prompt_events: int | None = None,
+                 prompt_seconds: float | None = None,
+                 grammar: bool = False) -> GenerationTask:
+  """Returns the task of continuing the beginning of a song.
 
   Args:
     vocabulary: of the model.
     song: int32 song (see `events`).
     limits: of what is added; by default 512 events.
-    prime_events: events of the song that are kept, the first wait not counted;
-      by default 512, or what `prime_seconds` hold.
-    prime_seconds: seconds of the song that are kept.
+    prompt_events: events of the song that are kept, the first wait not counted;
+      by default 512, or those within `prompt_seconds`.
+    prompt_seconds: seconds of the song that are kept.
     grammar: see `constraints.Grammar`.
 
   Raises:
-    ValueError: the prime is empty.
+    ValueError: the prompt is empty.
   """
-  if prime_events is None and prime_seconds is None:
-    prime_events = PRIME_EVENTS
-  prime = _source(vocabulary, song, prime_events, prime_seconds)
-  if prime_seconds is not None:  # The pause before the cut is part of it.
-    events = np.concatenate([prime.events, prime.trail])
-    prime = prime._replace(events=events, ids=vocabulary.encode(events))
-  prime = prime._replace(trail=prime.trail[:0])
-  n_prime = len(prime.ids)
+  if prompt_events is None and prompt_seconds is None:
+    prompt_events = PROMPT_EVENTS
+  prompt = _read_prompt(vocabulary, song, prompt_events, prompt_seconds)
+  if prompt_seconds is not None:  # The pause at its end is part of it.
+    events = np.concatenate([prompt.events, prompt.trail])
+    prompt = prompt._replace(events=events, ids=vocabulary.encode(events))
+  prompt = prompt._replace(trail=prompt.trail[:0])
+  n_prompt = len(prompt.ids)
   max_events = limits.max_events(DEFAULT_CONTINUATION)
-  max_tokens = n_prime + max_events
-  read = int(ev.times_of(vocabulary.decode(prime.ids))[-1])
-  script = constraints.Script(vocabulary)
-  ending = constraints.Ending(vocabulary, limits.at_start)
-  chain = _chain(vocabulary, grammar, script, ending)
+  max_tokens = n_prompt + max_events
+  read = int(ev.times_of(vocabulary.decode(prompt.ids))[-1])
+  forced = constraints.ForcedTokens(vocabulary)
+  stopping = constraints.StoppingCriterion(vocabulary, limits.stop_at_eos)
+  chain = _chain(vocabulary, grammar, forced, stopping)
 
   def assemble(ids):
-    added = cut(vocabulary.decode(ids[n_prime:]), limits.samples)
-    events = np.concatenate([prime.events, added])
+    added = truncate(vocabulary.decode(ids[n_prompt:]), limits.samples)
+    events = np.concatenate([prompt.events, added])
     number = np.arange(len(events))
-    return prime.around(Parts(events, number < n_prime, number))
+    return prompt.restore(GeneratedSong(events, number < n_prompt, number))
 
-  return Plan(
+  return GenerationTask(
       vocabulary, chain, _states(
-          chain, script.start(np.append(prime.ids, constraints.ANY)),
-          ending.start(max_tokens, read + limits.samples)),
-      prime.ids, max_tokens, assemble,
-      {'task': 'continue', 'prime_events': n_prime, 'grammar': grammar,
+          chain, forced.init_state(np.append(prompt.ids, constraints.ANY)),
+          stopping.init_state(max_tokens, read + limits.samples)),
+      prompt.ids, max_tokens, assemble,
+      {'task': 'continue', 'prompt_events': n_prompt, 'grammar': grammar,
        'max_events': max_events})
 
 
 def rhythm(vocabulary: ev.Vocabulary, song: np.ndarray,
-           events: int | None = None, seconds: float | None = None) -> Plan:
-  """Plans new pitches of P1, P2 and TR to the rhythm of a song.
+           events: int | None = None, seconds: float | None = None
+          ) -> GenerationTask:
+  """Returns the task of new pitches for the rhythm of a song.
 
-  Everything else stays: waits, NOTEOFFs, dynamics and the noise voice.
+  P1, P2 and TR get them. Everything else stays: waits, NOTEOFFs, dynamics and
+  the noise voice.
 
   Args:
     vocabulary: of the model.
     song: int32 song (see `events`).
-    events: only so many of it, the first wait not counted.
-    seconds: only so much of it.
+    events: only its first N, the first wait not counted.
+    seconds: only its beginning.
 
   Raises:
     ValueError: the song has no note that could get another pitch.
   """
-  source = _source(vocabulary, song, events, seconds)
-  voice = ev.voice_of(source.events)
-  is_open = (ev.kind_of(source.events) == ev.NOTEON) & (voice != ev.NO)
+  prompt = _read_prompt(vocabulary, song, events, seconds)
+  voice = ev.voice_of(prompt.events)
+  is_open = (ev.kind_of(prompt.events) == ev.NOTEON) & (voice != ev.NO)
   if not is_open.any():
     raise ValueError('P1, P2 and TR play no note here, so there is no rhythm '
                      'to find pitches for')
-  script = constraints.Script(vocabulary)
-  chain = _chain(vocabulary, False, script)
+  forced = constraints.ForcedTokens(vocabulary)
+  chain = _chain(vocabulary, False, forced)
 
   def assemble(ids):
-    played = np.where(is_open, vocabulary.events[ids], source.events)
-    return source.around(Parts(played, ~is_open, np.arange(len(ids))))
+    played = np.where(is_open, vocabulary.events[ids], prompt.events)
+    return prompt.restore(GeneratedSong(played, ~is_open, np.arange(len(ids))))
 
-  return Plan(
-      vocabulary, chain, (script.start(np.append(
-          np.where(is_open, -1 - voice, source.ids), ev.START)),),
-      source.ids[:int(np.argmax(is_open))], len(source.ids), assemble,
+  return GenerationTask(
+      vocabulary, chain, (forced.init_state(np.append(
+          np.where(is_open, -1 - voice, prompt.ids), ev.START)),),
+      prompt.ids[:int(np.argmax(is_open))], len(prompt.ids), assemble,
       {'task': 'rhythm'})
 
 
@@ -329,63 +347,62 @@ def voices_of(names: Sequence[str]) -> tuple[int, ...]:
 def accompaniment(vocabulary: ev.Vocabulary, song: np.ndarray,
                   voices: Sequence[int], events: int | None = None,
                   seconds: float | None = None, *,
-                  grammar: bool = False) -> Plan:
-  """Plans the other voices to some voices of a song.
+                  grammar: bool = False) -> GenerationTask:
+  """Returns the task of the other voices to some voices of a song.
 
   Args:
     vocabulary: of the model.
     song: int32 song (see `events`).
-    voices: those given, one to three of 0 to 3; the song is made with exactly
-      what they do, to the sample. What other voices do in it is not looked at,
-      but that it ends when they have ended too.
-    events: only so many events of the song, the first wait not counted.
-    seconds: only so much of it.
+    voices: those given, one to three of 0 to 3, which are kept sample-exact.
+      Of the others only the time counts at which they end.
+    events: only the first N of the song, the first wait not counted.
+    seconds: only its beginning.
     grammar: see `constraints.Grammar`.
 
   Raises:
     ValueError: these voices are silent in the song.
   """
   names = [ev.VOICES[voice].name.lower() for voice in voices]
-  source = _source(vocabulary, song, events, seconds)
-  its_voices = ev.voice_of(source.events)
+  prompt = _read_prompt(vocabulary, song, events, seconds)
+  its_voices = ev.voice_of(prompt.events)
   is_given = np.isin(its_voices, list(voices))
   if not is_given.any():
     raise ValueError(f'{" and ".join(names)} play nothing here; those that '
                      'do: ' + ', '.join(ev.VOICES[voice].name.lower()
                                         for voice in np.unique(its_voices)
                                         if voice >= 0))
-  all_times = ev.times_of(source.events)
+  all_times = ev.times_of(prompt.events)
   times, end = all_times[is_given], int(all_times[-1])
   if end >= constraints.NO_LIMIT:
     raise ValueError('the song is longer than 13 hours')
   n_free = _max_events(end)
-  writer = constraints.Accompaniment(vocabulary)
-  chain = _chain(vocabulary, grammar, writer)
-  return Plan(
-      vocabulary, chain, _states(chain, writer.start(
-          times, source.ids[is_given], end, voices, n_free)),
+  infilling = constraints.VoiceInfilling(vocabulary)
+  chain = _chain(vocabulary, grammar, infilling)
+  return GenerationTask(
+      vocabulary, chain, _states(chain, infilling.init_state(
+          times, prompt.ids[is_given], end, voices, n_free)),
       np.zeros(0, np.int32),
       # A wait may end at each given event, and there are long pauses.
       n_free + 2 * len(times) + end // int(ev.WAITS[-1]) + 2,
-      functools.partial(_assemble_accompaniment, source, vocabulary,
+      functools.partial(_assemble_infilling, prompt, vocabulary,
                         tuple(voices), np.append(times, end)),
       {'task': 'voices', 'given_voices': names, 'grammar': grammar,
        'max_events': n_free})
 
 
-def _assemble_accompaniment(source: _Source, vocabulary: ev.Vocabulary,
+def _assemble_infilling(prompt: Prompt, vocabulary: ev.Vocabulary,
                             voices: tuple[int, ...], times: np.ndarray,
-                            ids: np.ndarray) -> Parts:
+                            ids: np.ndarray) -> GeneratedSong:
   """Gives the waits that end at given events their exact length."""
   song = vocabulary.events[ids].copy()
   given = np.isin(ev.voice_of(song), voices)
-  now = coming = 0  # The next given event is number `coming`.
+  now = n_played = 0  # Of the given events.
   for i, event in enumerate(song.tolist()):
     if event >= 0:
-      rest = int(times[coming]) - now
+      rest = int(times[n_played]) - now
       if rest <= ev.WAITS[-1] and ids[i] == vocabulary.encode([rest])[0]:
         song[i], given[i] = rest, True
       now += int(song[i])
     else:
-      coming += bool(given[i])
-  return source.around(Parts(song, given, np.arange(len(ids))))
+      n_played += bool(given[i])
+  return prompt.restore(GeneratedSong(song, given, np.arange(len(ids))))

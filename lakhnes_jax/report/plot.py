@@ -19,10 +19,14 @@ COLOURS = ('#d1495b', '#2e86ab', '#3a7d44', '#5c5470')  # P1, P2, TR, NO.
 def figure(*args, **kwargs):
   """Returns a matplotlib figure that no window shows.
 
+  It needs no backend, so that the environment's MPLBACKEND does not matter: a
+  notebook's has modules that only the notebook has.
+
   Raises:
     ImportError: matplotlib is missing; the message says how to get it.
   """
   try:
+    _import_matplotlib()
     from matplotlib.figure import Figure
   except ImportError as error:
     raise ImportError("pictures need matplotlib: pip install "
@@ -30,8 +34,26 @@ def figure(*args, **kwargs):
   return Figure(*args, layout='constrained', **kwargs)
 
 
+def _import_matplotlib() -> None:
+  try:
+    import matplotlib
+  except ValueError:  # MPLBACKEND names a backend that is not here.
+    backend = os.environ.pop('MPLBACKEND')
+    try:
+      import matplotlib  # noqa: F401
+    finally:
+      os.environ['MPLBACKEND'] = backend
+
+
 def save(fig, path: str | os.PathLike):
-  """Writes a figure as PNG, whole or not at all."""
+  """Writes a figure as PNG, whole or not at all.
+
+  Text stays as it is: nothing in it is read as mathematics, whatever `$` is in
+  the name of a song or a run.
+  """
+  from matplotlib.text import Text
+  for text in fig.findobj(Text):
+    text.set_parse_math(False)
   buffer = io.BytesIO()
   fig.savefig(buffer, format='png', dpi=120)
   atomic.write(path, buffer.getvalue())
@@ -39,22 +61,29 @@ def save(fig, path: str | os.PathLike):
 
 def piano_roll(events: np.ndarray, path: str | os.PathLike,
                title: str | None = None):
-  """Draws a song: time across, pitch up, a colour a voice, velocity as shade.
+  """Writes the figure of `roll_figure` as a PNG file."""
+  save(roll_figure(events, title), path)
+
+
+def roll_figure(events: np.ndarray, title: str | None = None):
+  """Draws a song: time across, pitch up, a colour per voice, velocity as shade.
 
   Noise is drawn as hits in a strip of its own below.
 
   Args:
     events: int32 song (see `events`).
-    path: PNG file to write.
     title: above the picture.
+
+  Returns:
+    a matplotlib figure
   """
   score = scores.from_events(events)
   fig = figure(figsize=(12, 6))
   roll, hits = fig.subplots(2, 1, sharex=True, height_ratios=(5, 1))
   draw_roll(score, roll, hits)
   if title:
-    fig.suptitle(title)
-  save(fig, path)
+    fig.suptitle(title, parse_math=False)
+  return fig
 
 
 def song(events: np.ndarray, audio: np.ndarray, rate: int,
@@ -80,7 +109,7 @@ def song(events: np.ndarray, audio: np.ndarray, rate: int,
   hits.set_xlabel('')
   wave.set(ylabel='waveform', xlabel='seconds')
   if title:
-    fig.suptitle(title)
+    fig.suptitle(title, parse_math=False)
   save(fig, path)
 
 
@@ -147,7 +176,7 @@ def learning_curves(runs: list, path: str | os.PathLike):
   would press all others together.
 
   Args:
-    runs: run directories with `log.jsonl`, those without are left out; or
+    runs: run directories with `metrics.jsonl`, those without are left out; or
       lists of them, each of one colour, as for several seeds.
     path: PNG file to write.
   """
@@ -175,7 +204,7 @@ def learning_curves(runs: list, path: str | os.PathLike):
          label=f'{name}, valid')
     draw(rate, 'train', 'learning_rate')
     draw(speed, 'train', 'tokens_per_second')
-  loss.set(ylabel='loss (nats an event)')
+  loss.set(ylabel='loss (nats per event)')
   if loss.lines:
     margin = 0.01 + (max(late) - min(late)) / 20
     loss.set_ylim(min(late) - margin, max(late) + margin)

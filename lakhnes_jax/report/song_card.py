@@ -1,4 +1,4 @@
-"""The HTML of one song on the listening page (see `lakhnes_jax.page`)."""
+"""The HTML of one song on the listening page (see `report.page`)."""
 
 import html
 import json
@@ -15,9 +15,10 @@ AUDIO_ENDINGS = ('.wav', '.flac', '.ogg')
 _LABELS = {'.mid': 'MIDI', '.midi': 'MIDI', '.tx1.txt': 'TX1',
            '.tx2.txt': 'TX2', '.vgm': 'VGM', '.vgz': 'VGZ', '.wav': 'WAV',
            '.flac': 'FLAC', '.ogg': 'OGG', '.png': 'picture'}
-# Of samples.json: what is shown in a way of its own.
-TOLD = ('name', 'number', 'n_events', 'n_given', 'seconds', 'nll_given',
-         'nll_generated', 'ppl_given', 'ppl_generated')
+# Of samples.json, what is not shown among the facts.
+SHOWN_ELSEWHERE = (
+    'name', 'number', 'n_events', 'n_given', 'seconds', 'nll_given',
+    'nll_generated', 'ppl_given', 'ppl_generated')
 _VIEWS = {
     'exact': ('Same events', 'events'),
     'transposed': ('Same events, transposed', 'events'),
@@ -26,8 +27,9 @@ _VIEWS = {
 }
 
 
-def song(key: str, name: str, events: np.ndarray, paths: dict[str, str],
-         about: dict[str, Any], common: dict[str, Any], found: str) -> str:
+def render(key: str, name: str, events: np.ndarray, paths: dict[str, str],
+           metadata: dict[str, Any], common: dict[str, Any], findings: str
+          ) -> str:
   """Returns the HTML of one song.
 
   Args:
@@ -35,10 +37,10 @@ def song(key: str, name: str, events: np.ndarray, paths: dict[str, str],
     name: shown.
     events: int32 song (see `events`).
     paths: ending -> address of each of its files.
-    about: how it was made: `task`, settings, `nll_given` and so on; any may be
-      missing.
+    metadata: how it was made: `task`, settings, `nll_given` and so on; any may
+      be missing.
     common: of these, what is shown elsewhere.
-    found: HTML of what was measured (see `findings`).
+    findings: HTML of what was measured (see `to_html`).
   """
   score = scores.from_events(events)
   shown = text(name)
@@ -53,15 +55,15 @@ def song(key: str, name: str, events: np.ndarray, paths: dict[str, str],
   picture = (f'<noscript><img loading="lazy" alt="Piano roll of {shown}" '
              f'src="{text(paths[".png"])}"></noscript>' if '.png' in paths
              else '')
-  told = {'events': len(events)} | {
-      key: value for key, value in about.items() if key not in common}
+  shown_facts = {'events': len(events)} | {
+      key: value for key, value in metadata.items() if key not in common}
   notes = json.dumps(_notes(score), separators=(',', ':'))
   return f'''<article id="{key}" aria-labelledby="{key}t" tabindex="-1" \
-data-seconds="{score.seconds:.3f}" data-given="{_given(events, about):.3f}">
+data-seconds="{score.seconds:.3f}" data-given="{_given(events, metadata):.3f}">
 <header><button class="play" type="button" {"" if audio else "disabled "}\
 aria-label="Play {shown}"></button>
-<div><h3 id="{key}t">{shown}</h3><p class="facts">{facts(told)}</p></div>
-{_fit(about)}</header>
+<div><h3 id="{key}t">{shown}</h3><p class="facts">{facts(shown_facts)}</p></div>
+{_fit(metadata)}</header>
 <canvas class="roll" aria-hidden="true"></canvas>
 <div class="seek"><canvas aria-hidden="true"></canvas><input type="range" \
 min="0" max="{score.seconds:.3f}" step="0.01" value="0" \
@@ -69,15 +71,15 @@ aria-label="Position in {shown}"></div>
 {playing}{picture}
 <footer><p class="time"><output>0:00</output> / {clock(score.seconds)}</p>
 <p class="links">{links}</p></footer>
-{found}
+{findings}
 <script type="application/json">{notes}</script>
 </article>'''
 
 
-def _given(events: np.ndarray, about: dict[str, Any]) -> float:
+def _given(events: np.ndarray, metadata: dict[str, Any]) -> float:
   """Seconds of the song that the model was given to continue."""
-  n = about.get('n_given')
-  if about.get('task') != 'continue' or not isinstance(n, int):
+  n = metadata.get('n_given')
+  if metadata.get('task') != 'continue' or not isinstance(n, int):
     return 0.0
   return int(ev.times_of(events[:n])[-1:].sum()) / ev.SAMPLE_RATE
 
@@ -99,18 +101,18 @@ def _notes(score: scores.Score) -> list[list[int]]:
   return rows
 
 
-def _fit(about: dict[str, Any]) -> str:
-  """How well the model likes the song."""
+def _fit(metadata: dict[str, Any]) -> str:
+  """Perplexity of the song by its model."""
   rows = []
   for part, label in (('generated', 'perplexity'), ('given', 'given part')):
-    nll = about.get(f'nll_{part}')
+    nll = metadata.get(f'nll_{part}')
     if isinstance(nll, int | float) and math.isfinite(nll):
-      rows.append(f'<dt>{label}</dt><dd title="NLL {nll:.4f} nats an event">'
+      rows.append(f'<dt>{label}</dt><dd title="NLL {nll:.4f} nats per event">'
                   f'{math.exp(min(nll, 99)):.2f}</dd>')
   return f'<dl class="fit">{"".join(rows)}</dl>' if rows else ''
 
 
-def findings(of_song: dict[str, Any], table: dict[str, Any]) -> str:
+def to_html(of_song: dict[str, Any], table: dict[str, Any]) -> str:
   """Returns HTML of what `experiments.metrics` found of a song.
 
   Args:
@@ -177,7 +179,7 @@ def facts(values: dict[str, Any]) -> str:
       f'<span><b>{text(str(key).replace("_", " "))}</b> '
       f'{text(_shown(value))}</span> '
       for key, value in values.items()
-      if key not in TOLD and value is not None and value != '')
+      if key not in SHOWN_ELSEWHERE and value is not None and value != '')
 
 
 def _shown(value: Any) -> str:

@@ -24,8 +24,8 @@ def test_pretraining_helps_and_the_tunes_sound(tmp_path):
       float(re.search(rf'{words} +([\d.]+)\n', done.stdout)[1])
       for words in ('unigram', 'from scratch', 'then chip'))
   assert finetune < 0.95 * scratch < scratch < 0.5 * unigram
-  assert len(list(tmp_path.glob('shipped/*.wav'))) == 4
-  assert (tmp_path / 'shipped/index.html').exists()
+  assert len(list(tmp_path.glob('pretrained/*.wav'))) == 4
+  assert (tmp_path / 'pretrained/index.html').exists()
   for name in ('000', '001'):
     audio, rate = soundfile.read(tmp_path / f'tunes/{name}.wav')
     assert len(audio) > 2 * rate

@@ -9,9 +9,9 @@ from scipy import stats
 
 from experiments import metrics
 from lakhnes_jax import events as ev
-from lakhnes_jax import page
 from lakhnes_jax.data import shards
 from lakhnes_jax.formats import song_files
+from lakhnes_jax.report import page
 
 
 def test_wasserstein_by_hand():

@@ -13,13 +13,14 @@ import soundfile
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import run
+from experiments import evaluate, models, options, run, train
 from lakhnes_jax import events
 from lakhnes_jax.data import shards
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.weights import weights_folder
+from support import experiments_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = transformer_xl.ModelConfig(
@@ -36,60 +37,76 @@ def weights_dir(tmp_path_factory) -> pathlib.Path:
   return folder
 
 
-def _run(*given: str, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess:
-  path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-  return subprocess.run(
-      [sys.executable, '-m', 'experiments.run', *given], cwd=cwd, text=True,
-      env={**os.environ, 'PYTHONPATH': path}, capture_output=True, check=False)
-
-
 def test_flag_files_are_found_here_or_in_the_package(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  inside = str(run.FLAGS_DIR / 'nes.flags')
-  assert run.resolve_flagfiles(['x', '--flagfile=nes.flags', '--seed=1']) == [
-      'x', f'--flagfile={inside}', '--seed=1']
-  assert run.resolve_flagfiles(['x', '--flagfile', 'nes.flags']) == [
-      'x', '--flagfile', inside]
+  monkeypatch.setenv('HOME', str(tmp_path))
+  inside = options.expand_flagfiles(['x', '--flagfile=nes.flags', '--seed=1'])
+  assert (inside[:2], inside[-1]) == (['x', '--mode=train'], '--seed=1')
+  assert options.expand_flagfiles(['--flagfile', 'nes.flags']) == inside[1:-1]
   (tmp_path / 'nes.flags').write_text('--seed=2\n')
-  assert run.resolve_flagfiles(['x', '--flagfile=nes.flags']) == [
-      'x', '--flagfile=nes.flags']
-  with pytest.raises(FileNotFoundError, match=r'no\.flags.*pretrain\.flags'):
-    run.resolve_flagfiles(['x', '--flagfile=no.flags'])
+  (tmp_path / 'all.flags').write_text(
+      '\ufeff# Mine.\n\n  --flagfile=nes.flags\n//\n--seed=3', 'utf-8')
+  for name in ('all.flags', '~/all.flags'):
+    assert options.expand_flagfiles([f'--flagfile={name}', '--seed=4']) == [
+        '--seed=2', '--seed=3', '--seed=4']
+
+
+def test_flag_files_that_are_none(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'circle').write_text('--flagfile=circle')
+  (tmp_path / 'noise').write_bytes(bytes(range(256)))
+  for name, words in (('no.flags', r'no such flag file.*pretrain\.flags'),
+                      ('circle', 'circle: flag files name each other'),
+                      ('noise', 'noise: no flag file'), ('.', r'\.: a folder'),
+                      ('', 'no such flag file')):
+    with pytest.raises((OSError, ValueError), match=words):
+      options.expand_flagfiles([f'--flagfile={name}'])
+
+
+def test_paths_of_the_home_folder(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  with flagsaver.flagsaver():
+    run.parse(['run', '--workdir=~/a', '--input=~/b', '--input=c~'])
+    assert flags.FLAGS.workdir == '/home/me/a'
+    assert flags.FLAGS.input == ['/home/me/b', 'c~']
 
 
 @pytest.mark.parametrize('name', sorted(
-    path.name for path in run.FLAGS_DIR.glob('*.flags')))
+    path.name for path in options.FLAGS_DIR.glob('*.flags')))
 def test_every_flag_file_is_read_and_says_what_it_is(name):
-  text = (run.FLAGS_DIR / name).read_text()
+  text = (options.FLAGS_DIR / name).read_text()
   assert text.startswith('# ')
   assert '# Hardware: ' in text
   with flagsaver.flagsaver():
-    flags.FLAGS(['run', f'--flagfile={run.FLAGS_DIR / name}'])
+    run.parse(['run', f'--flagfile={name}'])
     kind = name.removesuffix('.flags')
     assert flags.FLAGS.mode == (
         'eval' if kind == 'eval' else 'sample'
         if kind in ('sample', 'continue', 'rhythm', 'voices') else 'train')
 
 
-def test_the_contract_command_names_what_is_missing(tmp_path):
-  done = _run('--flagfile=pretrain.flags', cwd=tmp_path)
+def test_the_command_names_what_is_missing(tmp_path):
+  done = subprocess.run(
+      [sys.executable, '-m', 'experiments.run', '--flagfile=pretrain.flags'],
+      cwd=tmp_path, text=True, capture_output=True, check=False, env={
+          **os.environ, 'PYTHONPATH': os.pathsep.join(
+              [str(ROOT), os.environ.get('PYTHONPATH', '')])})
   assert done.returncode == 1
   assert done.stderr.startswith('experiments.run: data/lakh: ')
   assert 'data_prep.lakh' in done.stderr
   assert len(done.stderr.splitlines()) == 1
 
 
-def test_eval_prints_json_last(weights_dir, tmp_path):
+def test_eval_prints_json_last(weights_dir, tmp_path, capsys):
   rng = np.random.default_rng(0)
   notes = np.flatnonzero(events.CODE_KIND <= events.NOTEON)
   shards.write_split(tmp_path, 'valid', [
       (f'{i}', ~rng.choice(notes, 30).astype(np.int32)) for i in range(5)])
-  done = _run('--mode=eval', f'--init_from={weights_dir}', '--split=valid',
-              f'--data_dir={tmp_path}', '--eval_tgt_len=8',
-              '--eval_mem_len=8', '--eval_batch_size=2',
-              '--protocol=paper,full')
-  assert done.returncode == 0, done.stderr
-  paper, full = map(json.loads, done.stdout.strip().splitlines())
+  assert experiments_run.main(
+      '--mode=eval', f'--init_from={weights_dir}', '--split=valid',
+      f'--data_dir={tmp_path}', '--eval_tgt_len=8', '--eval_mem_len=8',
+      '--eval_batch_size=2', '--protocol=paper,full') == 0
+  paper, full = map(json.loads, capsys.readouterr().out.strip().splitlines())
   assert full['split'] == 'valid'
   assert (full['protocol'], full['tokens'], full['songs']) == ('full', 155, 5)
   assert paper['protocol'] == 'paper'
@@ -97,12 +114,13 @@ def test_eval_prints_json_last(weights_dir, tmp_path):
   assert full['ppl'] == pytest.approx(631, rel=.05)  # It has learned nothing.
 
 
-def test_sample_writes_each_song_in_every_form(weights_dir, tmp_path):
-  done = _run('--flagfile=sample.flags', f'--weights={weights_dir}',
-              f'--out_dir={tmp_path / "tunes"}', '--n_samples=2',
-              '--length=40', '--mem_len=16', '--seed=4')
-  assert done.returncode == 0, done.stderr
-  assert done.stdout.strip().splitlines()[-1] == str(tmp_path / 'tunes')
+def test_sample_writes_each_song_in_every_form(weights_dir, tmp_path, capsys):
+  assert experiments_run.main(
+      '--flagfile=sample.flags', f'--weights={weights_dir}',
+      f'--out_dir={tmp_path / "tunes"}', '--n_samples=2', '--length=40',
+      '--mem_len=16', '--seed=4') == 0
+  assert capsys.readouterr().out.strip().splitlines()[-1] == str(
+      tmp_path / 'tunes')
   for name in ('000', '001'):
     song = song_files.read_song(tmp_path / f'tunes/{name}.tx1.txt')
     assert len(song) == 40
@@ -127,9 +145,67 @@ def test_sample_writes_each_song_in_every_form(weights_dir, tmp_path):
 def test_errors_are_one_line(tmp_path, given, words):
   for split in ('train', 'valid'):
     shards.write_split(tmp_path, split, [('a', np.array([1, -1], np.int32))])
-  done = _run(*(flag.format(data=tmp_path, out=tmp_path / 'run')
-                for flag in given))
-  assert done.returncode != 0
-  assert 'Traceback' not in done.stderr
+  line = experiments_run.main(*(
+      flag.format(data=tmp_path, out=tmp_path / 'run') for flag in given))
+  assert line.startswith('experiments.run: ') and '\n' not in line
   for word in words:
-    assert word in done.stderr
+    assert word in line
+
+
+@pytest.mark.parametrize('flag', [
+    'learning_rate=-1', 'learning_rate=nan', 'forget=2', 'clip=-1', 'clip=inf',
+    'temperature=inf', 'temperature=-1', 'top_k=-1', 'top_p=0', 'top_p=1.1',
+    'batch_size=0', 'n_layer=0', 'n_head=x', 'seed=-1', 'seed=4294967296',
+    'dropout=1', 'tgt_len=0', 'mem_len=-1', 'eval_batch_size=0',
+    'grad_accumulation=0', 'steps_per_dispatch=0', 'warmup_steps=-1',
+    'max_steps=-1', 'max_minutes=-1', 'log_every=-1', 'n_samples=0',
+    'length=0', 'seconds=-1', 'prompt_events=0', 'sample_batch=0',
+    'process_id=-1', 'protocol=', 'mode=bake', 'nosuch=1', 'clamp_len=-2',
+    'batch_size=99999999999999999999'])
+def test_every_flag_has_a_range(flag):
+  with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
+    run.parse(['run', f'--{flag}'])
+  assert flag.partition('=')[0] in error.value.code.replace(
+      'memory_reset_prob', 'forget')
+  assert error.value.code.startswith('experiments.run: ')
+  assert '\n' not in error.value.code
+
+
+def test_numbers_all_have_ranges():
+  """A flag that is added later, too."""
+  for name in options.names():
+    flag = flags.FLAGS[name]
+    if flag.flag_type() in ('int', 'float'):
+      assert isinstance(flag.parser, options._Range), name
+
+
+def test_former_names():
+  with flagsaver.flagsaver():
+    run.parse(['run', '--weights=w', '--forget=.5', '--noend_at_start'])
+    assert flags.FLAGS.init_from == options.given('init_from') == 'w'
+    assert flags.FLAGS.memory_reset_prob == .5
+    assert not {'weights', 'forget'} & options.to_json().keys()
+
+
+def test_a_picture_that_fails_does_not_end_training(
+    monkeypatch, tmp_path, capsys):
+  def fails(*args):
+    raise RuntimeError('no ink')
+  monkeypatch.setattr(train.plot, 'learning_curves', fails)
+  with flagsaver.flagsaver(eval_samples=0):
+    train._report_on(tmp_path, None, events.TX1)(3, None)
+  assert capsys.readouterr().err == (
+      'no learning curves: RuntimeError: no ink\n')
+
+
+def test_eval_honours_dtype_and_format(weights_dir, monkeypatch, capsys):
+  given = '--mode=eval', f'--weights={weights_dir}'
+  monkeypatch.setattr(models, 'corpus', lambda split: [])
+  monkeypatch.setattr(
+      evaluate.evaluate, 'evaluate',
+      lambda model, *args, **kwargs: {'dtype': model.config.dtype})
+  for dtype in ('bfloat16', 'float32'):
+    assert experiments_run.main(*given, f'--dtype={dtype}') == 0
+    assert json.loads(capsys.readouterr().out)['dtype'] == dtype
+  assert 'the model was trained on tx1' in experiments_run.main(
+      *given, '--format=tx2')

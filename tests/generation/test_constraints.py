@@ -1,4 +1,4 @@
-"""Guides by hand, against scalar rules, and on real songs."""
+"""Constraints by hand, against scalar rules, and on real songs."""
 
 import functools
 
@@ -18,58 +18,60 @@ def _ids(vocabulary: ev.Vocabulary, text: str) -> np.ndarray:
   return vocabulary.encode(ev.from_text(text.replace(' ', '\n')))
 
 
-def _allowed(steering, state, vocabulary) -> set[str]:
+def _allowed(constraint, state, vocabulary) -> set[str]:
   """Names of the tokens that one song may draw."""
-  logits = steering.process_logits(state, jnp.zeros((1, vocabulary.size)))[0]
+  logits = constraint.process_logits(state, jnp.zeros((1, vocabulary.size)))[0]
   return {vocabulary.tokens[i] for i in np.flatnonzero(np.isfinite(logits))}
 
 
-def _after(steering, state, ids):
+def _after(constraint, state, ids):
   state = constraints.stack([state])
   for token in ids:
-    _, state = steering.advance(state, jnp.array([token]))
+    _, state = constraint.advance(state, jnp.array([token]))
   return state
 
 
-def test_ending_by_events_time_and_start():
-  ending = constraints.Ending(ev.TX1)
-  state = constraints.stack([ending.start(2), ending.start(9, 100),
-                       ending.start(9, 101)])
+def test_stopping_by_events_time_and_eos():
+  stopping = constraints.StoppingCriterion(ev.TX1)
+  state = constraints.stack([
+      stopping.init_state(2), stopping.init_state(9, 100),
+      stopping.init_state(9, 101)])
   emitted = []
   for _ in range(4):
-    tokens, state = ending.advance(state, jnp.full(
+    tokens, state = stopping.advance(state, jnp.full(
         3, _ids(ev.TX1, 'WT_50')[0], jnp.int32))
     emitted.append((tokens != ev.START).tolist())
   assert np.sum(emitted, 0).tolist() == [2, 2, 3]
   assert emitted[-1] == [False] * 3
   logits = jnp.zeros((3, 631))
-  assert not np.isfinite(ending.process_logits(state, logits)[:, ev.START]).any()
-  assert np.isfinite(ending.process_logits(state, logits)[:, 1:]).all()
-  free = constraints.Ending(ev.TX1, at_start=True)
+  processed = stopping.process_logits(state, logits)
+  assert not np.isfinite(processed[:, ev.START]).any()
+  assert np.isfinite(processed[:, 1:]).all()
+  free = constraints.StoppingCriterion(ev.TX1, stop_at_eos=True)
   assert np.isfinite(free.process_logits(state, logits)).all()
 
 
-def test_a_script_forces_tokens_and_leaves_pitches_open():
-  script = constraints.Script(ev.TX1)
-  forced = _ids(ev.TX1, 'WT_735 NO_NOTEOFF')
+def test_tokens_are_forced_and_pitches_left_open():
+  forced = constraints.ForcedTokens(ev.TX1)
+  ids = _ids(ev.TX1, 'WT_735 NO_NOTEOFF')
   state = constraints.stack([
-      script.start([forced[0], -1 - ev.TR, forced[1], ev.START]),
-      script.start([-1 - ev.P1, constraints.ANY])])
+      forced.init_state([ids[0], -1 - ev.TR, ids[1], ev.START]),
+      forced.init_state([-1 - ev.P1, constraints.ANY])])
   drawn = jnp.array([17, 18])
-  first = script.process_logits(state, jnp.zeros((2, 631)))
+  first = forced.process_logits(state, jnp.zeros((2, 631)))
   assert {ev.TX1.tokens[i] for i in np.flatnonzero(np.isfinite(first[1]))} == {
       f'P1_NOTEON_{pitch}' for pitch in range(33, 109)}
   emitted = []
   for _ in range(6):
-    tokens, state = script.advance(state, drawn)
+    tokens, state = forced.advance(state, drawn)
     emitted.append(tokens.tolist())
     if len(emitted) == 1:
-      left = script.process_logits(state, jnp.zeros((2, 631)))
+      left = forced.process_logits(state, jnp.zeros((2, 631)))
       assert {ev.TX1.tokens[i] for i in np.flatnonzero(
           np.isfinite(left[0]))} == {
               f'TR_NOTEON_{pitch}' for pitch in range(21, 109)}
       assert np.isfinite(left[1]).all()
-  assert [row[0] for row in emitted] == [forced[0], 17, forced[1], 0, 0, 0]
+  assert [row[0] for row in emitted] == [ids[0], 17, ids[1], 0, 0, 0]
   assert [row[1] for row in emitted] == [18] * 6
 
 
@@ -115,7 +117,7 @@ def test_a_script_forces_tokens_and_leaves_pitches_open():
 ])
 def test_grammar_by_hand(before, token, expected):
   grammar = constraints.Grammar(ev.TX1)
-  state = _after(grammar, grammar.start(), _ids(ev.TX1, before))
+  state = _after(grammar, grammar.init_state(), _ids(ev.TX1, before))
   assert (token in _allowed(grammar, state, ev.TX1)) == expected
 
 
@@ -127,7 +129,7 @@ def test_grammar_by_hand(before, token, expected):
 ])
 def test_grammar_of_dynamics(before, expected):
   grammar = constraints.Grammar(ev.TX2)
-  state = _after(grammar, grammar.start(), _ids(ev.TX2, before))
+  state = _after(grammar, grammar.init_state(), _ids(ev.TX2, before))
   allowed = _allowed(grammar, state, ev.TX2)
   if expected:
     assert allowed == expected
@@ -175,14 +177,14 @@ def _faults(names: list[str], dynamics: bool,
   return faults
 
 
-def _draw(steering, state, vocabulary, length, *, bias=0.):
+def _draw(constraint, state, vocabulary, length, *, bias=0.):
   """Draws uniformly among what is allowed; waits less or more often."""
   logits = jnp.where(vocabulary.events > 0, bias, 0.)
 
   def body(state, key):
-    allowed = steering.process_logits(state, jnp.broadcast_to(
+    allowed = constraint.process_logits(state, jnp.broadcast_to(
         logits, (len(jax.tree.leaves(state)[0]), vocabulary.size)))
-    tokens, state = steering.advance(state, jax.random.categorical(
+    tokens, state = constraint.advance(state, jax.random.categorical(
         key, allowed).astype(jnp.int32))
     return state, tokens
 
@@ -194,15 +196,17 @@ def _draw(steering, state, vocabulary, length, *, bias=0.):
 @pytest.mark.parametrize('vocabulary', FORMATS, ids=lambda v: v.name)
 @pytest.mark.parametrize('bias', [-2, 3])
 def test_whatever_grammar_allows_is_a_legal_song(vocabulary, bias):
-  chain = constraints.Chain((constraints.Ending(vocabulary), constraints.Grammar(vocabulary)))
-  ids = _draw(chain, 3 * [tuple(g.start(*n) for g, n in zip(
-      chain.guides, ((9999,), ()), strict=True))], vocabulary, 700, bias=bias)
+  chain = constraints.Chain((constraints.StoppingCriterion(vocabulary),
+                             constraints.Grammar(vocabulary)))
+  ids = _draw(chain, 3 * [tuple(g.init_state(*n) for g, n in zip(
+      chain.constraints, ((9999,), ()), strict=True))], vocabulary, 700,
+              bias=bias)
   for row in ids.tolist():
     names = [vocabulary.tokens[i] for i in row]
     assert _faults(names, vocabulary.dynamics) == []
     assert len({name[:2] for name in names}) == 5
-  free = _draw(constraints.Ending(vocabulary), [constraints.Ending(vocabulary).start(999)],
-               vocabulary, 99)
+  stopping = constraints.StoppingCriterion(vocabulary)
+  free = _draw(stopping, [stopping.init_state(999)], vocabulary, 99)
   assert _faults([vocabulary.tokens[i] for i in free[0].tolist()
                   if 'NOTEOFF' not in vocabulary.tokens[i]],
                  vocabulary.dynamics)
@@ -211,7 +215,7 @@ def test_whatever_grammar_allows_is_a_legal_song(vocabulary, bias):
 @pytest.mark.parametrize('vocabulary', FORMATS, ids=lambda v: v.name)
 def test_an_accompaniment_keeps_the_order_of_instants(vocabulary):
   """Two voices are given, and silent for long; the others follow grammar."""
-  chain = constraints.Chain((constraints.Accompaniment(vocabulary),
+  chain = constraints.Chain((constraints.VoiceInfilling(vocabulary),
                        constraints.Grammar(vocabulary)))
   given = [(0, 'P2_NOTEON_50'), (0, 'P2_VELOCITY_9'), (4000, 'P2_NOTEOFF'),
            (4000, 'NO_NOTEON_7'), (4000, 'NO_VELOCITY_9'),
@@ -219,9 +223,9 @@ def test_an_accompaniment_keeps_the_order_of_instants(vocabulary):
            (700000, 'P2_NOTEOFF'), (700000, 'NO_NOTEOFF')]
   times, given = zip(*[(time, name) for time, name in given if
                        name in vocabulary.tokens], strict=True)
-  state = (chain.guides[0].start(np.array(times), _ids(
+  state = (chain.constraints[0].init_state(np.array(times), _ids(
       vocabulary, ' '.join(given)), 800000, (ev.P2, ev.NO), 10000),
-           chain.guides[1].start())
+           chain.constraints[1].init_state())
   ids = _draw(chain, 4 * [state], vocabulary, 3000, bias=-3)
   for row in ids.tolist():
     assert row[-1] == ev.START
@@ -232,27 +236,31 @@ def test_an_accompaniment_keeps_the_order_of_instants(vocabulary):
 
 
 def test_a_rule_that_leaves_nothing_gives_way():
-  """The script asks for what grammar forbids."""
-  chain = constraints.Chain((constraints.Script(ev.TX1), constraints.Grammar(ev.TX1)))
-  state = (chain.guides[0].start([-1 - ev.P1, -1 - ev.P1]),
-           chain.guides[1].start())
+  """What is forced, the grammar masks."""
+  chain = constraints.Chain((constraints.ForcedTokens(ev.TX1),
+                             constraints.Grammar(ev.TX1)))
+  state = (chain.constraints[0].init_state([-1 - ev.P1, -1 - ev.P1]),
+           chain.constraints[1].init_state())
   state = _after(chain, state, _ids(ev.TX1, 'P1_NOTEON_60'))
   assert _allowed(chain, state, ev.TX1) == {
       f'P1_NOTEON_{pitch}' for pitch in range(33, 109)}
 
 
 def test_states_of_songs_of_any_length_are_stacked():
-  a, b = constraints.stack([(np.arange(3), np.int32(5)), (np.arange(5), np.int32(6))])
+  a, b = constraints.stack([(np.arange(3), np.int32(5)),
+                            (np.arange(5), np.int32(6))])
   assert a.tolist() == [[0, 1, 2, 2, 2, 2, 2, 2], [0, 1, 2, 3, 4, 4, 4, 4]]
   assert b.tolist() == [5, 6]
 
 
-def test_skipping_is_choosing_in_vain():
-  chain = constraints.Chain((constraints.Script(ev.TX1), constraints.Grammar(ev.TX1)))
+def test_advancing_by_n_is_advancing_n_times():
+  chain = constraints.Chain((constraints.ForcedTokens(ev.TX1),
+                             constraints.Grammar(ev.TX1)))
   ids = _ids(ev.TX1, 'P1_NOTEON_60 WT_9 NO_NOTEON_4 P1_NOTEOFF')
-  start = (chain.guides[0].start([*ids, constraints.ANY]), chain.guides[1].start())
+  start = (chain.constraints[0].init_state([*ids, constraints.ANY]),
+           chain.constraints[1].init_state())
   expected = _after(chain, start, [5, 9, 300])
-  skipped = constraints.skip(chain, constraints.stack([start]), 3)
+  skipped = constraints.advance_n(chain, constraints.stack([start]), 3)
   jax.tree.map(np.testing.assert_array_equal, skipped, expected)
   assert skipped[1].pitches_Bx4.tolist() == [[60, 0, 0, 4]]
 
@@ -275,7 +283,7 @@ def _forbidden(vocabulary, songs) -> int:
           tokens_B[:, None], 1)
       return grammar.advance(state, tokens_B)[1], ~fine[:, 0]
     _, wrong = jax.lax.scan(body, constraints.stack(
-        [grammar.start()] * len(tokens)), tokens.T)
+        [grammar.init_state()] * len(tokens)), tokens.T)
     return jnp.sum(wrong & (tokens.T != ev.START))
 
   return int(count(tokens))

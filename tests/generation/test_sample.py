@@ -1,6 +1,5 @@
 """Sampled songs and uses of given ones, against plain loops over the model."""
 
-import json
 import math
 
 import jax
@@ -14,20 +13,21 @@ from lakhnes_jax.generation import sample, tasks
 from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
 
-SETTINGS = sample.Settings(temperature=.9, top_k=40, seed=3, batch=2)
+CONFIG = sample.SamplingConfig(temperature=.9, top_k=40, seed=3, batch=2)
 MEM_LEN = 4
 
 
 def _model(vocabulary: ev.Vocabulary) -> sample.Model:
-  config = transformer_xl.ModelConfig(n_token=vocabulary.size, n_layer=1, n_head=2,
-                             d_model=8, d_head=4, d_inner=16)
+  model = LanguageModel(transformer_xl.ModelConfig(
+      n_token=vocabulary.size, n_layer=1, n_head=2, d_model=8, d_head=4,
+      d_inner=16))
   # Larger than the initial ones, so that what was read matters.
-  params = jax.tree.map(lambda x: np.asarray(5 * x), LanguageModel(
-      config).init_params(jax.random.key(1)))
+  params = jax.tree.map(lambda x: np.asarray(5 * x), model.init_params(
+      jax.random.key(1)))
   # Most waits are long ones, and there are more waits than anything else.
   params['output_bias'] = np.where(vocabulary.events > 2000, -3, 0) + (
       2 * (vocabulary.events < 0))
-  return sample.Model(LanguageModel(config), params, vocabulary, MEM_LEN)
+  return sample.Model(model, params, vocabulary, MEM_LEN)
 
 
 MODELS = {v.name: _model(v) for v in (ev.TX1, ev.TX2)}
@@ -39,7 +39,7 @@ class Scalar:
 
   def __init__(self, of: sample.Model, number: int):
     self._of, self._tokens, self.nll = of, 0, []
-    self._key = jax.random.fold_in(jax.random.key(SETTINGS.seed), number)
+    self._key = jax.random.fold_in(jax.random.key(CONFIG.seed), number)
     self._memory = of.model.init_state(1, MEM_LEN)
     self._read(ev.START)
 
@@ -60,8 +60,8 @@ class Scalar:
     if passing.any():
       probs[passing] *= probs[passing | ~kept].sum() / probs[passing].sum()
     with np.errstate(divide='ignore'):
-      logits = np.log(probs * kept) / SETTINGS.temperature
-    least = np.sort(logits)[-SETTINGS.top_k]
+      logits = np.log(probs * kept) / CONFIG.temperature
+    least = np.sort(logits)[-CONFIG.top_k]
     logits[logits < least] = -np.inf
     return int(jax.random.categorical(
         jax.random.fold_in(self._key, self._tokens),
@@ -80,14 +80,14 @@ def _song(rng, vocabulary: ev.Vocabulary, n: int = 15) -> np.ndarray:
     for voice in range(4):
       if rng.random() < .4:
         starts = rng.random() < .8
-        told = [(ev.NOTEON, ev.VOICES[voice].pitches) if starts else
+        kinds = [(ev.NOTEON, ev.VOICES[voice].pitches) if starts else
                 (ev.NOTEOFF, [0])]
         if vocabulary.dynamics and voice != ev.TR and starts:
-          told.append((ev.VELOCITY, ev.VOICES[voice].velocities))
+          kinds.append((ev.VELOCITY, ev.VOICES[voice].velocities))
           if rng.random() < .3:
-            told.append((ev.TIMBRE, ev.VOICES[voice].timbres))
+            kinds.append((ev.TIMBRE, ev.VOICES[voice].timbres))
         song += [ev.event(voice, kind, int(rng.choice(values)))
-                 for kind, values in told]
+                 for kind, values in kinds]
     song.append(130000 if i == 5 else int(rng.choice([
         rng.integers(1, 9000), 735])))
   return np.array(song, np.int32)
@@ -105,8 +105,8 @@ def _check(got: sample.Sample, song, loop: Scalar) -> None:
 
 def test_new_songs_equal_a_loop_over_the_model():
   of = MODELS['tx1']
-  plan = tasks.new_song(ev.TX1, tasks.Limits(9))
-  for number, got in enumerate(sample.songs(of, [plan], SETTINGS, n=3)):
+  task = tasks.new_song(ev.TX1, tasks.Limits(9))
+  for number, got in enumerate(sample.generate(of, [task], CONFIG, n=3)):
     loop, song = Scalar(of, number), []
     for _ in range(9):
       token = loop.draw(lambda name: name != '<S>')
@@ -119,12 +119,12 @@ def test_new_songs_equal_a_loop_over_the_model():
 
 @pytest.mark.parametrize('form', MODELS)
 def test_continuations_equal_a_loop_over_the_model(form):
-  """The prime keeps its exact times; it is longer than the memory."""
+  """The prompt keeps its exact times; it is longer than the memory."""
   of = MODELS[form]
   source = SONGS[form][0]
-  plan = tasks.continuation(of.vocabulary, source, tasks.Limits(7),
-                            prime_events=20)
-  for number, got in enumerate(sample.songs(of, [plan], SETTINGS, n=2)):
+  task = tasks.continuation(of.vocabulary, source, tasks.Limits(7),
+                            prompt_events=20)
+  for number, got in enumerate(sample.generate(of, [task], CONFIG, n=2)):
     loop, song = Scalar(of, number), source[:21].tolist()
     for token in of.vocabulary.encode(source[1:21]):
       loop.emit(token)
@@ -145,8 +145,8 @@ def test_continuations_equal_a_loop_over_the_model(form):
 @pytest.mark.parametrize('form', MODELS)
 def test_rhythm_equals_a_loop_over_the_model(form):
   of = MODELS[form]
-  for source, got in zip(SONGS[form], sample.songs(of, [
-      tasks.rhythm(of.vocabulary, s) for s in SONGS[form]], SETTINGS),
+  for source, got in zip(SONGS[form], sample.generate(of, [
+      tasks.rhythm(of.vocabulary, s) for s in SONGS[form]], CONFIG),
                          strict=True):
     loop, song = Scalar(of, 0), [300]
     for event in source[1:-1]:
@@ -160,7 +160,7 @@ def test_rhythm_equals_a_loop_over_the_model(form):
       loop.emit(token)
     _check(got, [*song, source[-1]], loop)
     assert np.any(got.events != source)
-    assert got.about['task'] == 'rhythm'
+    assert got.metadata['task'] == 'rhythm'
 
 
 def _order(name: str) -> int:
@@ -218,9 +218,9 @@ def _accompany(loop: Scalar, vocabulary, source, voices, end):
     ('tx1', (3,)), ('tx1', (0, 2)), ('tx2', (1,))])
 def test_accompaniments_equal_a_loop_over_the_model(form, voices):
   of = MODELS[form]
-  made = list(sample.songs(of, [
+  made = list(sample.generate(of, [
       tasks.accompaniment(of.vocabulary, s, voices) for s in SONGS[form]],
-      SETTINGS))
+      CONFIG))
   for source, got in zip(SONGS[form], made, strict=True):
     loop = Scalar(of, 0)
     song = _accompany(loop, of.vocabulary, source, voices,
@@ -247,20 +247,20 @@ def test_a_model_that_never_waits_still_plays_along():
   params = {**of.params, 'output_bias': np.where(waits & (
       ev.TX1.events != 1), -1e9, of.params['output_bias'])}
   source = SONGS['tx1'][0]
-  got, = sample.songs(of._replace(params=params), [
-      tasks.accompaniment(ev.TX1, source, (1,), seconds=.3)], SETTINGS)
-  _check_given_part(got, tasks.cut(source, round(.3 * 44100)), (1,))
-  assert (~got.given).sum() >= got.about['max_events'] == 88
+  got, = sample.generate(of._replace(params=params), [
+      tasks.accompaniment(ev.TX1, source, (1,), seconds=.3)], CONFIG)
+  _check_given_part(got, tasks.truncate(source, round(.3 * 44100)), (1,))
+  assert (~got.given).sum() >= got.metadata['max_events'] == 88
 
 
 def test_the_same_song_in_any_batch():
   of = MODELS['tx1']
-  all_plans = [tasks.rhythm(ev.TX1, song) for song in SONGS['tx1']]
-  alone, = sample.songs(of, all_plans[1:2], SETTINGS)
+  all_tasks = [tasks.rhythm(ev.TX1, song) for song in SONGS['tx1']]
+  alone, = sample.generate(of, all_tasks[1:2], CONFIG)
   names = ['a', 'b/c']
   for batch in (2, 9):
-    made = list(sample.songs(of, all_plans, sample.Settings(
-        **{**vars(SETTINGS), 'batch': batch}), n=2, names=names))
+    made = list(sample.generate(of, all_tasks, sample.SamplingConfig(
+        **{**vars(CONFIG), 'batch': batch}), n=2, names=names))
     assert [s.name for s in made] == [
         f'{name}-00{i}' for name in names for i in range(2)]
     np.testing.assert_array_equal(made[2].events, alone.events)
@@ -270,17 +270,18 @@ def test_the_same_song_in_any_batch():
 
 def test_songs_end_at_exactly_the_given_time():
   of = MODELS['tx1']
-  hot = sample.Settings(temperature=9., top_k=0, batch=2)  # Soon it waits.
+  hot = sample.SamplingConfig(temperature=9., top_k=0, batch=2)  # It waits.
   limits = tasks.Limits(600, seconds=.05)
   source = SONGS['tx1'][1]
-  for plan, before in ((tasks.new_song(ev.TX1, limits), 0),
+  for task, before in ((tasks.new_song(ev.TX1, limits), 0),
                        (tasks.continuation(ev.TX1, source, limits,
-                                           prime_seconds=.25), .25)):
-    for got in sample.songs(of, [plan], hot, n=3):
+                                           prompt_seconds=.25), .25)):
+    for got in sample.generate(of, [task], hot, n=3):
       assert ev.times_of(got.events)[-1] == round((before + .05) * 44100)
-      prime = got.events[got.given]
-      assert ev.times_of(prime)[-1:].sum() == round(before * 44100)
-      np.testing.assert_array_equal(prime[:-1], source[:max(len(prime) - 1, 0)])
+      prompt = got.events[got.given]
+      assert ev.times_of(prompt)[-1:].sum() == round(before * 44100)
+      np.testing.assert_array_equal(prompt[:-1],
+                                    source[:max(len(prompt) - 1, 0)])
 
 
 def test_a_song_may_end_where_the_model_draws_the_end():
@@ -288,12 +289,12 @@ def test_a_song_may_end_where_the_model_draws_the_end():
   bias = of.params['output_bias'].copy()
   bias[ev.START] = 3.
   of = of._replace(params={**of.params, 'output_bias': bias})
-  plan = tasks.new_song(ev.TX1, tasks.Limits(200, at_start=True))
-  lengths = [len(s.events) for s in sample.songs(of, [plan], SETTINGS, n=6)]
+  task = tasks.new_song(ev.TX1, tasks.Limits(200, stop_at_eos=True))
+  lengths = [len(s.events) for s in sample.generate(of, [task], CONFIG, n=6)]
   assert min(lengths) < 200
   assert len(set(lengths)) > 2
-  plan = tasks.new_song(ev.TX1, tasks.Limits(200))
-  for got in sample.songs(of, [plan], SETTINGS, n=2):
+  task = tasks.new_song(ev.TX1, tasks.Limits(200))
+  for got in sample.generate(of, [task], CONFIG, n=2):
     assert len(got.events) == 200
 
 
@@ -302,8 +303,8 @@ def test_given_time_is_cut_to_the_sample():
   song = np.array([5, note, 10, note, 10], np.int32)
   for samples, expected in ((3, [3]), (5, [5]), (6, [5, note, 1]),
                             (15, [5, note, 10]), (25, song), (99, song)):
-    np.testing.assert_array_equal(tasks.cut(song, samples), expected)
-  np.testing.assert_array_equal(tasks.cut(song[1:], 0), [note])
+    np.testing.assert_array_equal(tasks.truncate(song, samples), expected)
+  np.testing.assert_array_equal(tasks.truncate(song[1:], 0), [note])
 
 
 NOTES = np.array([100, ev.event(ev.P1, ev.NOTEON, 60), 700,
@@ -313,9 +314,9 @@ NOTES = np.array([100, ev.event(ev.P1, ev.NOTEON, 60), 700,
 @pytest.mark.parametrize('make, words', [
     (lambda: tasks.continuation(ev.TX1, NOTES[:0]), 'the song is empty'),
     (lambda: tasks.continuation(ev.TX1, NOTES[:1]), 'the song is empty'),
-    (lambda: tasks.continuation(ev.TX1, NOTES, prime_seconds=.001),
+    (lambda: tasks.continuation(ev.TX1, NOTES, prompt_seconds=.001),
      'empty: nothing is played in the first 0.001 seconds'),
-    (lambda: tasks.continuation(ev.TX1, NOTES, prime_events=0), '0 events'),
+    (lambda: tasks.continuation(ev.TX1, NOTES, prompt_events=0), '0 events'),
     (lambda: tasks.rhythm(ev.TX1, NOTES[2:]), 'P1, P2 and TR play no note'),
     (lambda: tasks.accompaniment(ev.TX1, NOTES, (1, 2)),
      'p2 and tr play nothing here; those that do: p1, no'),
@@ -324,46 +325,16 @@ NOTES = np.array([100, ev.event(ev.P1, ev.NOTEON, 60), 700,
     (lambda: tasks.voices_of(['p1', 'p3']), "'p3' is no voice"),
     (lambda: tasks.voices_of(['p1', 'TR', 'p2', 'no']), 'all voices are given'),
     (lambda: tasks.voices_of([]), 'no voices are given'),
-    (lambda: list(sample.songs(MODELS['tx1'], [], SETTINGS, n=0)), '0 songs'),
-    (lambda: list(sample.songs(MODELS['tx2'], [tasks.new_song(ev.TX1)])),
+    (lambda: list(sample.generate(MODELS['tx1'], [], CONFIG, n=0)), '0 songs'),
+    (lambda: list(sample.generate(MODELS['tx2'], [tasks.new_song(ev.TX1)])),
      'another vocabulary than tx2'),
-    (lambda: list(sample.songs(
+    (lambda: list(sample.generate(
         MODELS['tx2']._replace(vocabulary=ev.TX1), [tasks.new_song(ev.TX1)])),
      'the model has 686 tokens, vocabulary tx1 has 631'),
-    (lambda: list(sample.songs(MODELS['tx1'], [tasks.new_song(ev.TX1)],
-                               sample.Settings(temperature=-1))),
+    (lambda: list(sample.generate(MODELS['tx1'], [tasks.new_song(ev.TX1)],
+                               sample.SamplingConfig(temperature=-1))),
      'temperature -1'),
 ])
 def test_errors(make, words):
   with pytest.raises(ValueError, match=words):
     make()
-
-
-def _sample(name, song) -> sample.Sample:
-  return sample.Sample(name, np.array(song, np.int32),
-                       np.zeros(len(song), bool), np.ones(len(song)), {})
-
-
-def test_a_song_without_time_has_no_audio_and_stops_nothing(tmp_path, capsys):
-  note = ev.event(ev.P1, ev.NOTEON, 60)
-  sample.write([_sample('a', [note]), _sample('b', [note, 4000])], tmp_path,
-               ev.TX1)
-  assert 'no length' in capsys.readouterr().err
-  assert {path.name for path in tmp_path.iterdir()} >= {
-      'a.mid', 'a.tx1.txt', 'b.mid', 'b.png', 'b.tx1.txt', 'b.wav',
-      'index.html', 'samples.json'}
-  assert not (tmp_path / 'a.wav').exists()
-  first, second = json.loads((tmp_path / 'samples.json').read_text())
-  assert first == {
-      'name': 'a', 'n_events': 1, 'n_given': 0, 'seconds': 0, 'nll_given': None,
-      'ppl_given': None, 'nll_generated': 1, 'ppl_generated': math.e}
-  assert second['seconds'] == 4000 / 44100
-  # Later ones join those that are there.
-  sample.write([_sample('b', [3, note, 99]), _sample('c', [note, 99])],
-               tmp_path, ev.TX1)
-  rows = json.loads((tmp_path / 'samples.json').read_text())
-  assert [row['name'] for row in rows] == ['a', 'b', 'c']
-  assert rows[1]['n_events'] == 3
-  (tmp_path / 'samples.json').write_text('[1]')
-  with pytest.raises(ValueError, match='not a list of samples'):
-    sample.write([], tmp_path, ev.TX1)

@@ -11,9 +11,10 @@ import pytest
 import soundfile
 
 from lakhnes_jax import events as ev
-from lakhnes_jax import page, render
+from lakhnes_jax import page as page_command
+from lakhnes_jax import render
 from lakhnes_jax.formats import song_files
-from lakhnes_jax.report import song_card
+from lakhnes_jax.report import page, song_card
 from lakhnes_jax.synth import score as scores
 from support import browser
 
@@ -94,7 +95,7 @@ def test_page_says_what_is_known(tmp_path):
   assert [a['src'] for a, _ in found.all('audio')] == ['000.wav']
   assert ['disabled' in a for a, _ in found.all('button')] == [
       False, True, True]
-  assert '<dt>perplexity</dt><dd title="NLL 1.0986 nats an event">3.00' in text
+  assert '<dt>perplexity</dt><dd title="NLL 1.0986 nats per event">3.00' in text
   for fact in ('<b>seed</b> 3', '<b>seed</b> 4',
                '<b>given voices</b> P1, NO'):
     assert fact in text
@@ -152,7 +153,7 @@ def test_bad_json_is_named(tmp_path, name, content, message, capsys):
   (tmp_path / name).write_text(content)
   with pytest.raises(ValueError, match=message):
     page.write(tmp_path)
-  assert page.main([str(tmp_path)]) == 1
+  assert page_command.main([str(tmp_path)]) == 1
   err = capsys.readouterr().err
   assert message in err and str(tmp_path) in err
 
@@ -162,7 +163,7 @@ def test_command(tmp_path, capsys):
   song_files.write_song(tmp_path / 'log.vgm', song())
   (tmp_path / 'bad.mid').write_bytes(b'no MIDI')
   song_files.write_song(tmp_path / 'empty.tx1.txt', song('P1_NOTEOFF'))
-  assert page.main([str(tmp_path), '--render']) == 1
+  assert page_command.main([str(tmp_path), '--render']) == 1
   out, err = capsys.readouterr()
   assert out.split() == [str(tmp_path / name) for name in (
       'a.wav', 'log.wav', 'index.html')]
@@ -172,11 +173,11 @@ def test_command(tmp_path, capsys):
       1.125, abs=0.01)
   # Once made, audio stays.
   before = (tmp_path / 'a.wav').stat().st_mtime_ns
-  page.main([str(tmp_path), '--render'])
+  page_command.main([str(tmp_path), '--render'])
   assert (tmp_path / 'a.wav').stat().st_mtime_ns == before
   for folder in ('none', 'new'):
     (tmp_path / 'new').mkdir(exist_ok=True)
-    assert page.main([str(tmp_path / folder)]) == 1
+    assert page_command.main([str(tmp_path / folder)]) == 1
   err = capsys.readouterr().err
   assert 'no such folder' in err and 'no song file there' in err
   with pytest.raises(ValueError, match='no song file there'):

@@ -1,5 +1,8 @@
 import builtins
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -25,6 +28,34 @@ def test_notes_are_bars():
 def test_piano_roll_is_a_png(tmp_path, text):
   plot.piano_roll(ev.from_text(text), tmp_path / 'a.png', title='A song')
   assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_text_is_not_read_as_mathematics(tmp_path):
+  name = r'a$$b $\frac{$ _x^'
+  plot.piano_roll(ev.from_text(TEXT), tmp_path / 'a.png', title=name)
+  (tmp_path / name).mkdir()
+  (tmp_path / name / 'metrics.jsonl').write_text(json.dumps({
+      'step': 1, 'kind': 'train', 'loss': 2., 'learning_rate': .1,
+      'tokens_per_second': 1.}) + '\n')
+  plot.learning_curves([tmp_path / name], tmp_path / 'b.png')
+  for picture in ('a.png', 'b.png'):
+    assert (tmp_path / picture).read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize('backend', [
+    'module://matplotlib_inline.backend_inline', 'nonsense', 'agg'])
+def test_any_backend_of_the_environment(tmp_path, backend):
+  code = ('import os, sys\n'
+          'from lakhnes_jax import events\n'
+          'from lakhnes_jax.report import plot\n'
+          'plot.piano_roll(events.from_text("WT_5"), sys.argv[1])\n'
+          'print(os.environ["MPLBACKEND"], "matplotlib.pyplot" in sys.modules)')
+  done = subprocess.run(
+      [sys.executable, '-c', code, str(tmp_path / 'a.png')], text=True,
+      env={**os.environ, 'MPLBACKEND': backend}, capture_output=True,
+      check=False)
+  assert done.stdout == f'{backend} False\n', done.stderr
+  assert (tmp_path / 'a.png').exists()
 
 
 def test_learning_curves(tmp_path, monkeypatch):

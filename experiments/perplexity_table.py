@@ -1,8 +1,8 @@
 """The paper's table of perplexities, ours beside theirs.
 
-    python -m experiments.table2 --data_dir=data/nesmdb --runs=runs
+    python -m experiments.perplexity_table --data_dir=data/nesmdb --runs=runs
 
-prints the table and writes it to RUNS/table2.md. Random, unigram and 5-gram
+prints the table and writes it to RUNS/perplexity.md. Random, unigram and 5-gram
 are computed from the shards (seconds). Every other row is a run directory of
 that name (`nes`, `nesaug`, `pretrain`, `finetune`, ...); runs of other names
 come below. Blank is what has not been run. A run's numbers are those of
@@ -15,6 +15,14 @@ import json
 import pathlib
 import sys
 from typing import Any, NamedTuple
+
+import jax
+
+from experiments.baselines import lstm, ngram
+from lakhnes_jax import atomic, command_line, events, vocabularies
+from lakhnes_jax.data import shards
+from lakhnes_jax.model import language_model
+from lakhnes_jax.training import log
 
 
 class Row(NamedTuple):
@@ -63,9 +71,6 @@ def ngram_rows(data_dir: str) -> dict[str, Row]:
   Raises:
     FileNotFoundError: no train or valid split.
   """
-  from experiments.baselines import ngram
-  from lakhnes_jax import events
-  from lakhnes_jax.data import shards
   splits = ['valid', 'test']
   if not pathlib.Path(data_dir, 'test.json').exists():
     splits.remove('test')
@@ -112,7 +117,6 @@ def run_row(run: pathlib.Path, valid_checksum: str) -> Row:
   Raises:
     ValueError: a file of it is damaged.
   """
-  from lakhnes_jax.training import log
   config = _read_json(run / 'config.json')
   lines = log.read(run)
   best = min((line for line in lines if line['kind'] == 'valid'),
@@ -140,17 +144,12 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def _n_params(path: pathlib.Path, settings: dict[str, Any]) -> int:
   """Counts the parameters of a run's model without making them."""
-  import jax
-
-  from experiments.baselines import lstm
-  from lakhnes_jax import vocabularies
-  from lakhnes_jax.model import language_model
   kinds = {kind.name: kind for kind in (
       language_model.LanguageModel, lstm.LstmModel)}
   try:
     kind = kinds[settings['model']]
     vocabulary = vocabularies.get(settings['format'])
-  except KeyError as error:
+  except (KeyError, ValueError) as error:
     raise ValueError(f'{path}: no such model: {error}') from None
   model = kind.from_dict({'n_token': vocabulary.size, **{
       name: settings[name] for name in kind.SETTINGS & settings.keys()}},
@@ -187,18 +186,18 @@ def _cells(row: Row) -> list[str]:
             for ppl in (row.valid, row.test))]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
-      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+      prog='python -m experiments.perplexity_table', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--data_dir', required=True, help='folder of NES-MDB '
                       'shards: train, valid, and test if there is one')
   parser.add_argument('--runs', nargs='+', default=['runs'],
                       help='run directories, or folders of them')
-  parser.add_argument('--out', help='Markdown file; default: table2.md in the '
-                      'first of --runs')
-  arguments = parser.parse_args()
-  from lakhnes_jax import atomic
-  from lakhnes_jax.data import shards
+  parser.add_argument('--out', help='Markdown file; default: perplexity.md in '
+                      'the first of --runs')
+  arguments = parser.parse_args(argv)
   try:
     runs = find_runs(arguments.runs)
     ours = ngram_rows(arguments.data_dir)
@@ -206,10 +205,10 @@ def main() -> None:
     for name, run in runs.items():
       ours[name] = run_row(run, checksum)
     table = to_markdown(ours)
-    path = arguments.out or pathlib.Path(arguments.runs[0]) / 'table2.md'
+    path = arguments.out or pathlib.Path(arguments.runs[0]) / 'perplexity.md'
     atomic.write(path, table.encode())
   except (ValueError, OSError) as error:
-    sys.exit(f'experiments.table2: {error}')
+    sys.exit(f'experiments.perplexity_table: {error}')
   print(table, end='')
   print(path)
 

@@ -2,18 +2,16 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from experiments import table2
+from experiments import perplexity_table
 from experiments.baselines import ngram
 from lakhnes_jax import events
 from lakhnes_jax.data import shards
 
-ROOT = pathlib.Path(__file__).parents[2]
+Row = perplexity_table.Row
 TXL = {'model': 'txl', 'format': 'tx1', 'n_layer': 12, 'n_head': 8,
        'd_model': 512, 'd_head': 64, 'd_inner': 2048, 'dropout': .1,
        'learning_rate': 2.5e-4}
@@ -52,54 +50,50 @@ LINES = [
 
 def test_a_run_directory_gives_a_row(tmp_path):
   _run_dir(tmp_path / 'a', TXL, 'same', lines=LINES, test=12.5)
-  assert table2.run_row(tmp_path / 'a', 'same') == table2.Row(
+  assert perplexity_table.run_row(tmp_path / 'a', 'same') == Row(
       41_274_487, 5, 2.7182, 12.5)
   _run_dir(tmp_path / 'b', TXL, 'other', lines=LINES)
-  assert table2.run_row(tmp_path / 'b', 'same') == table2.Row(
+  assert perplexity_table.run_row(tmp_path / 'b', 'same') == Row(
       41_274_487, 5, None, None)
   _run_dir(tmp_path / 'c', LSTM, 'other', lines=LINES, valid=3.5)
   # Embedding and output bias; two kernels and a bias.
-  assert table2.run_row(tmp_path / 'c', 'same') == table2.Row(
+  assert perplexity_table.run_row(tmp_path / 'c', 'same') == Row(
       631 * 8 + 631 + 2 * 8 * 32 + 32, 5, 3.5, None)
   _run_dir(tmp_path / 'd', LSTM, 'same')
-  assert table2.run_row(tmp_path / 'd', 'same').epochs is None
+  assert perplexity_table.run_row(tmp_path / 'd', 'same').epochs is None
 
 
 def test_damaged_runs_are_named(tmp_path):
   _run_dir(tmp_path / 'a', {**TXL, 'model': 'rnn'}, 'same')
   with pytest.raises(ValueError, match=r'a/config.json: no such model'):
-    table2.run_row(tmp_path / 'a', 'same')
+    perplexity_table.run_row(tmp_path / 'a', 'same')
   (tmp_path / 'a/config.json').write_text('{')
   with pytest.raises(ValueError, match=r'a/config.json: damaged'):
-    table2.run_row(tmp_path / 'a', 'same')
+    perplexity_table.run_row(tmp_path / 'a', 'same')
 
 
 def test_runs_are_found_by_name(tmp_path):
   for name in ('x/nes', 'x/mine', 'y/nes'):
     _run_dir(tmp_path / name, LSTM, '')
   (tmp_path / 'x/notes').mkdir()
-  assert table2.find_runs([tmp_path / 'x']) == {
+  assert perplexity_table.find_runs([tmp_path / 'x']) == {
       'nes': tmp_path / 'x/nes', 'mine': tmp_path / 'x/mine'}
-  assert table2.find_runs([tmp_path / 'x/mine', tmp_path / 'y']) == {
+  assert perplexity_table.find_runs([tmp_path / 'x/mine', tmp_path / 'y']) == {
       'nes': tmp_path / 'y/nes', 'mine': tmp_path / 'x/mine'}
   with pytest.raises(ValueError, match='the same name'):
-    table2.find_runs([tmp_path / 'x', tmp_path / 'y'])
+    perplexity_table.find_runs([tmp_path / 'x', tmp_path / 'y'])
   with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
-    table2.find_runs([tmp_path / 'nowhere'])
+    perplexity_table.find_runs([tmp_path / 'nowhere'])
 
 
-def test_command_prints_and_writes_the_table(data_dir, tmp_path):
+def test_command_prints_and_writes_the_table(data_dir, tmp_path, capsys):
   checksum = shards.Corpus(data_dir, 'valid').checksum
   _run_dir(tmp_path / 'nes', LSTM, checksum, lines=LINES, test=3.4567)
   for name in ('other', 'mine', 'third', 'zeroth'):
     _run_dir(tmp_path / name, LSTM, checksum, valid=12.345)
-  done = subprocess.run(
-      [sys.executable, '-m', 'experiments.table2', f'--data_dir={data_dir}',
-       '--runs', tmp_path], cwd=ROOT, capture_output=True, text=True,
-      check=False)
-  assert done.returncode == 0, done.stderr
-  *lines, path = done.stdout.splitlines()
-  assert pathlib.Path(path) == tmp_path / 'table2.md'
+  perplexity_table.main([f'--data_dir={data_dir}', '--runs', str(tmp_path)])
+  *lines, path = capsys.readouterr().out.splitlines()
+  assert pathlib.Path(path) == tmp_path / 'perplexity.md'
   assert pathlib.Path(path).read_text() == '\n'.join(lines) + '\n'
   rows = [[cell.strip() for cell in line.strip('|').split('|')]
           for line in lines if line.startswith('|')]
@@ -123,9 +117,7 @@ def test_command_says_what_is_missing(data_dir, tmp_path):
   for arguments, word in (
       ([f'--data_dir={tmp_path}', '--runs', tmp_path], 'data_prep.nesmdb'),
       ([f'--data_dir={data_dir}', '--runs', tmp_path / 'no'], 'no folder')):
-    done = subprocess.run(
-        [sys.executable, '-m', 'experiments.table2', *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    line, = done.stderr.splitlines()
-    assert word in line
+    with pytest.raises(SystemExit) as error:
+      perplexity_table.main([str(argument) for argument in arguments])
+    assert error.value.code.startswith('experiments.perplexity_table: ')
+    assert word in error.value.code and '\n' not in error.value.code

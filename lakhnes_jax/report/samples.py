@@ -1,0 +1,60 @@
+"""Folders of sampled songs: text, MIDI, audio and a picture of each, a page."""
+
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from lakhnes_jax import atomic, render
+from lakhnes_jax.formats import song_files
+from lakhnes_jax.generation.sample import Sample
+from lakhnes_jax.report import page, plot
+
+
+def write(samples: Iterable[Sample], out_dir: str | os.PathLike) -> None:
+  """Writes each sample as text, MIDI, WAV and piano roll, and a listening page.
+
+  `samples.json` is a list of `Sample.summary`, those of samples that were there
+  before included; `index.html` plays them all. A line on stderr says what
+  cannot be made: audio of a song without any wait, pictures without matplotlib.
+
+  Args:
+    samples: written one by one as they come.
+    out_dir: folder for the files; made if missing.
+
+  Raises:
+    ValueError: samples.json of an earlier call is damaged.
+    OSError: a file cannot be written.
+  """
+  out_dir = pathlib.Path(out_dir)
+  summaries = _read_summaries(out_dir / 'samples.json')
+  for sample in samples:
+    path = out_dir / sample.name
+    # TX1 has no dynamics, TX2 all that a song holds.
+    text = 'tx1' if sample.metadata.get('format') == 'tx1' else 'tx2'
+    song_files.write_song(f'{path}.{text}.txt', sample.events)
+    song_files.write_song(f'{path}.mid', sample.events)
+    try:
+      audio, = render.render_events([sample.events])
+      render.write_audio(f'{path}.wav', audio)
+      plot.piano_roll(sample.events, f'{path}.png')
+    except (ValueError, ImportError) as error:
+      print(f'{path}: {error}', file=sys.stderr, flush=True)
+    summaries[sample.name] = sample.summary()
+    atomic.write(out_dir / 'samples.json', json.dumps(
+        list(summaries.values()), indent=2).encode())
+  if summaries:
+    page.write(out_dir)
+
+
+def _read_summaries(path: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """Returns the summaries of samples that are there already, by name."""
+  try:
+    return {row['name']: row for row in json.loads(path.read_bytes())}
+  except FileNotFoundError:
+    return {}
+  except (ValueError, TypeError, KeyError):
+    raise ValueError(f'{path}: not a list of samples; delete it, or choose '
+                     'another folder') from None
