@@ -21,6 +21,8 @@ import math
 import pathlib
 from typing import Any
 
+from lakhnes_jax import input_files
+
 # Of a run's flags, those that say how it was trained.
 TRAINING_FLAGS = (
     'format', 'features', 'tgt_len', 'mem_len', 'batch_size', 'augment',
@@ -115,10 +117,10 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     ValueError: the file is damaged; names it.
   """
   try:
-    found = json.loads(path.read_text('utf-8'))
+    found = json.loads(input_files.read(path))
   except OSError:
     return {}
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{path}: damaged ({error})') from None
   if not isinstance(found, dict):
     raise ValueError(f'{path}: not a JSON object')

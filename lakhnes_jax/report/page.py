@@ -15,7 +15,7 @@ import re
 import urllib.parse
 from typing import Any
 
-from lakhnes_jax import atomic
+from lakhnes_jax import atomic, input_files
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.report import plot, song_card
@@ -77,8 +77,9 @@ def _read_all(folder: str | os.PathLike, name: str):
   """Yields (folder relative to this one, JSON) of all files of a name."""
   for path in sorted(pathlib.Path(folder).rglob(name)):
     try:
-      yield path.parent.relative_to(folder), json.loads(path.read_bytes())
-    except ValueError as error:
+      yield (path.parent.relative_to(folder),
+             json.loads(input_files.read(path)))
+    except (ValueError, RecursionError) as error:
       raise ValueError(f'{path}: not JSON ({error})') from None
 
 
@@ -90,7 +91,7 @@ def _measured(folder: str | os.PathLike) -> dict[str, str]:
       for name, of_song in whole['samples'].items():
         found[(place / name).as_posix()] = song_card.to_html(
             of_song, whole['metrics'])
-    except (TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError, AttributeError, ValueError, OverflowError):
       raise _bad(folder, place, 'metrics.json: not what experiments.metrics '
                  'writes') from None
   return found

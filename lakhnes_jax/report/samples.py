@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from lakhnes_jax import atomic, render
+from lakhnes_jax import atomic, input_files, render
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.generation.sample import Sample
 from lakhnes_jax.report import page, plot
@@ -52,9 +52,9 @@ def write(samples: Iterable[Sample], out_dir: str | os.PathLike) -> None:
 def _read_summaries(path: pathlib.Path) -> dict[str, dict[str, Any]]:
   """Returns the summaries of samples that are there already, by name."""
   try:
-    return {row['name']: row for row in json.loads(path.read_bytes())}
+    return {row['name']: row for row in json.loads(input_files.read(path))}
   except FileNotFoundError:
     return {}
-  except (ValueError, TypeError, KeyError):
+  except (ValueError, TypeError, KeyError, RecursionError):
     raise ValueError(f'{path}: not a list of samples; delete it, or choose '
                      'another folder') from None

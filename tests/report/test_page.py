@@ -147,6 +147,11 @@ def test_names_are_text_and_links_lead_to_files(tmp_path):
     ('samples.json', '{"a": 1}', 'samples.json: not a list of objects'),
     ('metrics.json', '{"samples": []}', 'not what experiments.metrics writes'),
     ('metrics.json', '{"samples": {"a": 3}}', 'not what experiments.metrics'),
+    ('metrics.json', json.dumps({'metrics': {}, 'samples': {'a': {
+        'metrics': {}, 'memorisation': {'notes': {
+            'length': 1, 'seconds': 'x', 'copied': True}}}}}),
+     'not what experiments.metrics'),
+    ('samples.json', 9999 * '[', 'samples.json: not JSON'),
 ])
 def test_bad_json_is_named(tmp_path, name, content, message, capsys):
   song_files.write_song(tmp_path / 'a.mid', song())
