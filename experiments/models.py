@@ -105,4 +105,4 @@ def load_to_sample() -> sample.Model:
 
 
 def _source() -> str | os.PathLike:
-  return FLAGS.init_from or FLAGS.workdir or weights_folder.SHIPPED
+  return FLAGS.init_from or FLAGS.workdir or weights_folder.PRETRAINED

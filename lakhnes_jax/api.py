@@ -29,7 +29,7 @@ def load(weights: str | os.PathLike | None = None, *,
   Raises:
     OSError, ValueError: it is not there, or damaged, or of another kind.
   """
-  return Model(load_lib.load(weights or weights_folder.SHIPPED, dtype=dtype,
+  return Model(load_lib.load(weights or weights_folder.PRETRAINED, dtype=dtype,
                              mem_len=mem_len))
 
 

@@ -21,8 +21,8 @@ import safetensors.numpy
 from lakhnes_jax import atomic
 from lakhnes_jax.weights import checkpoint, fetch
 
-# The weights that come with the package.
-SHIPPED = pathlib.Path(__file__).parents[1] / 'pretrained'
+# The pretrained weights that come with the package.
+PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
 SUMS = 'SHA256SUMS'
 _MODEL, _OPTIMIZER = 'model.safetensors', 'optimizer.safetensors'
 _DTYPES = {

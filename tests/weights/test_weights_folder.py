@@ -192,17 +192,17 @@ class TestShipped:
 
   def test_is_whole_and_small(self):
     sums = [line.split('  ') for line in
-            (weights_folder.SHIPPED / weights_folder.SUMS).read_text().splitlines()]
+            (weights_folder.PRETRAINED / weights_folder.SUMS).read_text().splitlines()]
     assert {name for _, name in sums} == {
-        path.name for path in weights_folder.SHIPPED.iterdir()} - {weights_folder.SUMS}
+        path.name for path in weights_folder.PRETRAINED.iterdir()} - {weights_folder.SUMS}
     for digest, name in sums:
-      content = (weights_folder.SHIPPED / name).read_bytes()
+      content = (weights_folder.PRETRAINED / name).read_bytes()
       assert hashlib.sha256(content).hexdigest() == digest, name
-    assert sum(path.stat().st_size for path in weights_folder.SHIPPED.iterdir()) < 25e6
+    assert sum(path.stat().st_size for path in weights_folder.PRETRAINED.iterdir()) < 25e6
 
   def test_knows_music(self, real_data):
     """A uniform guess has 6.4 nats, the unigram model 5.3."""
-    model, params, meta = weights_folder.load(weights_folder.SHIPPED)
+    model, params, meta = weights_folder.load(weights_folder.PRETRAINED)
     vocabulary = events.VOCABULARIES[meta['format']]
     with tarfile.open(real_data / 'nesmdb_midi_train_valid.tar.xz',
                       'r|xz') as archive:
