@@ -20,6 +20,7 @@ _FORMER = {
     'min_events': 'min_tokens', 'end_at_start': 'stop_at_eos',
     'prime_events': 'prompt_events', 'prime_seconds': 'prompt_seconds',
     'without_prime': 'without_prompt', 'unroll': 'unroll_layers'}
+_FORMER_SWITCHES = {'--muon': '--optimizer=muon', '--nomuon': '--optimizer=adam'}
 
 
 class _Range(flags.ArgumentParser):
@@ -241,7 +242,7 @@ def expand_flagfiles(argv: list[str], depth: int = 0) -> list[str]:
   for argument in names:
     option, equals, name = argument.partition('=')
     if option not in ('--flagfile', '-flagfile'):
-      expanded.append(argument)
+      expanded.append(_FORMER_SWITCHES.get(argument, argument))
       continue
     path = _find_flagfile(name if equals else next(names, ''))
     if depth == _MAX_DEPTH:

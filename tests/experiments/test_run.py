@@ -181,7 +181,9 @@ def test_numbers_all_have_ranges():
 
 def test_former_names():
   with flagsaver.flagsaver():
-    run.parse(['run', '--weights=w', '--forget=.5', '--noend_at_start'])
+    run.parse(['run', '--weights=w', '--forget=.5', '--noend_at_start',
+               '--muon'])
+    assert flags.FLAGS.optimizer == 'muon'
     assert flags.FLAGS.init_from == options.given('init_from') == 'w'
     assert flags.FLAGS.memory_reset_prob == .5
     assert not {'weights', 'forget'} & options.to_json().keys()
