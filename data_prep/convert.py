@@ -137,12 +137,18 @@ def convert(job: Job) -> list[str]:
   from lakhnes_jax.formats import song_files
   if job.in_place():
     raise ValueError(f'{job.source}: would be overwritten by its own result')
-  if song_files.holds_log(job.source) and song_files.takes_log(job.target):
-    return song_files.write_log(
-        job.target, song_files.read_log(job.source, job.loops))
-  song_files.write_song(
-      job.target, song_files.read_song(job.source, job.loops), job.rate)
-  return []
+  if not song_files.holds_log(job.source):
+    song_files.write_song(job.target, song_files.read_song(job.source),
+                          job.rate)
+    return []
+  log, lines = song_files.read_log(job.source, job.loops), []
+  if song_files.takes_log(job.target):
+    lines = song_files.write_log(job.target, log)
+  else:
+    song_files.write_song(job.target, song_files.to_song(job.source, log),
+                          job.rate)
+  note = f'{log.describe_left_out()} left out'
+  return [note, *lines] if log.left_out and note not in lines else lines
 
 
 def _album(named: dict[str, pathlib.Path], args: argparse.Namespace) -> int:

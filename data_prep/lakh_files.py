@@ -104,8 +104,14 @@ def attempt(source: Source) -> tuple[np.ndarray, dict[str, Any]]:
   return packed, {'name': source.name, **facts}
 
 
-def adapt_file(source: Source) -> tuple[np.ndarray, dict[str, Any]]:
+def adapt_file(source: Source, strict: bool = True
+              ) -> tuple[np.ndarray, dict[str, Any]]:
   """Adapts one file.
+
+  Args:
+    source: the file.
+    strict: whether to refuse what the original refused (see
+      `general_midi.read`).
 
   Returns:
     its packed instruments, and the `hash` of its notes, its `seconds`, and the
@@ -119,7 +125,7 @@ def adapt_file(source: Source) -> tuple[np.ndarray, dict[str, Any]]:
   data = source.data
   if data is None:
     data = pathlib.Path(source.path).read_bytes()
-  instruments = general_midi.read(data)
+  instruments = general_midi.read(data, strict)
   song = adapt.select_instruments(instruments)
   packed = arrangement.pack(song)
   return packed, {'hash': adapt.content_hash(song), 'length': len(packed),

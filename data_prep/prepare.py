@@ -149,7 +149,7 @@ def read(job: tuple[pathlib.Path, str]) -> Song:
   try:
     if is_midi and _is_general(data):
       packed, facts = lakh_files.adapt_file(
-          lakh_files.Source(name, len(data), 0, data=data))
+          lakh_files.Source(name, len(data), 0, data=data), strict=False)
       return Song(name, facts['hash'], facts['seconds'], packed, True, False,
                   True)
   except ValueError as error:

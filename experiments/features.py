@@ -95,12 +95,12 @@ def dynamics(score: scores.Score) -> dict[str, float]:
   lasts = np.diff(score.start, append=score.length)
   voices = [ev.P1, ev.P2, ev.NO]
   sounds = score.state[:, voices, scores.NOTE] > 0
-  volume = score.state[:, voices, scores.LEVEL]
+  volume = score.state[:, voices, scores.VELOCITY]
   weight = sounds * lasts[:, None]
   volumes = np.bincount(volume[sounds], weight[sounds], minlength=16)
   held = sounds[1:] & sounds[:-1] & ~score.onset[1:, voices]
   pulses = sounds[:, :2]
-  duties = np.bincount(score.state[:, :2, scores.TONE][pulses],
+  duties = np.bincount(score.state[:, :2, scores.TIMBRE][pulses],
                        weight[:, :2][pulses], minlength=4)
   total = volumes.sum()
   return {

@@ -91,8 +91,8 @@ def read_optimizer(path: str | os.PathLike, imported: Imported):
   """Reads what `torch.save(optimizer.state_dict())` of the original wrote.
 
   Returns:
-    State of `lakhnes_jax.training.optimizer.make`: Adam's moments as our parameters
-    are, and the number of steps.
+    State of `training.optimizer.make`: Adam's moments, arranged as our
+    parameters, and the number of steps.
 
   Raises:
     FileNotFoundError: no such file.
@@ -123,7 +123,7 @@ def read_optimizer(path: str | os.PathLike, imported: Imported):
   if len(steps) != 1:
     raise ValueError(f'{path}: parameters are at different steps: '
                      f'{sorted(steps)[:4]}')
-  # Which sizes the moments have, the model tells.
+  # The moments must have the sizes of the parameters.
   import jax
   if jax.tree.map(np.shape, moments[0]) != jax.tree.map(
       np.shape, imported.params):

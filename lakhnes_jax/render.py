@@ -59,7 +59,7 @@ def to_source(events: np.ndarray, engine: str = 'clean',
 
   Returns:
     For the clean engine a `score.Score`; for the reference engine the
-    `vgm.RegisterLog` that nesmdb makes of the song.
+    `register_log.RegisterLog` that nesmdb makes of the song.
 
   Raises:
     ValueError: the song is empty.
@@ -103,7 +103,7 @@ def windows(source, engine: str = 'clean', voices=None,
   """Renders a song piece by piece.
 
   Args:
-    source: a `vgm.RegisterLog`; for the clean engine also a `score.Score`.
+    source: a `register_log.RegisterLog`; for the clean engine also a `score.Score`.
     engine, voices: see `render_events`.
     rate: Hz; the reference engine has 44100 only.
 
@@ -118,14 +118,19 @@ def windows(source, engine: str = 'clean', voices=None,
     if rate != SAMPLE_RATE:
       raise ValueError(f'the reference engine renders at {SAMPLE_RATE} Hz, not '
                        f'{rate}')
+    gain = np.float32(source.gain / _FULL_SCALE)
     for piece in reference.render(*channels.play(source), length, voices):
-      yield piece.astype(np.float32) / _FULL_SCALE
+      yield piece.astype(np.float32) * gain
     return
+  gain = np.float32(1)
   if isinstance(source, Score):
     seg = oscillators.from_score(source, rate)
   else:
-    seg = oscillators.from_tracks(*channels.play(source), rate)
-  yield from clean.windows(seg, length, voices=voices)
+    seg = oscillators.from_channels(
+        *channels.play(source, as_player=False), rate)
+    gain = np.float32(source.gain)
+  for piece in clean.windows(seg, length, voices=voices):
+    yield piece * gain
 
 
 def write_audio(path: str | os.PathLike, samples: np.ndarray,
@@ -228,9 +233,9 @@ class _Job:
     """Renders one file; returns what was made."""
     args = self.args
     song = read(source, args.engine, args.expression, args.loops)
-    if getattr(song, 'skipped', 0):
-      print(f'note: {source}: left out {song.skipped} writes to expansion '
-            'sound or other chips', file=sys.stderr)
+    if getattr(song, 'left_out', None):
+      print(f'note: {source}: left out {song.describe_left_out()}',
+            file=sys.stderr)
     length = _length(song, args.engine, args.rate)
     fade = int(args.fade * args.rate)
     gain = _gain(args.normalize, _shape(self.audio(song), 1.0, fade, length))

@@ -9,6 +9,7 @@ import soundfile
 
 from lakhnes_jax import events as ev
 from lakhnes_jax import render
+from lakhnes_jax.formats import register_log, vgm
 from lakhnes_jax.synth import output_filter
 
 SONG = 'P1_NOTEON_69\nWT_22050\nTR_NOTEON_45\nWT_22050\nNO_NOTEON_4\nWT_900'
@@ -140,6 +141,41 @@ def test_what_is_asked_for_is_made(song, tmp_path, capsys, engine):
   np.testing.assert_allclose(audio[:44000], (stems[0] + stems[2])[:44000],
                              atol=3 / 32768)
   assert pathlib.Path(made['plot']).read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_failure_of_any_kind_does_not_stop_the_others(
+    song, tmp_path, capsys, monkeypatch):
+  song.with_name('b.tx1.txt').write_text(SONG)
+  read = render.read
+
+  def fail(path, *args):
+    if path.name == 'a.tx1.txt':
+      raise IndexError('bytearray index out of range')
+    return read(path, *args)
+
+  monkeypatch.setattr(render, 'read', fail)
+  assert render.main([str(song.parent), f'--out={tmp_path / "out"}']) == 1
+  assert [p.name for p in (tmp_path / 'out').iterdir()] == ['b.wav']
+  error, = capsys.readouterr().err.splitlines()
+  assert 'a.tx1.txt: IndexError: bytearray' in error
+
+
+@pytest.mark.parametrize('engine', ['clean', 'reference'])
+def test_volume_of_a_log_and_what_it_leaves_out(tmp_path, engine, capsys):
+  recorder = register_log.Recorder()
+  for register, value in ((0x15, 1), (0, 0xbf), (2, 0xfd), (3, 0), (0x80, 1)):
+    recorder.write(register, value)
+  recorder.wait(2000)
+  loud, quiet = (np.concatenate(list(render.windows(
+      recorder.log()._replace(volume=volume), engine)))
+                 for volume in (0, -32))
+  assert loud.max() > .1
+  np.testing.assert_array_equal(quiet, loud / 2)
+  path = tmp_path / 'a.vgm'
+  path.write_bytes(vgm.build(recorder.log())[:-1] + b'\xb4\x95\x01\x66')
+  assert render.main([str(path), f'--out={tmp_path / "a.wav"}']) == 0
+  assert capsys.readouterr().err == (
+      f'note: {path}: left out 1 writes to a second NES chip\n')
 
 
 def test_unwritable_output(song, tmp_path, capsys):

@@ -84,7 +84,7 @@ def measure(stages: list[str], seconds: int = 60,
         'single', seconds, lambda: _to_int16(render.windows(played[0])),
         repeats))
   if 'batch' in stages:  # A thread a core, each with its share of the songs.
-    size = channels.bucket(max(len(s.start) for s in played) + 1)
+    size = channels.padded_size(max(len(s.start) for s in played) + 1)
     start, state = scores.pad(played, size)
     shares = np.array_split(np.arange(len(played)), os.cpu_count() or 1)
 
@@ -93,7 +93,7 @@ def measure(stages: list[str], seconds: int = 60,
       audio = clean.render(start, state, count=seconds * render.SAMPLE_RATE)
       return jnp.round(audio * 32768).astype(jnp.int16)
 
-    results.append(_rate('batch', 8 * seconds, lambda: list(channels.ahead(
+    results.append(_rate('batch', 8 * seconds, lambda: list(channels.prefetch_map(
         lambda share: np.asarray(batch(start[share], state[share])), shares)),
         repeats))
   if 'log' in stages:  # Control units and all.
@@ -124,7 +124,7 @@ def measure(stages: list[str], seconds: int = 60,
                     'peak_memory': machine.peak_memory()})
   if 'shapes' in stages:
     rng = np.random.default_rng(0)
-    programs = clean.render_windows, oscillators.work_out
+    programs = clean.render_windows, oscillators.segments_jit
     for program in programs:
       program.clear_cache()
     for seed, length in enumerate(rng.integers(1, 30, 200).tolist()):

@@ -16,7 +16,7 @@ import numpy as np
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import note_macros, transcribe
 from lakhnes_jax.formats.note_macros import LEVEL
-from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth.score import NOTE, TONE
 
 MAX_ORDERS, MAX_ROWS = 128, 256

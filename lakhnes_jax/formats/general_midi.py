@@ -34,8 +34,12 @@ class Instrument(NamedTuple):
   notes: np.ndarray
 
 
-def read(data: bytes) -> list[Instrument]:
+def read(data: bytes, strict: bool = False) -> list[Instrument]:
   """Reads the notes of a MIDI file.
+
+  Args:
+    data: the file.
+    strict: whether to refuse what pretty_midi refuses; see `nes_midi.parse`.
 
   Returns:
     The instruments that have notes, in the order of their first note-offs.
@@ -43,7 +47,7 @@ def read(data: bytes) -> list[Instrument]:
   Raises:
     ValueError: the file is damaged, or its times make no sense.
   """
-  midi = nes_midi.parse(data)
+  midi = nes_midi.parse(data, strict)
   if midi.ticks_per_beat <= 0:
     raise ValueError('time division is not in ticks per beat')
   grouped, tempi = read_ticks(midi)

@@ -1,6 +1,6 @@
 """NDR and NDF text <-> register logs: "NES disassembly", raw and functional.
 
-Both begin with a line `clock,HZ` and let time pass by lines `wait,SAMPLES`.
+Both begin with a line `clock,HZ`; lines `wait,SAMPLES` advance the time.
 
 *   NDR (.ndr.txt) has a line for each register write: `apu,REGISTER,VALUE`,
     two hexadecimal digits each.
@@ -19,8 +19,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from lakhnes_jax.formats import vgm
-from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.formats.register_log import (
+    Recorder,
+    RegisterLog,
+    check_clock,
+)
 
 
 class Function(NamedTuple):
@@ -33,11 +36,11 @@ class Function(NamedTuple):
   mask: int  # After the shift: the greatest value.
 
   def of(self, value: int) -> int:
-    """Takes it out of the value of its register."""
+    """Extracts the field from the value of its register."""
     return value >> self.shift & self.mask
 
   def into(self, register_value: int, value: int) -> int:
-    """Puts it into the value of its register.
+    """Returns the value of its register with the field set.
 
     Raises:
       ValueError: it does not fit; the message gives its range.
@@ -80,23 +83,23 @@ FUNCTIONS = dict(_functions())
 BY_NAME = {(f.channel, f.name): f for fs in FUNCTIONS.values() for f in fs}
 
 
-class FunctionRecorder(vgm.Recorder):
-  """Gathers functions, and writes their registers where time passes.
+class FunctionRecorder(Recorder):
+  """Collects functions, and writes their registers when time advances.
 
   Functions of one register and one numbered write make one register write, in
-  the place of the first of them; bits that are not told stay as they were.
+  the place of the first of them; bits that are not set keep their value.
   """
 
   def __init__(self, clock: int):
     super().__init__(clock)
-    self._registers = [0] * 0x18
+    self._state = [0] * 0x18
     self._pending = {}
 
-  def tell(self, function: Function, value: int, number: int):
+  def set(self, function: Function, value: int, number: int):
     """Sets a function as part of write `number` since the last wait."""
     register = function.register
-    value = function.into(self._registers[register], value)
-    self._registers[register] = self._pending[register, number] = value
+    value = function.into(self._state[register], value)
+    self._state[register] = self._pending[register, number] = value
 
   def wait(self, samples: int):
     self._flush()
@@ -112,11 +115,11 @@ class FunctionRecorder(vgm.Recorder):
     self._pending.clear()
 
 
-def moments(log: RegisterLog
-           ) -> Iterator[tuple[int, Iterable[tuple[int, int]]]]:
-  """Yields (samples to wait, then register and value of each write).
+def timed_writes(log: RegisterLog
+                ) -> Iterator[tuple[int, Iterable[tuple[int, int]]]]:
+  """Yields (samples to wait, register and value of each write then).
 
-  The last moment is the end of the song, without writes.
+  The last pair is the end of the song, without writes.
   """
   now = at = 0
   times = log.time.tolist()
@@ -133,7 +136,7 @@ def moments(log: RegisterLog
 def write_ndr(log: RegisterLog) -> bytes:
   """Writes NDR text."""
   lines = [f'clock,{log.clock}']
-  for wait, writes in moments(log):
+  for wait, writes in timed_writes(log):
     if wait:
       lines.append(f'wait,{wait}')
     lines += [f'apu,{register:02x},{value:02x}' for register, value in writes]
@@ -143,7 +146,7 @@ def write_ndr(log: RegisterLog) -> bytes:
 def write_ndf(log: RegisterLog) -> bytes:
   """Writes NDF text; writes to registers without functions are left out."""
   lines = [f'clock,{log.clock}']
-  for wait, writes in moments(log):
+  for wait, writes in timed_writes(log):
     if wait:
       lines.append(f'wait,{wait}')
     known = [write for write in writes if write[0] in FUNCTIONS]
@@ -179,7 +182,7 @@ def read_ndr(data: bytes) -> RegisterLog:
         raise ValueError(f'{field[:40]!r} is not two hexadecimal digits')
     recorder.write(*(int(field, 16) for field in fields))
 
-  return _read(data, vgm.Recorder, apu)
+  return _read(data, Recorder, apu)
 
 
 def read_ndf(data: bytes) -> RegisterLog:
@@ -196,7 +199,7 @@ def read_ndf(data: bytes) -> RegisterLog:
     if offset != function.offset:
       raise ValueError(f'{fields[0]},{fields[1]} is at offset '
                        f'{function.offset}, not {offset}')
-    recorder.tell(function, value, number)
+    recorder.set(function, value, number)
 
   return _read(data, FunctionRecorder, apu)
 
@@ -213,7 +216,7 @@ def _read(data: bytes, recorder_of, apu) -> RegisterLog:
       if recorder is None:
         if command != 'clock' or len(fields) != 1:
           raise ValueError('clock,HZ expected first')
-        recorder = recorder_of(vgm.check_clock(_number(fields[0])))
+        recorder = recorder_of(check_clock(_number(fields[0])))
       elif command == 'wait' and len(fields) == 1:
         recorder.wait(_number(fields[0]))
       elif command == 'apu':

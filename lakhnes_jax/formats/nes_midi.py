@@ -1,10 +1,10 @@
 """NES-MDB's MIDI layout <-> songs of events, exact to the sample.
 
-A file has a track of its own for each voice, named p1, p2, tr and no, after
-one with the tempo; at 22050 ticks a beat and 120 beats a minute a tick is a
-sample. Velocity is the chip's volume, 1 to 15 (the triangle has none and
-carries 1); while a note sounds, controller 11 changes its volume; controller
-12 sets the timbre. A last 1/1 time signature marks the end of the song.
+A file has one track per voice, named p1, p2, tr and no, after one with the
+tempo; at 22050 ticks per beat and 120 beats per minute a tick is a sample.
+Velocity is the chip's volume, 1 to 15 (the triangle has none and carries 1);
+controller 11 changes the volume of a sounding note, controller 12 sets the
+timbre. A last 1/1 time signature marks the end of the song.
 
 Source: NES-MDB (Donahue et al., ISMIR 2018), MIDI format.
 """
@@ -22,24 +22,30 @@ import mido
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax.formats import midi_chunks
 
 TRACK_NAMES = ('p1', 'p2', 'tr', 'no')  # Of voices 0 to 3.
 _PROGRAMS = (80, 81, 38, 121)
 _CHANNELS = (0, 1, 2, 9)
 _VELOCITY_CONTROL, _TIMBRE_CONTROL = 11, 12
-_TICKS_PER_BEAT, _TEMPO = 22050, 500000  # Microseconds a beat.
+_TICKS_PER_BEAT, _TEMPO = 22050, 500000  # Microseconds per beat.
 _MAX_LENGTH = 2**31 - 1  # Samples.
 _MAX_DELTA = 2**28 - 1  # Ticks; what four bytes of seven bits hold.
-_DEFAULT_VELOCITY = 15  # Of notes that nothing told their volume.
+_DEFAULT_VELOCITY = 15  # Of notes before any VELOCITY.
 _MAX_BYTES = 2**21
 _ENDLESS_NUMBER = re.compile(rb'[\x80-\xff]{1024}')
-# What a message does; in one instant they count in this order.
-_END, _START, _LEVEL, _TONE = range(4)
-_EFFECT = {_VELOCITY_CONTROL: _LEVEL, _TIMBRE_CONTROL: _TONE}
+# Effect of a message; at one sample they apply in this order.
+_END, _START, _VELOCITY, _TIMBRE = range(4)
+_EFFECT = {_VELOCITY_CONTROL: _VELOCITY, _TIMBRE_CONTROL: _TIMBRE}
 
 
-def parse(data: bytes) -> mido.MidiFile:
+def parse(data: bytes, strict: bool = False) -> mido.MidiFile:
   """Parses any MIDI file of up to 2 MiB; NES-MDB's largest has 507 KiB.
+
+  Args:
+    data: the file.
+    strict: whether to take it as it is; else it is mended first, and holds only
+      the messages that `midi_chunks.mend` keeps.
 
   Raises:
     ValueError: it is not a MIDI file, damaged, or too large.
@@ -47,10 +53,12 @@ def parse(data: bytes) -> mido.MidiFile:
   if len(data) > _MAX_BYTES:
     raise ValueError(f'a MIDI file of {len(data)} bytes; at most {_MAX_BYTES} '
                      'are read')
-  # mido would add up one number of all these bytes, which takes it minutes.
-  if _ENDLESS_NUMBER.search(data):
+  # mido would read them as one number, which takes minutes.
+  if strict and _ENDLESS_NUMBER.search(data):
     raise ValueError('not a readable MIDI file: a number that does not end')
   try:
+    if not strict:
+      data = midi_chunks.mend(data)
     return mido.MidiFile(file=io.BytesIO(data))
   except MemoryError:
     raise
@@ -112,14 +120,18 @@ def _clock(midi: mido.MidiFile) -> Callable[[int], int]:
   """Returns the function from ticks to samples, rounded to the nearest."""
   if midi.type == 2:
     raise ValueError('MIDI files of type 2 hold several songs')
-  if midi.ticks_per_beat <= 0:
+  if midi.ticks_per_beat < 0:
     raise ValueError('timing by SMPTE frames is not supported')
+  if midi.ticks_per_beat == 0:
+    raise ValueError('a time division of 0: no ticks per beat')
   changes = {0: _TEMPO}
   for track in midi.tracks:
     tick = 0
     for message in track:
       tick += message.time
       if message.type == 'set_tempo':
+        if not message.tempo:
+          raise ValueError(f'a tempo of 0 at tick {tick}')
         changes[tick] = message.tempo
   if midi.ticks_per_beat == _TICKS_PER_BEAT and set(
       changes.values()) == {_TEMPO}:
@@ -141,10 +153,11 @@ def _clock(midi: mido.MidiFile) -> Callable[[int], int]:
 
 def _messages(track: mido.MidiTrack, sample_of: Callable[[int], int]
              ) -> tuple[list[tuple[int, int, int, int]], int]:
-  """Lists what a track says, and the sample at which it says the last of it.
+  """Lists the messages of a track that matter.
 
   Returns:
-    (sample, _END .. _TONE, value, velocity), sorted by the first two.
+    (sample, _END .. _TIMBRE, value, velocity) of each, sorted by the first two;
+    and the sample of the last one.
   """
   found, tick, last = [], 0, 0
   for message in track:
@@ -168,11 +181,11 @@ def _messages(track: mido.MidiTrack, sample_of: Callable[[int], int]
 
 def _voice_events(messages: list[tuple[int, int, int, int]], voice: int,
                   length: int) -> tuple[np.ndarray, np.ndarray]:
-  """Turns what a track says into times and events of its voice."""
+  """Turns the messages of a track into times and events of its voice."""
   has_velocity = bool(ev.VOICES[voice].velocities)
   times, kinds, values = [-1], [-1], [0]  # A guard before the first.
 
-  def tell(time, kind, value):
+  def append(time, kind, value):
     times.append(time)
     kinds.append(kind)
     values.append(value)
@@ -184,7 +197,7 @@ def _voice_events(messages: list[tuple[int, int, int, int]], voice: int,
     if effect == _END:
       if value == sounding >= 0:
         sounding = -1
-        tell(time, ev.NOTEOFF, 0)
+        append(time, ev.NOTEOFF, 0)
     elif effect == _START:
       if time == last_onset:
         raise ValueError(
@@ -193,18 +206,21 @@ def _voice_events(messages: list[tuple[int, int, int, int]], voice: int,
       if kinds[-1] == ev.NOTEOFF and times[-1] == time:
         del times[-1], kinds[-1], values[-1]
       sounding, last_onset = value, time
-      tell(time, ev.NOTEON, value)
+      append(time, ev.NOTEON, value)
       if has_velocity:
-        tell(time, ev.VELOCITY, velocity)
+        append(time, ev.VELOCITY, velocity)
     elif has_velocity:
-      kind = ev.VELOCITY if effect == _LEVEL else ev.TIMBRE
+      kind = ev.VELOCITY if effect == _VELOCITY else ev.TIMBRE
       if kinds[-1] == kind and times[-1] == time:
-        values[-1] = value  # The last one told counts.
+        values[-1] = value  # The last one counts.
       else:
-        tell(time, kind, value)
-  if sounding >= 0:
-    tell(length, ev.NOTEOFF, 0)
-  # In NES-MDB a voice without notes says nothing, not even its timbre.
+        append(time, kind, value)
+  if sounding >= 0:  # Before what else there is at the very end.
+    at = bisect.bisect_left(times, length)
+    for column, value in zip((times, kinds, values), (length, ev.NOTEOFF, 0),
+                             strict=True):
+      column.insert(at, value)
+  # In NES-MDB a voice without notes has no events, not even of timbre.
   used = slice(1 if ev.NOTEON in kinds else len(times), None)
   times, kinds, values = times[used], kinds[used], values[used]
   events = ev.EVENT[voice, kinds, values]
@@ -220,11 +236,11 @@ def _voice_events(messages: list[tuple[int, int, int, int]], voice: int,
 def write(events: np.ndarray) -> bytes:
   """Writes a song in NES-MDB's layout.
 
-  `read` gives the same song back if it is one that `read` can give. Any other
-  is written as it sounds: of what a voice is told in one instant the last
-  holds, a NOTEOFF in silence says nothing, a NOTEON ends the note before it,
-  a note still on at the end ends there. A note without a VELOCITY of its own
-  takes the voice's last one, at first 15.
+  Every song that `read` returns is read back unchanged. Any other is written
+  as it sounds: of a voice's events at one sample the last of each kind holds, a
+  NOTEOFF in silence has no effect, a NOTEON ends the note before it, a note
+  still on at the end ends there. A note without a VELOCITY takes the voice's
+  last one, at first 15.
 
   Args:
     events: int32 song (see `events`).
@@ -233,10 +249,10 @@ def write(events: np.ndarray) -> bytes:
     the bytes of the MIDI file, the same for the same song.
 
   Raises:
-    ValueError: a pause is longer than a MIDI file can say (1.7 hours).
+    ValueError: a pause is longer than MIDI can represent (1.7 hours).
   """
   events = np.asarray(events)
-  times, told = ev.times_of(events), events < 0
+  times, is_event = ev.times_of(events), events < 0
   length = int(times[-1]) if len(times) else 0
   midi = mido.MidiFile(type=1, ticks_per_beat=_TICKS_PER_BEAT)
   midi.tracks.append(_track([
@@ -247,7 +263,7 @@ def write(events: np.ndarray) -> bytes:
   voices, kinds, values = ev.voice_of(events), ev.kind_of(events), ev.value_of(
       events)
   for voice, name in enumerate(TRACK_NAMES):
-    mine = told & (voices == voice)
+    mine = is_event & (voices == voice)
     rows = zip(times[mine].tolist(), kinds[mine].tolist(),
                values[mine].tolist(), strict=True)
     midi.tracks.append(_track([
@@ -299,8 +315,8 @@ def _track(messages: Iterable[tuple[int, mido.Message]]
   track, now = mido.MidiTrack(), 0
   for time, message in messages:
     if time - now > _MAX_DELTA:
-      raise ValueError(f'a pause of {time - now} samples is longer than a MIDI '
-                       f'file can say, {_MAX_DELTA}')
+      raise ValueError(f'a pause of {time - now} samples is longer than MIDI '
+                       f'can represent, {_MAX_DELTA}')
     message.time, now = time - now, time
     track.append(message)
   track.append(mido.MetaMessage('end_of_track', time=1))

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from lakhnes_jax.formats.player6502 import frames, image
-from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.formats.register_log import RegisterLog
 
 HEADER = 128
 _MAGIC = b'NESM\x1a'

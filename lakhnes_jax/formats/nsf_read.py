@@ -10,7 +10,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from lakhnes_jax.formats.vgm import Recorder, RegisterLog
+from lakhnes_jax.formats.register_log import Recorder, RegisterLog
 
 SECONDS = 180  # Where the file does not say how long a track is.
 MAX_SECONDS = 3600
@@ -190,14 +190,7 @@ class _Memory:
     elif 0x6000 <= address < 0x8000:
       self.work[address - 0x6000] = value
     elif address >= 0x4018:
-      self.recorder.skipped += 1
-
-
-class _Log(Recorder):
-  """Gathers writes, and the memory of samples before them."""
-
-  def load(self, address: int, data: bytes):
-    self._memory.append((len(self._rows), address, data))
+      self.recorder.left_out['writes to expansion sound'] += 1
 
 
 class _Machine:
@@ -205,7 +198,7 @@ class _Machine:
 
   def __init__(self, head: Header, processor):
     self.head = head
-    self.log = _Log(_CLOCKS[head.pal])
+    self.log = Recorder(_CLOCKS[head.pal])
     self.memory = _Memory(head, self.log)
     self.mpu = processor(memory=self.memory, pc=0)
 
@@ -221,9 +214,9 @@ class _Machine:
     end = round(seconds * _SAMPLE_RATE)
     while frame * period < end and quiet * period < _QUIET * _SAMPLE_RATE:
       log.now = round(frame * period)
-      before = len(log._rows)
+      before = log.n_writes
       self._call('PLAY', head.play, _MAX_CYCLES[1])
-      quiet = 0 if len(log._rows) > before else quiet + 1
+      quiet = 0 if log.n_writes > before else quiet + 1
       frame += 1
     log.now = min(round(frame * period), end)
     return log.log()

@@ -1,61 +1,89 @@
-"""Pickle streams, read without running anything that they name.
+"""An unpickler for untrusted files: no name in a stream is ever imported.
 
-Python's own reader is no basis for files from strangers: it hashes whatever a
-file makes a key, remembers in as many places as the file says, and alters
-objects that others share. This one knows the instructions that data need and
-hands every name, call and state to the caller's `Maker`.
+Python's own unpickler cannot be restricted enough: it hashes whatever a file
+makes a dictionary key, allocates as large a memo as the file says, and alters
+objects that others share. This one knows the instructions that data need, and
+passes every class, call and state to the caller's `Builder`, which has an
+allow-list of its own.
 
 Source: the stack machine as documented in the standard library's pickletools.
 """
 
+import codecs
 import pickletools
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 
-class Maker(Protocol):
-  """What becomes of the names, calls and states in a stream.
+class Builder(Protocol):
+  """Stand-ins for the classes, calls and states in a stream.
 
-  Each raises ValueError for what it refuses.
+  Each method raises ValueError for what it refuses.
   """
 
-  def named(self, module: str, name: str) -> Any:
+  def find_class(self, module: str, name: str) -> Any:
     """Returns a stand-in for a function or class."""
 
-  def called(self, named: Any, args: tuple) -> Any:
-    """Returns a stand-in for what a call, or a new object, would be."""
+  def reduce(self, function: Any, args: tuple) -> Any:
+    """Returns a stand-in for the result of a call, or for a new object."""
 
-  def persistent(self, saved: Any) -> Any:
-    """Returns what an object saved outside the stream stands for."""
+  def persistent_load(self, saved: Any) -> Any:
+    """Returns a stand-in for an object saved outside the stream."""
 
-  def stated(self, made: Any, state: Any) -> None:
-    """Gives an object its state."""
+  def build(self, instance: Any, state: Any) -> None:
+    """Sets the state of an object."""
 
 
 _VALUES = frozenset({
     'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT',
     'BINFLOAT', 'STRING', 'BINSTRING', 'SHORT_BINSTRING', 'UNICODE',
-    'BINUNICODE', 'SHORT_BINUNICODE'
+    'BINUNICODE', 'SHORT_BINUNICODE', 'BINBYTES', 'SHORT_BINBYTES'
 })
 _CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
 _EMPTY = {'EMPTY_TUPLE': tuple, 'EMPTY_LIST': list, 'EMPTY_DICT': dict}
 _TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
-# Their hashes take a time that goes with their size; that of tuples does not.
+# The time to hash one is linear in its size; of nested tuples it is not.
 _KEYS = (str, int, float, bool, type(None))
+
+
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 
 
 class _Mark:
   """Where the entries of a container begin on the stack."""
 
 
-def read(file, maker: Maker) -> Any:
-  """Reads one pickle from a binary file, which is left behind its end.
+def _instructions(file) -> Iterator[tuple[str, Any]]:
+  """Yields name and argument of each instruction, to STOP.
+
+  As `pickletools.genops`, but text of Python 2 is latin-1, not ASCII.
+  """
+  name = ''
+  while name != 'STOP':
+    code = file.read(1).decode('latin-1')
+    if code not in _OPCODES:
+      raise ValueError(f'damaged: unknown instruction {code!r}' if code else
+                       'damaged: exhausted before STOP')
+    opcode = _OPCODES[code]
+    name, argument = opcode.name, None
+    if name == 'STRING':
+      escaped = pickletools.read_stringnl(file, decode=False)
+      argument = codecs.escape_decode(escaped)[0].decode('latin-1')
+    elif opcode.arg is not None:
+      argument = opcode.arg.reader(file)
+    yield name, argument
+
+
+def read(file, builder: Builder) -> Any:
+  """Reads one pickle from a binary file and stops right behind it.
 
   Returns:
-    None, bools, numbers, strings, tuples, lists, dicts, and what `maker` makes.
+    None, bools, numbers, strings, bytes, tuples, lists, dicts, and what
+    `builder` returned.
 
   Raises:
-    ValueError: damaged, refused by `maker`, or it has an instruction that data
-      do not need; names the instruction.
+    ValueError: damaged, refused by `builder`, or it has an instruction that
+      data do not need; names the instruction.
   """
   stack: list[Any] = []
   memo: dict[int, Any] = {}
@@ -69,8 +97,7 @@ def read(file, maker: Maker) -> Any:
     raise ValueError('damaged: a mark is missing')
 
   try:
-    for opcode, argument, _ in pickletools.genops(file):
-      code = opcode.name
+    for code, argument in _instructions(file):
       if code in _VALUES:
         stack.append(argument)
       elif code in _CONSTANTS:
@@ -107,25 +134,25 @@ def read(file, maker: Maker) -> Any:
       elif code in ('GET', 'BINGET', 'LONG_BINGET'):
         stack.append(memo[argument])
       elif code == 'GLOBAL':
-        stack.append(maker.named(*argument.split(' ', 1)))
+        stack.append(builder.find_class(*argument.split(' ', 1)))
       elif code == 'STACK_GLOBAL':
         name, module = stack.pop(), stack.pop()
-        stack.append(maker.named(_check(module, str), _check(name, str)))
+        stack.append(builder.find_class(_check(module, str), _check(name, str)))
       elif code in ('REDUCE', 'NEWOBJ'):
-        args, named = stack.pop(), stack.pop()
-        stack.append(maker.called(named, _check(args, tuple)))
+        args, function = stack.pop(), stack.pop()
+        stack.append(builder.reduce(function, _check(args, tuple)))
       elif code == 'BINPERSID':
-        stack.append(maker.persistent(stack.pop()))
+        stack.append(builder.persistent_load(stack.pop()))
       elif code == 'BUILD':
         state = stack.pop()
-        maker.stated(stack[-1], state)
+        builder.build(stack[-1], state)
       elif code == 'STOP':
         return stack.pop()
       elif code not in ('PROTO', 'FRAME'):
         raise ValueError(f'it has the instruction {code}, which no data need')
   except (IndexError, KeyError):
     raise ValueError('damaged: it uses what is not there') from None
-  raise AssertionError('genops ends with STOP or an error')
+  raise AssertionError('instructions end with STOP or an error')
 
 
 def _add(into: dict, entries: list[Any]) -> dict:

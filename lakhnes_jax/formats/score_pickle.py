@@ -1,6 +1,6 @@
 """NES-MDB's score pickles <-> songs of events.
 
-A score is a tuple (rate, samples, steps), with `rate` steps a second, 24 in
+A score is a tuple (rate, samples, steps), with `rate` steps per second, 24 in
 NES-MDB, in one of three forms:
 
 *   expressive (.exprsco.pkl): uint8 [N, 4, 3], note, velocity and timbre of
@@ -8,47 +8,43 @@ NES-MDB, in one of three forms:
 *   separated (.seprsco.pkl): uint8 [N, 4], notes only;
 *   blended (.blndsco.pkl): N lists of what P1, P2 and TR play, ascending.
 
-Pickles can run programs when they are read. Here they are read by a list of
-what songs need (`unpickle`); a file that asks for more is refused.
+Python's unpickler runs whatever a file names. `unpickle` runs nothing: it knows
+a list of what songs need, and refuses a file that asks for more.
 
 Source: nesmdb (Donahue et al., ISMIR 2018), scores and their downsampling.
 """
 
 import io
 import pickle
-import pickletools
 from typing import Any
 
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax.formats import safe_pickle
 from lakhnes_jax.synth import score as scores
 
-RATE = 24.0  # Steps a second of NES-MDB's scores.
+RATE = 24.0  # Steps per second of NES-MDB's scores.
 _MIN_RATE = .001
 _MAX_SAMPLES = 2**31 - 1
 _MAX_STEPS = 2**25  # 12 minutes at the full rate.
-_OPCODES = frozenset({
-    'PROTO', 'FRAME', 'STOP', 'MARK', 'NONE', 'NEWTRUE', 'NEWFALSE', 'INT',
-    'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'FLOAT', 'BINFLOAT',
-    'STRING', 'BINSTRING', 'SHORT_BINSTRING', 'UNICODE', 'BINUNICODE',
-    'SHORT_BINUNICODE', 'BINBYTES', 'SHORT_BINBYTES', 'TUPLE', 'EMPTY_TUPLE',
-    'TUPLE1', 'TUPLE2', 'TUPLE3', 'LIST', 'EMPTY_LIST', 'APPEND', 'APPENDS',
-    'GLOBAL', 'STACK_GLOBAL', 'REDUCE', 'BUILD', 'PUT', 'BINPUT',
-    'LONG_BINPUT', 'MEMOIZE', 'GET', 'BINGET', 'LONG_BINGET'
+# What songs need of what a pickle can name; numpy._core is numpy 2's name.
+_NEEDED = frozenset({
+    'numpy.core.multiarray _reconstruct', 'numpy.core.multiarray scalar',
+    'numpy ndarray', 'numpy dtype', '_codecs encode', '__builtin__ bytes'
 })
 
 
 class _Dtype:
-  """Stands in for numpy.dtype."""
+  """Stand-in for numpy.dtype."""
 
-  def __init__(self, code, *_):
+  def __init__(self, code: str, *_):
     self.code = code
 
-  def __setstate__(self, state):
+  def set_state(self, state: tuple):
     self.code = state[1].replace('|', '') + self.code
 
-  def values(self, data) -> np.ndarray:
+  def values(self, data: bytes | str) -> np.ndarray:
     """Reads numbers; Python 2 has their bytes as text."""
     dtype = np.dtype(self.code)
     if dtype.kind not in 'iuf':
@@ -58,36 +54,48 @@ class _Dtype:
 
 
 class _Array:
-  """Stands in for numpy.ndarray."""
+  """Stand-in for numpy.ndarray."""
 
-  def __init__(self, *_):
+  def __init__(self):
     self.values = np.zeros(0)
 
-  def __setstate__(self, state):
+  def set_state(self, state: tuple):
     _, shape, dtype, is_fortran, data = state
     self.values = dtype.values(data).reshape(shape,
                                              order='FC'[not is_fortran])
 
 
-_NEEDED = {
-    ('numpy.core.multiarray', '_reconstruct'): _Array,
-    ('numpy.core.multiarray', 'scalar'):
-        lambda dtype, data: dtype.values(data)[0].item(),
-    ('numpy', 'ndarray'): None,
-    ('numpy', 'dtype'): _Dtype,
-    ('_codecs', 'encode'): lambda text, _: text.encode('latin1'),
-    ('__builtin__', 'bytes'): lambda: b'',
-}
+class _Builder:
+  """Builds arrays and numbers, for `safe_pickle.read`."""
 
+  def find_class(self, module: str, name: str) -> str:
+    full = f'{module.replace("numpy._core", "numpy.core")} {name}'
+    if full not in _NEEDED:
+      raise ValueError(f'it asks for {module[:60]}.{name[:60]}, which no song '
+                       'needs')
+    return full
 
-class _Unpickler(pickle.Unpickler):
+  def reduce(self, function: str, args: tuple) -> Any:
+    if function == 'numpy.core.multiarray _reconstruct':
+      return _Array()
+    if function == 'numpy dtype':
+      return _Dtype(*args)
+    if function == 'numpy.core.multiarray scalar':
+      dtype, data = args
+      return dtype.values(data)[0].item()
+    if function == '_codecs encode':
+      return args[0].encode('latin1')
+    if function == '__builtin__ bytes' and not args:
+      return b''
+    raise ValueError('it calls what is no function')
 
-  def find_class(self, module, name):
-    key = module.replace('numpy._core', 'numpy.core'), name
-    if key not in _NEEDED:
-      raise ValueError(f'it asks for {module}.{name}, which no song needs')
-    # Wrapped, so that no file can alter the original for the next one.
-    return lambda *args: _NEEDED[key](*args)
+  def persistent_load(self, saved: Any) -> Any:
+    raise ValueError('it asks for objects outside of the file')
+
+  def build(self, instance: Any, state: Any) -> None:
+    if not isinstance(instance, _Array | _Dtype):
+      raise ValueError(f'it gives a {type(instance).__name__} a state')
+    instance.set_state(state)
 
 
 def unpickle(data: bytes) -> Any:
@@ -97,12 +105,7 @@ def unpickle(data: bytes) -> Any:
     ValueError: it is damaged, or asks for anything else.
   """
   try:
-    for opcode, argument, _ in pickletools.genops(data):
-      if opcode.name not in _OPCODES:
-        raise ValueError(f'it has a {opcode.name}, which no song needs')
-      if 'PUT' in opcode.name and argument > len(data):
-        raise ValueError(f'it has {argument} places to remember')
-    return _Unpickler(io.BytesIO(data), encoding='latin1').load()
+    return safe_pickle.read(io.BytesIO(data), _Builder())
   except MemoryError:
     raise
   except Exception as error:  # Damaged pickles fail in every possible way.
@@ -124,7 +127,7 @@ def _read(data: bytes) -> tuple[float, int, Any]:
 
 
 def check_rate(rate: float) -> None:
-  """Raises ValueError unless a score can have so many steps a second."""
+  """Raises ValueError unless a score can have so many steps per second."""
   if not _MIN_RATE <= rate <= ev.SAMPLE_RATE:
     raise ValueError(f'rate {rate}: legal values are {_MIN_RATE} to '
                      f'{ev.SAMPLE_RATE}')
@@ -171,8 +174,8 @@ def read_expressive(data: bytes) -> np.ndarray:
   """Reads an expressive score.
 
   Returns:
-    int32 song (see `events`), with dynamics. Where a note goes on from step to
-    step it is one note: repetitions are not known.
+    int32 song (see `events`), with dynamics. Equal notes in adjacent steps are
+    one note: a score does not hold repetitions.
 
   Raises:
     ValueError: it is no such score, or asks for what a score does not need.
@@ -219,7 +222,7 @@ def sample(score: scores.Score, rate: float) -> np.ndarray:
 
   Args:
     score: exact score.
-    rate: steps a second, up to 44100.
+    rate: steps per second, up to 44100.
 
   Returns:
     uint8 [N, 4, 3], N = int(seconds * rate).
@@ -231,7 +234,7 @@ def sample(score: scores.Score, rate: float) -> np.ndarray:
   if abs(rate - ev.SAMPLE_RATE) < 1e-6:
     n_steps = score.length
   if n_steps > _MAX_STEPS:
-    raise ValueError(f'{n_steps} steps of {rate} a second: at most '
+    raise ValueError(f'{n_steps} steps of {rate} per second: at most '
                      f'{_MAX_STEPS} are possible')
   if not n_steps:
     return np.zeros((0, 4, 3), np.uint8)
@@ -246,7 +249,7 @@ def sample(score: scores.Score, rate: float) -> np.ndarray:
   for voice in range(4):
     sounds = state[:, voice, scores.NOTE] > 0
     plays = np.bincount(step[sounds], minlength=n_steps) > 0
-    # What is told in silence counts only in steps that are silent throughout.
+    # Settings during silence count only in steps that are silent throughout.
     weights = np.where(sounds | ~plays[step], durations, 0)
     for column in range(3):
       result[:, voice, column] = _most_frequent(
@@ -274,13 +277,13 @@ def _write(events: np.ndarray, rate: float, steps_of) -> bytes:
   score = scores.from_events(events)
   check_rate(rate)
   steps = sample(score, rate)
-  steps[:, ev.TR, scores.LEVEL] = 0
+  steps[:, ev.TR, scores.VELOCITY] = 0
   data = pickle.dumps((float(rate), score.length, steps_of(steps)), protocol=2)
   return data.replace(b'cnumpy._core.', b'cnumpy.core.', 1)
 
 
 def write_expressive(events: np.ndarray, rate: float = RATE) -> bytes:
-  """Writes an expressive score of `rate` steps a second.
+  """Writes an expressive score of `rate` steps per second.
 
   Raises:
     ValueError: no score has such a rate.

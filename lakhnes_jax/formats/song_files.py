@@ -11,7 +11,7 @@ import numpy as np
 
 from lakhnes_jax import atomic, command_line, input_files
 from lakhnes_jax import events as ev
-from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.formats.register_log import RegisterLog
 
 
 class Format(NamedTuple):
@@ -166,16 +166,28 @@ def read_song(path: str | os.PathLike, loops: int = 1) -> np.ndarray:
     ValueError: unknown ending or bad content; names the file and the reason.
     OSError: it cannot be read.
   """
-  if holds_log(path) and loops > 1:
-    return _lazy('transcribe', 'to_events')(read_log(path, loops))
+  if holds_log(path):
+    return to_song(path, read_log(path, loops))
   read = _format(path).read
   if read is None:
     raise ValueError(f'{path}: {_ending(path)[1:]} files are written only')
   return _read(path, read)
 
 
+def to_song(path: str | os.PathLike, log: RegisterLog) -> np.ndarray:
+  """Transcribes the register log that was read from `path`.
+
+  Raises:
+    ValueError: it is too long; names the file.
+  """
+  try:
+    return _lazy('transcribe', 'to_events')(log)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+
+
 def read_log(path: str | os.PathLike, loops: int = 1) -> RegisterLog:
-  """Reads a register log (see `vgm.RegisterLog`) of any known kind.
+  """Reads a register log (see `register_log.RegisterLog`) of any known kind.
 
   Args and errors are those of `read_song`.
   """

@@ -1,9 +1,9 @@
 """Register logs <-> songs, by the rules with which nesmdb made NES-MDB.
 
 nesmdb asks once a sample what each voice plays, after ticking the frame
-counter and taking the writes of that sample. Its frame counter differs from
-the chip's and from the player's (`channels.py`): it runs at 240 or 192 Hz from a
-floating-point sum, and a sample after any write to $4017 everything ticks.
+counter and applying the writes of that sample. Its frame counter differs from
+the chip's and from the player's (`channels.py`): it runs at 240 or 192 Hz from
+a floating-point sum, and a sample after any write to $4017 everything ticks.
 
 Source: nesmdb (Donahue et al., ISMIR 2018).
 """
@@ -13,7 +13,7 @@ import functools
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth import registers
 from lakhnes_jax.synth import score as scores
 from lakhnes_jax.synth.chip import Chip
@@ -75,7 +75,7 @@ class _Voices:
     chip = self.chip
     if voice < 2:
       pulse = chip.pulses[voice]
-      volume = pulse.envelope.now
+      volume = pulse.envelope.output
       if pulse.muted or not volume:
         return 0, 0, pulse.duty
       note = self.pulse_notes[pulse.timer]
@@ -85,27 +85,27 @@ class _Voices:
         return 0, 0, 0
       note = self.triangle_notes[chip.triangle_timer]
       return note, 1 if note else 0, 0
-    volume = chip.noise.now
+    volume = chip.noise.output
     if not (chip.noise_length and volume):
       return 0, 0, chip.noise_mode
     return 16 - chip.noise_index, volume, chip.noise_mode
 
   def record(self, time: int, changed: set[int]):
-    """Notes down what changed at a sample."""
+    """Appends the events of voices that changed at a sample."""
     for voice in sorted(changed):
       now, last = self.playing(voice), self.last[voice]
       if now == last:
         continue
       self.last[voice] = now
-      told = []
+      found = []
       if now[0] != last[0]:
-        told.append((ev.NOTEON, now[0]) if now[0] else (ev.NOTEOFF, 0))
+        found.append((ev.NOTEON, now[0]) if now[0] else (ev.NOTEOFF, 0))
       if voice != ev.TR and now[0] and (
           now[0] != last[0] or now[1] != last[1]):
-        told.append((ev.VELOCITY, now[1]))
+        found.append((ev.VELOCITY, now[1]))
       if now[2] != last[2]:
-        told.append((ev.TIMBRE, now[2]))
-      for kind, value in told:
+        found.append((ev.TIMBRE, now[2]))
+      for kind, value in found:
         self.times.append(time)
         self.events.append(ev.event(voice, kind, value))
 
@@ -119,10 +119,10 @@ class _Voices:
       if note:
         self.times.append(time)
         self.events.append(ev.event(voice, ev.NOTEOFF))
-    told = np.array(self.events, np.int32)
-    voice, kind = ev.voice_of(told), ev.kind_of(told)
-    heard = np.isin(voice, voice[kind == ev.NOTEON])
-    return np.array(self.times, np.int64)[heard], told[heard]
+    events = np.array(self.events, np.int32)
+    voice, kind = ev.voice_of(events), ev.kind_of(events)
+    sounds = np.isin(voice, voice[kind == ev.NOTEON])
+    return np.array(self.times, np.int64)[sounds], events[sounds]
 
 
 def to_events(log: RegisterLog) -> np.ndarray:

@@ -4,57 +4,33 @@ Source: VGM file format specification, versions 1.00 to 1.72
 (https://vgmrips.net/wiki/VGM_Specification).
 """
 
+import collections
 import gzip
-import io
 import os
 import pathlib
 import struct
 import zlib
-from typing import NamedTuple
-
-import numpy as np
 
 from lakhnes_jax import nes
+from lakhnes_jax.formats import vgm_stream
+from lakhnes_jax.formats.register_log import (
+    Recorder,
+    RegisterLog,
+    check_clock,
+)
 
 _FDS, _DUAL = 1 << 31, 1 << 30  # Flags in the clock field.
+_SECOND_CHIP = 1 << 31  # Flag in the size of a data block.
 _MAX_BYTES = 1 << 23  # Of an unpacked file; real logs stay below 4 MB.
-_MAX_SAMPLES = nes.SAMPLE_RATE * 3600 * 6
+_GZIP, _MAX_MEMBERS = b'\x1f\x8b', 256
 _HEADER = 0xc0  # Bytes of the header of version 1.61.
+_VOLUME = 0x7c  # Place of the volume modifier, from version 1.60 on.
 _GD3_VERSION = 0x100
-_NES_MEMORY = 0xc2  # Type of data block.
+# Types of data blocks: samples for streams and 0x68 commands, compressed ones,
+# and sample memory.
+_NES_SAMPLES, _COMPRESSED, _NES_MEMORY = 0x07, 0x40, 0xc2
 _TAGS = ('title', 'title_ja', 'game', 'game_ja', 'system', 'system_ja',
          'author', 'author_ja', 'date', 'ripper', 'notes')
-
-
-class RegisterLog(NamedTuple):
-  """Writes to the chip's registers, in playing order.
-
-  Attributes:
-    time: [W] int64, samples at 44.1 kHz, not descending.
-    register: [W] uint8, address less $4000: 0x00 to 0x17.
-    value: [W] uint8.
-    length: samples, the end of the song.
-    clock: Hz of the chip.
-    memory: (write index, address, bytes) of data for the sample channel,
-      there before that write.
-    tags: title, game, author and so on, those that are not empty.
-    skipped: count of writes to other chips and to expansion sound.
-    loop: sample from which on the song plays again when it is over; None if it
-      ends.
-  """
-  time: np.ndarray
-  register: np.ndarray
-  value: np.ndarray
-  length: int
-  clock: int = nes.CLOCK
-  memory: tuple[tuple[int, int, bytes], ...] = ()
-  tags: dict[str, str] = {}  # noqa: RUF012 - never written to.
-  skipped: int = 0
-  loop: int | None = None
-
-  @property
-  def pal(self) -> bool:
-    return nes.is_pal(self.clock)
 
 
 def _operands() -> list[int]:
@@ -76,33 +52,45 @@ _OPERANDS = _operands()
 def unpack(data: bytes) -> bytes:
   """Undoes the gzip of a VGZ file; a plain VGM file stays as it is.
 
+  What follows the last gzip member is ignored, as gunzip does.
+
   Raises:
     ValueError: the file is damaged, or has more than 8 MiB when unpacked.
   """
-  if data[:2] == b'\x1f\x8b':
+  unpacked = bytearray() if data[:2] == _GZIP else bytearray(data)
+  members = 0
+  while data[:2] == _GZIP and len(unpacked) <= _MAX_BYTES:
+    member = zlib.decompressobj(wbits=31)
     try:
-      with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
-        data = packed.read(_MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-      raise ValueError(f'damaged VGZ file: {error}') from error
-  if len(data) > _MAX_BYTES:
+      unpacked += member.decompress(data, _MAX_BYTES + 1 - len(unpacked))
+    except zlib.error as error:
+      raise ValueError(f'damaged VGZ file: {error}') from None
+    if len(unpacked) <= _MAX_BYTES and not member.eof:
+      raise ValueError('damaged VGZ file: it ends too soon')
+    data = member.unused_data
+    members += 1
+    if members == _MAX_MEMBERS:
+      raise ValueError(f'damaged VGZ file: over {_MAX_MEMBERS} gzip members')
+  if len(unpacked) > _MAX_BYTES:
     raise ValueError(f'a VGM file of more than {_MAX_BYTES >> 20} MiB')
-  return data
+  return bytes(unpacked)
 
 
 def parse(data: bytes, loops: int = 1) -> RegisterLog:
   """Reads a VGM or VGZ file.
+
+  A file without an end command is read to its end, or to its GD3 tags.
 
   Args:
     data: the file.
     loops: how often the looped part, if there is one, plays.
 
   Returns:
-    The writes to the NES chip. Commands of other chips are skipped.
+    The writes to the first NES chip; `left_out` counts what else there is.
 
   Raises:
-    ValueError: not a VGM file, no NES chip in it, cut off, or a command that
-      no version of the format defines.
+    ValueError: not a VGM file, no NES chip in it, cut off within a command, or
+      a command that no version of the format defines.
   """
   data = unpack(data)
   if data[:4] != b'Vgm ':
@@ -122,8 +110,12 @@ def parse(data: bytes, loops: int = 1) -> RegisterLog:
   if not clock:
     raise ValueError(f'no NES chip in this VGM file (version '
                      f'{version >> 8:x}.{version & 0xff:02x})')
+  end = len(data)
+  gd3 = 0x14 + field(0x14)
+  if begin <= gd3 and data[gd3:gd3 + 4] == b'Gd3 ':
+    end = gd3
   loop_at = 0x1c + field(0x1c) if field(0x1c) else None
-  body = _Body(data, version, loop_at)
+  body = _Body(data[:end], version, loop_at)
   body.clock = check_clock(clock)
   end = body.read(begin)
   if loop_at is not None and begin <= loop_at < end:
@@ -132,72 +124,52 @@ def parse(data: bytes, loops: int = 1) -> RegisterLog:
       body.read(loop_at)
       if body.now == before:
         break  # A loop without any wait.
-  loop = body.loop if body.loop != body.now else None
-  return body.log()._replace(tags=_tags(data, field(0x14)), loop=loop)
+  has_volume = version >= 0x160 and begin > _VOLUME
+  return body.log()._replace(
+      tags=_tags(data, field(0x14)),
+      loop=body.loop if body.loop != body.now else None,
+      volume=_volume(data[_VOLUME]) if has_volume else 0)
 
 
-def check_clock(clock: int) -> int:
-  """Returns a clock; raises ValueError where no NES could run at it."""
-  if not 1000000 <= clock <= 4000000:
-    raise ValueError(f'NES clock of {clock} Hz: 1 to 4 MHz expected')
-  return clock
+def _volume(modifier: int) -> int:
+  """Returns the header's volume modifier: -64 to 192, in 32nds of an octave.
 
-
-class Recorder:
-  """Gathers what is written to the chip, one write after the other.
-
-  Attributes:
-    now: samples, the time of the next write.
-    clock: Hz of the chip.
-    skipped: count of writes to other chips and to expansion sound.
+  0xc1 to 0xff are -63 to -1, of which -63 stands for -64.
   """
-
-  def __init__(self, clock: int = nes.CLOCK):
-    self.now = self.skipped = 0
-    self.clock = clock
-    self._rows, self._memory = [], []
-
-  def wait(self, samples: int):
-    """Lets time pass; raises ValueError past six hours."""
-    self.now += samples
-    if self.now > _MAX_SAMPLES:
-      raise ValueError('longer than 6 hours')
-
-  def write(self, register: int, value: int):
-    """Writes 8 bits to $4000 + `register`; skips what is no NES register."""
-    if register > 0x17:  # FDS sound, or a second chip.
-      self.skipped += 1
-    else:
-      self._rows.append((self.now, register, value))
-
-  def log(self) -> RegisterLog:
-    time, register, value = np.array(self._rows, np.int64).reshape(-1, 3).T
-    return RegisterLog(time, register.astype(np.uint8), value.astype(np.uint8),
-                       self.now, self.clock, tuple(self._memory),
-                       skipped=self.skipped)
+  signed = modifier if modifier <= 0xc0 else modifier - 0x100
+  return -64 if signed == -63 else signed
 
 
 class _Body(Recorder):
-  """Walks over commands and gathers what concerns the NES chip.
+  """Executes commands, and records what concerns the first NES chip.
 
   Attributes:
     loop: samples, when the command at `loop_at` was last met; None if never.
   """
 
-  def __init__(self, data, version, loop_at=None):
+  def __init__(self, data: bytes, version: int, loop_at: int | None):
     super().__init__()
     self.data, self.version = data, version
     self.loop_at, self.loop = loop_at, None
+    self.streams = vgm_stream.Streams()
+
+  def wait(self, samples: int):
+    end = self.now + samples
+    for time, register, value in self.streams.writes(end):
+      super().wait(time - self.now)
+      self.write(register, value)
+    super().wait(end - self.now)
 
   def read(self, at: int) -> int:
-    """Takes commands from offset `at` to the end command; returns its offset.
+    """Executes commands from offset `at` on.
+
+    Returns:
+      The offset of the end command, or of the end of the data.
     """
     data, size = self.data, len(self.data)
-    while True:
+    while at < size:
       if at == self.loop_at:
         self.loop = self.now
-      if at >= size:
-        raise ValueError(f'cut off: no end command in {size} bytes')
       command = data[at]
       operands = _OPERANDS[command]
       if 0x40 <= command <= 0x4e and self.version < 0x160:
@@ -219,23 +191,55 @@ class _Body(Recorder):
       elif 0x80 <= command <= 0x8f:
         self.wait(command & 15)
       elif command == 0x66:
-        return at
+        break
       elif command == 0x67:
         operands += self._block(at)
-      elif command >= 0x30 and not 0x90 <= command <= 0x95:
-        self.skipped += 1
+      elif command == 0x68:
+        self._copy(data[at + 2:at + 12])
+      elif 0x90 <= command <= 0x95:
+        name = self.streams.command(
+            command, data[at + 1:at + 1 + operands], self.now)
+        if name:
+          self.left_out[name] += 1
+      else:
+        self.left_out['commands of other chips'] += 1
       at += 1 + operands
+    return at
 
-  def _block(self, at) -> int:
+  def _block(self, at: int) -> int:
     """Takes a data block; returns the size of its contents."""
-    size = struct.unpack_from('<I', self.data, at + 3)[0] & 0x7fffffff
+    raw, = struct.unpack_from('<I', self.data, at + 3)
+    size = raw & ~_SECOND_CHIP
     if at + 7 + size > len(self.data):
       raise ValueError(f'cut off in the data block at byte {at:#x}')
-    if self.data[at + 2] == _NES_MEMORY and size > 2:
-      address, = struct.unpack_from('<H', self.data, at + 7)
-      self._memory.append((len(self._rows), address,
-                           self.data[at + 9:at + 7 + size]))
+    kind, block = self.data[at + 2], self.data[at + 7:at + 7 + size]
+    if kind < _COMPRESSED:
+      self.streams.banks.add(kind, block)
+    elif kind == _NES_MEMORY and raw & _SECOND_CHIP:
+      self.left_out['data blocks of a second NES chip'] += 1
+    elif kind == _NES_MEMORY and size > 2:
+      self.load(*struct.unpack_from('<H', block), block[2:])
+    elif kind == _COMPRESSED + _NES_SAMPLES:
+      self.left_out['compressed data blocks'] += 1
     return size
+
+  def _copy(self, operands: bytes):
+    """Executes 0x68: copies samples from their bank to the chip's memory."""
+    if operands[0] & 0x7f != _NES_SAMPLES:
+      self.left_out['memory writes of other chips'] += 1
+      return
+    if operands[0] & 0x80:
+      self.left_out['memory writes of a second NES chip'] += 1
+      return
+    begin, address, size = (int.from_bytes(operands[i:i + 3], 'little')
+                            for i in (1, 4, 7))
+    bank = self.streams.banks.data.get(_NES_SAMPLES, b'')
+    # No more than the 64 KiB that the chip can address.
+    part = bytes(bank[begin:begin + min(size or 1 << 24, 1 << 16)])
+    if address < 1 << 16 and part:
+      self.load(address, part)
+    else:
+      self.left_out['memory writes out of range'] += 1
 
 
 def _tags(data: bytes, offset: int) -> dict[str, str]:
@@ -271,7 +275,8 @@ def build(log: RegisterLog) -> bytes:
       body.extend((0x61, part & 0xff, part >> 8))
       samples -= part
 
-  now, memory, loop, loop_at = 0, list(log.memory), log.loop, None
+  now, loop, loop_at = 0, log.loop, None
+  memory = collections.deque(block for block in log.memory if block[2])
   for i, (time, register, value) in enumerate(zip(
       log.time.tolist(), log.register.tolist(), log.value.tolist(),
       strict=True)):
@@ -281,11 +286,13 @@ def build(log: RegisterLog) -> bytes:
     wait(time - now)
     now = time
     while memory and memory[0][0] <= i:
-      body += _memory_block(*memory.pop(0)[1:])
+      body += _memory_block(*memory.popleft()[1:])
     body.extend((0xb4, register, value))
   if loop is not None:
     wait(loop - now)
     now, loop_at = loop, len(body)
+  for _, *block in memory:
+    body += _memory_block(*block)
   wait(log.length - now)
   body.append(0x66)
   gd3 = _gd3(log.tags)
@@ -299,6 +306,7 @@ def build(log: RegisterLog) -> bytes:
                         (0x20, log.length - log.loop if looped else 0),
                         (0x34, len(header) - 0x34), (0x84, log.clock)):
     struct.pack_into('<I', header, offset, field)
+  header[_VOLUME] = (-63 if log.volume == -64 else log.volume) & 0xff
   return bytes(header + body + gd3)
 
 

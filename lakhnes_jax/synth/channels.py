@@ -1,21 +1,23 @@
-"""Register logs -> what each oscillator of the chip does from when on.
+"""Register logs -> the piecewise constant settings of each oscillator.
 
-Time runs in the *steps* of the player that nesmdb renders with (NSFPlay's
-core in VGMPlay): four clocks each, 447,443 a second. The few things that
-happen to a song's control units are walked through one by one; what the
-oscillators do between them is left to the vectorised engines.
+Time is counted in *steps* of the player that nesmdb renders with (VGMPlay's
+NSFPlay core): four clocks each, 447,443 per second. Writes and ticks of the
+frame counter are emulated one by one; between them each oscillator runs in
+closed form, which the vectorised engines (`clean.py`, `reference.py`) evaluate.
 """
 
 import collections
 import concurrent.futures
 import functools
+import operator
 import os
 from typing import NamedTuple
 
 import numpy as np
 
-from lakhnes_jax.formats.vgm import RegisterLog
-from lakhnes_jax.nes import PLAYER_QUARTER_FRAME, SAMPLE_RATE
+from lakhnes_jax import nes
+from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.nes import SAMPLE_RATE
 from lakhnes_jax.synth.chip import NOISE_PERIODS, Chip
 from lakhnes_jax.synth.dmc import SampleChannel
 
@@ -30,8 +32,8 @@ PULSE_CYCLE, TRIANGLE_CYCLE = 16, 32  # Phases of a waveform.
 
 class Clock(NamedTuple):
   """How the player's steps relate to clocks and to output samples."""
-  rate: int  # Steps a second.
-  ratio: int  # Clocks a step, in 2**-24.
+  rate: int  # Steps per second.
+  ratio: int  # Clocks per step, times 2**24.
 
   def clocks(self, step):
     """Clocks that have passed before a step; int or int64 array."""
@@ -42,7 +44,7 @@ class Clock(NamedTuple):
     return sample * FIXED * self.rate // SAMPLE_RATE
 
   def first_step(self, sample):
-    """The first step that a write heard from `sample` on affects."""
+    """The first step that a write effective at `sample` affects."""
     return -(-self.position(sample) // FIXED)
 
 
@@ -51,8 +53,8 @@ def clock_of(hertz: int) -> Clock:
   return Clock(rate, (hertz << 24) // rate)
 
 
-class Track(NamedTuple):
-  """One oscillator; each row holds until the next one's step.
+class ChannelLog(NamedTuple):
+  """The settings of one oscillator; each row holds until the next one's step.
 
   Attributes:
     step: [R] int64, ascending; the first is 0.
@@ -74,16 +76,15 @@ class Track(NamedTuple):
 
 
 class NoiseTable(NamedTuple):
-  """Outputs of the noise register, cycle by cycle, both modes' one after
-  another.
+  """Outputs of the noise shift register: mode 0's cycle, then mode 1's.
 
   Attributes:
     bits: [n] uint8.
-    cycle: {offset: length} of each cycle; the two pieces that the seed runs
-      through before it enters a cycle have length 0.
+    cycle: {offset: length} of each cycle; length 0 for the two runs of states
+      before the seed enters a cycle, one per mode.
     place: [2, 32768] int32: offset + index of each state of the register.
     offset: [2, 32768] int32: of the cycle that holds each state.
-    lead: offsets of these two pieces, by mode.
+    lead: offsets of the two runs, by mode.
     after: states of the register after them.
   """
   bits: np.ndarray
@@ -134,7 +135,7 @@ def noise_table() -> NoiseTable:
 
 
 class _Oscillator:
-  """Builds a `Track`; counts the phase on from row to row."""
+  """Builds a `ChannelLog`; advances the phase from row to row."""
 
   below = 1  # How far the count stays below the period.
 
@@ -175,8 +176,8 @@ class _Oscillator:
     self.rows.append((step, self.at, self.phase, self.count,
                       self.period if self.running else 0, level, timbre))
 
-  def track(self) -> Track:
-    return Track(*np.array(self.rows, np.int64).T)
+  def log(self) -> ChannelLog:
+    return ChannelLog(*np.array(self.rows, np.int64).T)
 
 
 class _Noise(_Oscillator):
@@ -227,20 +228,29 @@ class _Noise(_Oscillator):
     self._enter(int(np.flatnonzero(self.table.place[old] == place)[-1]))
 
 
-def play(log: RegisterLog) -> tuple[Clock, list[Track]]:
-  """Follows a log as the player does.
+def play(log: RegisterLog, as_player: bool = True
+        ) -> tuple[Clock, list[ChannelLog]]:
+  """Emulates the player's control units over a whole log.
+
+  Args:
+    log: register writes and sample memory.
+    as_player: whether the frame counter runs at the NTSC rate on PAL consoles
+      too, as the player's does, instead of the console's own rate.
 
   Returns:
-    The clock, and five tracks: pulse 1, pulse 2, triangle, noise, and the
-    sample channel's level.
+    The clock, and the logs of five channels: pulse 1, pulse 2, triangle, noise,
+    and the sample channel's level.
   """
-  return _Player(log).run(log)
+  return _Player(log, as_player).run(log)
 
 
 class _Player:
   """The chip under the player's frame sequencer."""
 
-  def __init__(self, log: RegisterLog):
+  def __init__(self, log: RegisterLog, as_player: bool):
+    # In quarters of a clock.
+    self.frame = int(4 * (nes.PLAYER_QUARTER_FRAME if as_player or not log.pal
+                          else nes.QUARTER_FRAME_PAL))
     self.clock = clock_of(log.clock)
     self.noise_periods = NOISE_PERIODS[log.pal]
     self.chip = Chip()
@@ -253,7 +263,8 @@ class _Player:
     self.triangle.running = False
     self.noise = _Noise()
     self.noise.period = self.noise_periods[0]
-    self.step = self.frame_clocks = 0
+    self.step = 0
+    self.frame_time = 0  # Quarters of a clock since the last tick.
     self.frame_step, self.frame_steps = 1, 4
     self.samples = SampleChannel(log.pal)
     for voice in range(4):
@@ -261,9 +272,10 @@ class _Player:
 
   def run(self, log):
     last = self.clock.first_step(log.length)
-    heard = np.maximum(log.time - 1, 0)  # A write is heard a sample early.
-    steps = self.clock.first_step(heard)
-    blocks = sorted(log.memory, reverse=True)
+    effective = np.maximum(log.time - 1, 0)  # The player is a sample early.
+    steps = self.clock.first_step(effective)
+    # By write only: of two blocks at one address the later one counts.
+    blocks = sorted(log.memory, key=operator.itemgetter(0))[::-1]
     for i, (step, register, value) in enumerate(zip(
         steps.tolist(), log.register.tolist(), log.value.tolist(),
         strict=True)):
@@ -278,37 +290,41 @@ class _Player:
     still = np.zeros_like(step)
     oscillators = (*self.pulses, self.triangle, self.noise)
     return self.clock, [
-        *(o.track() for o in oscillators),
-        Track(step, self.clock.clocks(step), still, still, still, level, still)]
+        *(o.log() for o in oscillators),
+        ChannelLog(step, self.clock.clocks(step), still, still, still, level,
+                   still)]
 
   def _tick_to(self, end: int):
     """Runs the frame sequencer up to a step."""
     clocks, ratio = self.clock.clocks, self.clock.ratio
     while True:
       # The first step that brings the count over the frame's length.
-      over = clocks(self.step) + PLAYER_QUARTER_FRAME - self.frame_clocks + 1
+      over = clocks(self.step) + (self.frame - self.frame_time) // 4 + 1
       after = -(-(over << 24) // ratio)
       if after > end:
-        self.frame_clocks += clocks(end) - clocks(self.step)
+        self.frame_time += 4 * (clocks(end) - clocks(self.step))
         self.step = end
         return
-      self.frame_clocks += clocks(after) - clocks(self.step) - PLAYER_QUARTER_FRAME
+      self.frame_time += 4 * (clocks(after) - clocks(self.step)) - self.frame
       self.step = after
       if self.frame_step < 4:
         self._tick(after - 1, self.frame_step)
       self.frame_step = (self.frame_step + 1) % self.frame_steps
 
   def _tick(self, step: int, frame_step: int, lag: int = 1):
-    """Ticks the control units; the pulses, computed first, hear of it late."""
-    heard = self.chip.quarter_frame()
+    """Ticks the control units.
+
+    The player computes the pulses before it ticks: they change `lag` later.
+    """
+    changed = self.chip.quarter_frame()
     if frame_step % 2 == 0:
       timers = [p.timer for p in self.chip.pulses]
-      heard += self.chip.half_frame()
+      changed += self.chip.half_frame()
       for pulse, oscillator, old in zip(self.chip.pulses, self.pulses, timers,
                                         strict=True):
         if pulse.timer != old:
           oscillator.retune(self.clock.clocks(step + lag), pulse.timer + 1)
-    for voice in heard:
+    for voice in changed:
       self._emit(voice, step + lag if voice < 2 else step)
 
   def _emit(self, voice: int, step: int):
@@ -317,7 +333,7 @@ class _Player:
     if voice < 2:
       pulse = chip.pulses[voice]
       oscillator = self.pulses[voice]
-      level = 0 if pulse.muted else pulse.envelope.now
+      level = 0 if pulse.muted else pulse.envelope.output
       timbre = pulse.duty
     elif voice == 2:
       oscillator, level, timbre = self.triangle, 15, 0
@@ -332,7 +348,7 @@ class _Player:
         end = -(-(oscillator.lead_ends() << 24) // self.clock.ratio)
         oscillator.run_to(self.clock.clocks(end))
         oscillator.emit(end, *oscillator.rows[-1][5:6], oscillator.offset)
-      level = chip.noise.now if chip.noise_length else 0
+      level = chip.noise.output if chip.noise_length else 0
       timbre = oscillator.offset
     if oscillator.moved or oscillator.rows[-1][5:] != (level, timbre):
       oscillator.run_to(clocks)
@@ -342,7 +358,7 @@ class _Player:
   def _write(self, step: int, register: int, value: int):
     clocks = self.clock.clocks(step)
     if register == _FRAME_COUNTER:
-      self.frame_clocks = 0
+      self.frame_time = 0
       self.frame_step, self.frame_steps = 1, 4
       if value & 0x80:
         self.frame_steps = 5
@@ -373,17 +389,19 @@ class _Player:
       self.samples.write(clocks, register, value)
 
 
-def bucket(n: int) -> int:
-  """Rounds up to a power of 4, at least 256, so that few programs compile."""
+def padded_size(n: int) -> int:
+  """Rounds a size up to 256 * 4**k, so that few programs are compiled."""
   size = 256
   while size < n:
     size *= 4
   return size
 
 
-def ahead(work, items):
-  """Yields `work(item)` of each item in order; threads, one a processor core,
-  do what comes next."""
+def prefetch_map(work, items):
+  """Yields `work(item)` of each item in order, computed ahead.
+
+  One thread per CPU core works on the next items.
+  """
   threads = os.cpu_count() or 1
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     waiting = collections.deque()

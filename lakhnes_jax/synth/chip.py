@@ -1,9 +1,8 @@
-"""Control units of the NES sound chip: what its registers mean over time.
+"""Control units of the NES sound chip: length counters, envelopes, sweeps.
 
-`Chip` holds the length counters, the linear counter, envelopes and sweeps.
-Whoever drives it decides when their clocks tick: `channels.py` does as the
-player that nesmdb renders with, `transcribe.py` as nesmdb does where it turns
-logs into scores.
+`Chip` holds their state; its caller decides when the frame counter ticks:
+`channels.py` as the player that nesmdb renders with, `transcribe.py` as nesmdb
+does when it turns register logs into scores.
 
 Sources: nesmdb; https://www.nesdev.org/wiki/APU.
 """
@@ -30,7 +29,7 @@ class Envelope:
     self.loop = value & 0x20 > 0
 
   def tick(self) -> bool:
-    """Ticks; returns whether this may be heard."""
+    """Ticks once a quarter frame; returns whether `output` may change."""
     if self.start:
       self.start, self.level, self.divider = False, 15, 0
       return not self.constant
@@ -45,7 +44,8 @@ class Envelope:
     return False
 
   @property
-  def now(self):
+  def output(self) -> int:
+    """Volume, 0 to 15."""
     return self.volume if self.constant else self.level
 
 
@@ -56,14 +56,14 @@ class Pulse:
                'sweep_shift', 'target', 'timer')
 
   def __init__(self, carry):
-    self.carry = carry  # What negation takes off besides, 1 in pulse 1.
+    self.carry = carry  # Negation subtracts 1 more in pulse 1, 0 in pulse 2.
     self.envelope = Envelope()
     self.timer = self.target = self.duty = self.length = 0
     self.sweep_on = self.sweep_negate = self.sweep_reload = False
     self.sweep_period = self.sweep_shift = self.sweep_divider = 0
 
-  def aim(self):
-    """Works out where a sweep would go."""
+  def update_target(self):
+    """Computes the timer to which the sweep would move."""
     change = self.timer >> self.sweep_shift
     if self.sweep_negate:
       change = -change - self.carry
@@ -77,16 +77,20 @@ class Pulse:
     self.sweep_reload = True
 
   def tick(self) -> bool:
-    """Ticks length counter and sweep; returns whether this may be heard."""
-    heard = False
+    """Ticks length counter and sweep once a half frame.
+
+    Returns:
+      Whether the sound may change.
+    """
+    changed = False
     if self.length and not self.envelope.loop:
       self.length -= 1
-      heard = not self.length
+      changed = not self.length
     if not self.sweep_on:
-      return heard
+      return changed
     self.sweep_divider -= 1
     if self.sweep_divider <= 0:
-      self.aim()
+      self.update_target()
       if self.timer >= 8 and self.target < 0x800 and self.sweep_shift:
         self.timer = max(self.target, 0)
       self.sweep_divider = self.sweep_period + 1
@@ -124,8 +128,10 @@ class Chip:
     self.sweep_first = sweep_first
 
   def write(self, register: int, value: int):
-    """Takes a write to $4000 + register; those of the sample channel and the
-    frame counter are left to the driver."""
+    """Applies a write to $4000 + register.
+
+    Writes to the sample channel and the frame counter are left to the caller.
+    """
     if register < 8:
       pulse = self.pulses[register >> 2]
       part = register & 3
@@ -134,20 +140,20 @@ class Chip:
         pulse.duty = value >> 6
       elif part == 1:
         if self.sweep_first:
-          pulse.aim()
+          pulse.update_target()
           pulse.write_sweep(value)
         else:
           pulse.write_sweep(value)
-          pulse.aim()
+          pulse.update_target()
       elif part == 2:
         pulse.timer = pulse.timer & 0x700 | value
-        pulse.aim()
+        pulse.update_target()
       else:
         pulse.timer = pulse.timer & 0xff | (value & 7) << 8
         if self.enabled >> (register >> 2) & 1:
           pulse.length = LENGTHS[value >> 3]
         pulse.envelope.start = True
-        pulse.aim()
+        pulse.update_target()
     elif register == 0x08:
       self.linear_control = value & 0x80 > 0
       self.linear_reload = value & 0x7f
@@ -179,27 +185,27 @@ class Chip:
   def quarter_frame(self) -> list[int]:
     """Ticks envelopes and linear counter; returns the voices that may change.
     """
-    heard = [i for i in (0, 1) if self.pulses[i].envelope.tick()]
+    changed = [i for i in (0, 1) if self.pulses[i].envelope.tick()]
     if self.linear_halt:
       if self.linear != self.linear_reload:
         self.linear = self.linear_reload
-        heard.append(2)
+        changed.append(2)
     elif self.linear:
       self.linear -= 1
-      heard.append(2)
+      changed.append(2)
     if not self.linear_control:
       self.linear_halt = False
     if self.noise.tick():
-      heard.append(3)
-    return heard
+      changed.append(3)
+    return changed
 
   def half_frame(self) -> list[int]:
     """Ticks length counters and sweeps; returns the voices that may change."""
-    heard = [i for i in (0, 1) if self.pulses[i].tick()]
+    changed = [i for i in (0, 1) if self.pulses[i].tick()]
     if self.triangle_length and not self.linear_control:
       self.triangle_length -= 1
-      heard.append(2)
+      changed.append(2)
     if self.noise_length and not self.noise.loop:
       self.noise_length -= 1
-      heard.append(3)
-    return heard
+      changed.append(3)
+    return changed

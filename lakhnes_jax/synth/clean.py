@@ -1,13 +1,13 @@
-"""The sound chip of the NES (2A03) in jnp: score arrays in, samples out.
+"""The clean engine: the 2A03 sound chip in jnp, band-limited.
 
-Each voice is a periodic step function whose level is known in closed form at
-every instant, so no state runs along the audio, and any part of a song can be
-rendered on its own. Quarters of a sample are exact averages of the step
-functions; a low-pass filter makes samples of them.
+Each voice is a periodic step function with a closed form, so no state is
+carried along the audio, and any part of a song can be rendered on its own. The
+step functions are averaged exactly over quarters of a sample, then low-pass
+filtered and decimated.
 
 The audio is cut into *pieces*, where a segment begins and at every TILE
-samples. What is computed for each quarter is then arithmetic on numbers that
-hold for its whole piece; nothing but the noise register's bits is looked up.
+samples, so that all parameters are constant in a piece; only the noise
+register's bits are looked up.
 
 Letters: B songs, E segments, N pieces, Q quarters of a tile, T samples.
 Sources: nesmdb (player's mixing levels);
@@ -57,32 +57,14 @@ class _Edges(NamedTuple):
   Attributes:
     phase: [N, 1] uint32, where the piece's tile begins.
     width: [N, 1] uint32, of a quarter.
-    bend: ([N, Q], [N, Q]) float32 or None: zeros that carry the gradients of
-      the phases where quarters begin and end.
   """
   phase: jax.Array
   width: jax.Array
-  bend: tuple[jax.Array, jax.Array] | None
 
   @property
   def begin(self):
     """[N, Q] uint32."""
     return self.phase + self.width * jnp.arange(_QUARTERS, dtype=jnp.uint32)
-
-  def bent(self, mean, level):
-    """Gives the mean levels of quarters gradients with respect to phase.
-
-    Args:
-      mean: [N, Q] float32.
-      level: function, phases -> levels there.
-    """
-    if self.bend is None:
-      return mean
-    before, after = self.bend
-    begin = self.begin
-    change = (level(begin + self.width) * after - level(begin) * before -
-              mean * (after - before))
-    return mean + change * 2.0**32 / jnp.maximum(self.width, 1)
 
 
 def _pulse(edges: _Edges, duty):
@@ -95,9 +77,7 @@ def _pulse(edges: _Edges, duty):
   most = jnp.minimum(edges.width, wide).astype(jnp.int32)
   inside = jnp.clip(half.astype(jnp.int32) - off, 0, most)
   sign = (1 - 2 * low) / jnp.maximum(edges.width, 1).astype(jnp.float32)
-  return edges.bent(
-      inside.astype(jnp.float32) * sign + low,
-      lambda at: jnp.where(at - first < wide, 1 - low, low))
+  return inside.astype(jnp.float32) * sign + low
 
 
 def _triangle(edges: _Edges):
@@ -118,7 +98,7 @@ def _triangle(edges: _Edges):
   total = area(end) - area(begin) + jnp.where(end < begin, 240 << 23, 0)
   per = 16 / jnp.maximum(edges.width, 1).astype(jnp.float32)
   still = jnp.where(edges.width == 0, level(edges.phase), 0)
-  return edges.bent(total.astype(jnp.float32) * per + still, level)
+  return total.astype(jnp.float32) * per + still
 
 
 def _noise(edges: _Edges, step, offset, cycle):
@@ -160,12 +140,12 @@ def tnd_law(triangle, noise, sample=0.0):
   return 0.75 * 159.79 * load / (100 * load + 1)
 
 
-def mute(voices) -> np.ndarray:
-  """[5] float32 that is 1 for `voices` and 0 for the others."""
+def voice_mask(voices) -> np.ndarray:
+  """[5] float32: 1 for each of `voices` (0 to 4), which sound, 0 for others."""
   return np.isin(np.arange(5), np.array(tuple(voices))).astype(np.float32)
 
 
-_ALL = mute(channels.VOICES)
+_ALL_VOICES = voice_mask(channels.VOICES)
 
 
 class _Pieces(NamedTuple):
@@ -206,7 +186,7 @@ def _pieces(start, first, tiles: int) -> _Pieces:
   return _Pieces(*(x.reshape(-1) for x in (row, slot, since, begin, end)))
 
 
-def _levels(seg: Segments, pieces: _Pieces, heard):
+def _levels(seg: Segments, pieces: _Pieces, voice_mask):
   """[N, Q] output of the chip in each quarter of the pieces' tiles."""
   # Gathers from flat tables are several times as fast as batched ones.
   at = lambda table: table.reshape(-1)[pieces.row][:, None]  # noqa: E731
@@ -214,18 +194,13 @@ def _levels(seg: Segments, pieces: _Pieces, heard):
   edges = []
   for v in range(4):
     step = at(seg.step[..., v])
-    # What lies before the segment's start is not heard.
+    # What lies before the segment's start is cut off below.
     phase = (at(seg.phase[..., v]) + since.astype(jnp.uint32) * step +
              advance(0, at(seg.fine[..., v]), jnp.maximum(since, 0)))
-    bend = None
-    if seg.bend is not None and v < 3:
-      drift, slope = (at(seg.bend[..., v, i]) for i in range(2))
-      now = since + jnp.arange(_QUARTERS) / OVERSAMPLING
-      bend = tuple(drift + slope * (now + i / OVERSAMPLING) for i in range(2))
-    edges.append(_Edges(phase, step // OVERSAMPLING, bend))
-  volume = [at(seg.volume[..., v] * heard[v]) for v in range(5)]
+    edges.append(_Edges(phase, step // OVERSAMPLING))
+  volume = [at(seg.volume[..., v] * voice_mask[v]) for v in range(5)]
   pulse1, pulse2 = (_pulse(edges[v], at(seg.timbre[..., v])) for v in range(2))
-  triangle = _triangle(edges[2]) * heard[2]
+  triangle = _triangle(edges[2]) * voice_mask[2]
   noise = _noise(edges[3], at(seg.step[..., 3]), at(seg.noise_offset),
                  at(seg.noise_cycle))
   # Each pulse is on or off, so their joint law is bilinear in the shares.
@@ -254,14 +229,14 @@ def _filter_matrix() -> np.ndarray:
   return np.concatenate(np.split(matrix, 3)[::-1], 1)
 
 
-def samples(seg: Segments, first, count: int, heard=_ALL):
+def samples(seg: Segments, first, count: int, voice_mask=_ALL_VOICES):
   """Renders samples `first` to `first + count` of each song.
 
   Args:
     seg: segments of B songs, [B, E, ...].
     first: [B] int32, first sample.
     count: T, samples to render (static).
-    heard: [5] float32, which voices are (see `mute`).
+    voice_mask: [5] float32, which voices sound (see `voice_mask`).
 
   Returns:
     [B, T] float32, full scale 1.0, all voices together at most 1; unipolar,
@@ -282,7 +257,7 @@ def samples(seg: Segments, first, count: int, heard=_ALL):
     """Adds what a chunk's pieces sound like; its slots follow each other."""
     begin, end = chunk.begin[:, None], chunk.end[:, None]
     level = jnp.where((quarter >= begin) & (quarter < end),
-                      _levels(seg, chunk, heard), 0)
+                      _levels(seg, chunk, voice_mask), 0)
     tile = jnp.zeros((size, _QUARTERS)).at[chunk.slot - chunk.slot[0]].add(
         level, indices_are_sorted=True, mode='promise_in_bounds')
     shares = jnp.matmul(tile, jnp.asarray(_filter_matrix()),
@@ -301,8 +276,8 @@ def samples(seg: Segments, first, count: int, heard=_ALL):
 
 
 @partial(jax.jit, static_argnames=('count', 'rate'))
-def render(start, state, first=0, tune=None, *, count: int,
-           rate: int = SAMPLE_RATE, heard=_ALL):
+def render(start, state, first=0, *, count: int,
+           rate: int = SAMPLE_RATE, voice_mask=_ALL_VOICES):
   """Renders a batch of scores; `jit`, `vmap`, `pmap` and `grad` go through.
 
   Args:
@@ -310,17 +285,15 @@ def render(start, state, first=0, tune=None, *, count: int,
     state: [B, E, 4, 3] uint8: note, velocity, timbre. Velocities may be
       fractions, and gradients flow to them, if it is float32.
     first: int or [B] int32, where to begin.
-    tune: [B, E, 3] float32 or None: what to multiply the frequencies of
-      pulse 1, pulse 2 and triangle with. Gradients flow to it.
     count: T, samples to render (static).
     rate: Hz of the samples, in which `start` and `first` count (static).
-    heard: [5] float32, which voices are (see `mute`).
+    voice_mask: [5] float32, which voices sound (see `voice_mask`).
 
   Returns:
     [B, T] float32, see `samples`.
   """
-  seg = segments(start, state, tune, rate)
-  return samples(seg, jnp.broadcast_to(first, len(start)), count, heard)
+  seg = segments(start, state, rate)
+  return samples(seg, jnp.broadcast_to(first, len(start)), count, voice_mask)
 
 
 render_windows = jax.jit(samples, static_argnames='count')
@@ -334,7 +307,7 @@ def windows(seg: Segments, length: int, size: int = 1 << 16,
     seg: numpy arrays without batch axes.
     length: samples.
     size: samples a window.
-    voices: those heard.
+    voices: those that sound.
 
   Yields:
     [t] float32, t at most `size`.
@@ -343,13 +316,13 @@ def windows(seg: Segments, length: int, size: int = 1 << 16,
     low, high = np.searchsorted(seg.start, [first - TILE, first + size + TILE],
                                 'right')
     low = max(low - 1, 0)
-    rows = channels.bucket(high - low)
-    # What lies behind the window's segments starts too late to be heard.
+    rows = channels.padded_size(high - low)
+    # What lies behind the window's segments starts after the window.
     take = np.minimum(low + np.arange(rows), len(seg.start) - 1)
     part = jax.tree.map(lambda x: x[None, take], seg)
     part.start[0, high - low:] = np.iinfo(np.int32).max
     audio = render_windows(part, np.full(1, first, np.int32), count=size,
-                           heard=mute(voices))
+                           voice_mask=voice_mask(voices))
     return np.asarray(audio)[0, :length - first]
 
-  yield from channels.ahead(render, range(0, length, size))
+  yield from channels.prefetch_map(render, range(0, length, size))

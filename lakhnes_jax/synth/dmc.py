@@ -1,4 +1,4 @@
-"""The sample channel of the chip: one-bit samples from memory.
+"""The delta modulation channel (DMC): 1-bit samples from memory.
 
 Source: https://www.nesdev.org/wiki/APU_DMC.
 """
@@ -14,7 +14,9 @@ _BASE = 0xc000  # Samples lie from here on; $FFFF is followed by $8000.
 
 
 class SampleChannel:
-  """Plays samples; levels come out as (clocks, level) pairs.
+  """Plays samples and records the output level.
+
+  Writes to $4012 and $4013 take effect when a sample starts or restarts.
 
   Attributes:
     levels: (clocks, level 0-127) of each change so far.
@@ -25,9 +27,10 @@ class SampleChannel:
     self.memory = bytearray(0x10000)
     self.period = self.periods[0]
     self.loop = self.playing = False
-    self.address, self.length = _BASE, 1
+    self.address, self.length = _BASE, 1  # Of the next sample to start.
+    self.place, self.bits = _BASE, 8  # Of this one: next byte, bits left.
     self.level = 0
-    self.next, self.bit = 0, 0  # Clocks of the next bit, and its number.
+    self.next = 0  # Clocks of the next bit.
     self.levels = [(0, 0)]
 
   def load(self, address: int, data: bytes):
@@ -49,22 +52,27 @@ class SampleChannel:
     elif not value & 0x10:
       self.playing = False
     elif not self.playing:
-      self.playing, self.bit = True, 0
+      self.playing = True
       self.next = clocks + self.period
+      self._restart()
+
+  def _restart(self):
+    self.place, self.bits = self.address, 8 * self.length
 
   def run_to(self, clocks: int):
     """Plays the bits that are due before `clocks`."""
     while self.playing and self.next < clocks:
-      place = self.address + (self.bit >> 3)
-      place = place if place < 0x10000 else place - 0x8000
-      up = self.memory[place] >> (self.bit & 7) & 1
+      up = self.memory[self.place] >> (-self.bits & 7) & 1
       if 0 <= self.level + 4 * up - 2 <= 127:
         self.level += 4 * up - 2
         self.levels.append((self.next, self.level))
       self.next += self.period
-      self.bit += 1
-      if self.bit == 8 * self.length:
-        self.bit, self.playing = 0, self.loop
+      self.bits -= 1
+      if not self.bits & 7:
+        self.place = self.place + 1 if self.place < 0xffff else 0x8000
+      if not self.bits:
+        self.playing = self.loop
+        self._restart()
 
   def rows(self, ratio: int) -> np.ndarray:
     """[R, 2] int64: step (of `ratio` / 2**24 clocks) and level; the last one

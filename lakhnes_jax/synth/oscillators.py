@@ -1,8 +1,8 @@
-"""What each oscillator of the chip does when, for the clean engine.
+"""Phase and increment of each oscillator over time, for the clean engine.
 
 Phases are unsigned integers, 2**32 to the voice's whole period, so they wrap
-as the chip's counters do; `step` has 16 further bits, so that a tone stays on
-its frequency through hours.
+as the chip's counters do; the increment per sample, `step`, has 16 further
+bits, so that a tone keeps its frequency for hours.
 
 Letters: B songs, E segments. Sources: nesmdb (pitches); the rest
 https://www.nesdev.org/wiki/APU.
@@ -29,7 +29,7 @@ _MASK = (np.uint32(1) << _SHIFT) - np.uint32(1)
 
 
 class Segments(NamedTuple):
-  """What the oscillators do in each segment.
+  """Settings of the oscillators in each segment.
 
   Attributes:
     start: [..., E] int32, first sample.
@@ -42,8 +42,6 @@ class Segments(NamedTuple):
     noise_offset: [..., E] int32, where the noise register's cycle lies in
       `channels.noise_table`.
     noise_cycle: [..., E] int32, length of this cycle; 2**32 of noise's phase.
-    bend: [..., E, 3, 2] float32 or None: zeros that carry the gradients of
-      phase at `start` and of step, in periods, of the voices with a pitch.
   """
   start: jax.Array
   phase: jax.Array
@@ -53,7 +51,6 @@ class Segments(NamedTuple):
   timbre: jax.Array
   noise_offset: jax.Array
   noise_cycle: jax.Array
-  bend: jax.Array | None = None
 
 
 @functools.cache
@@ -64,7 +61,7 @@ def _steps(rate: int) -> np.ndarray:
 
   def put(row, note, mode, period, cycle):
     step = (nes.CLOCK << 48) // (period * cycle * rate)
-    if step < 1 << 48:  # Else it is far above what can be heard.
+    if step < 1 << 48:  # Others are far above the audible range.
       table[row, note, mode] = step >> 16, step & 0xffff
 
   for mode in range(2):
@@ -103,64 +100,51 @@ def advance(step, fine, n):
 
 
 class _Moves(NamedTuple):
-  """How phases go on, segment by segment; each attribute is [..., E, 4].
+  """How phases advance, segment by segment; each attribute is [..., E, 4].
 
   Attributes:
     advance: uint32, over the segment.
-    retuned: bool, whether the timer changes at the segment's start. The step
-      of the waveform that is under way then keeps its count of clocks.
-    scale: float32, from a share of this step to one of the new step.
-    most: float32, the share that is left at most.
-    reset: bool, whether the waveform's steps begin anew.
-    drift: float32 or None, like `advance`, of `Segments.bend`.
-    stretch: float32 or None, relative change of `scale` that comes with it.
+    retuned: bool, whether the timer changes at the segment's start. The
+      current step of the waveform then keeps its count of clocks.
+    scale: float32, from a fraction of the old step to one of the new step.
+    most: float32, the greatest fraction that remains.
+    reset: bool, whether the waveform restarts at its first step.
   """
   advance: jax.Array
   retuned: jax.Array
   scale: jax.Array
   most: jax.Array
   reset: jax.Array
-  drift: jax.Array | None = None
-  stretch: jax.Array | None = None
 
 
 def _phases(moves: _Moves):
-  """Phase (uint32) and drift (float32 or None) at each segment's start."""
+  """Phase (uint32) at each segment's start."""
 
-  def go_on(carry, move):
-    phase, drift = carry
+  def step(phase, move):
     index, share = phase >> _SHIFT, phase & _MASK
     rest = share.astype(jnp.float32) * move.scale
     most = move.most * _MASK
     share = jnp.where(move.retuned, jnp.minimum(rest, most).astype(jnp.uint32),
                       share)
     phase = jnp.where(move.reset, 0, index) << _SHIFT | share
-    if drift is not None:
-      kept = drift * move.scale + rest / 2.0**32 * move.stretch
-      drift = jnp.where(move.retuned, jnp.where(rest < most, kept, 0), drift)
-      return (phase + move.advance, drift + move.drift), (phase, drift)
-    return (phase + move.advance, None), (phase, None)
+    return phase + move.advance, phase
 
   moves = jax.tree.map(lambda x: jnp.moveaxis(x, -2, 0), moves)
-  begin = jax.tree.map(lambda x: jnp.zeros_like(x[0]),
-                       (moves.advance, moves.drift))
-  _, phases = jax.lax.scan(go_on, begin, moves)
-  return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2), phases)
+  _, phases = jax.lax.scan(step, jnp.zeros_like(moves.advance[0]), moves)
+  return jnp.moveaxis(phases, 0, -2)
 
 
-def segments(start, state, tune=None, rate: int = SAMPLE_RATE) -> Segments:
-  """Works out the oscillators of a score.
+def segments(start, state, rate: int = SAMPLE_RATE) -> Segments:
+  """Computes the oscillators of a score.
 
-  They do what the register writes of the score (see `registers`) make the
-  player's do: a pulse starts anew when it comes out of silence or the upper
-  bits of its timer change, the triangle freezes in silence, and a step of the
-  waveform that is under way keeps its count of clocks.
+  They behave as the player's do under the score's register writes (see
+  `registers`): a pulse restarts when it comes out of silence or the upper bits
+  of its timer change, the triangle freezes in silence, and the current step of
+  a waveform keeps its count of clocks.
 
   Args:
     start: [..., E] int32, samples, ascending; padded beyond the song's end.
     state: [..., E, 4, 3] uint8: note, velocity, timbre (see `score`).
-    tune: [..., E, 3] float32 or None: what to multiply the frequencies of
-      pulse 1, pulse 2 and triangle with. Gradients flow to it.
     rate: Hz of the samples.
   """
   note, timbre = (state[..., i].astype(jnp.int32) for i in (0, 2))
@@ -169,11 +153,6 @@ def segments(start, state, tune=None, rate: int = SAMPLE_RATE) -> Segments:
   steps = jnp.asarray(_steps(rate))[_ROW, note, mode]
   step, fine = steps[..., 0], steps[..., 1]
   length = jnp.diff(start, axis=-1, append=start[..., -1:])[..., None]
-  if tune is not None:
-    tune = jnp.append(tune, jnp.ones_like(tune[..., :1]), -1)
-    change = step.astype(jnp.float32) * (tune - 1)
-    step += jax.lax.stop_gradient(change).astype(jnp.int32).astype(jnp.uint32)
-    bend = (change - jax.lax.stop_gradient(change)) / 2.0**32
 
   def last(x):  # The value in the segment before.
     return jnp.concatenate([jnp.zeros_like(x[..., :1, :]), x[..., :-1, :]], -2)
@@ -188,61 +167,56 @@ def segments(start, state, tune=None, rate: int = SAMPLE_RATE) -> Segments:
       least / (timer + 1),
       (_ROW == 0) & (note > 0) & ((last(note) == 0) |
                                   (timer >> 8 != timer_before >> 8)))
-  if tune is not None:
-    relative = bend * 2.0**32 / jnp.maximum(step, 1)
-    moves = moves._replace(drift=bend * length,
-                           stretch=relative - last(relative))
-  phase, drift = _phases(moves)
-  bend = None if tune is None else jnp.stack([drift, bend], -1)[..., :3, :]
+  phase = _phases(moves)
   offset, cycle = (jnp.asarray(x)[timbre[..., 3] & 1] for x in _cycles())
   volume = jnp.concatenate([velocity, jnp.zeros_like(velocity[..., :1])], -1)
   return Segments(start, phase, step, fine, volume, timbre[..., :2], offset,
-                  cycle, bend)
+                  cycle)
 
 
-work_out = jax.jit(segments, static_argnames='rate')
+segments_jit = jax.jit(segments, static_argnames='rate')
 
 
 def from_score(score: Score, rate: int = SAMPLE_RATE) -> Segments:
-  """Works out the oscillators of one score; numpy arrays without batch axes.
+  """Computes the oscillators of one score; numpy arrays without batch axes.
 
   Changes begin at the sample nearest to where the score has them.
   """
-  size = channels.bucket(len(score.start) + 1)
+  size = channels.padded_size(len(score.start) + 1)
   start, state = (x[0] for x in scores.pad([score], size))
   count = len(score.start) + 1
   start[:count] = np.rint(start[:count] * (rate / SAMPLE_RATE))
   return jax.tree.map(lambda x: np.asarray(x)[:count],
-                      work_out(start, state, rate=rate))
+                      segments_jit(start, state, rate=rate))
 
 
-def from_tracks(clock: channels.Clock, parts: list[channels.Track],
-                rate: int = SAMPLE_RATE) -> Segments:
-  """Takes over the oscillators of a register log; on the host, in numpy.
+def from_channels(clock: channels.Clock, logs: list[channels.ChannelLog],
+                  rate: int = SAMPLE_RATE) -> Segments:
+  """Converts the oscillators of a register log; on the host, in numpy.
 
-  What the log changes within a sample begins at the sample's nearer end.
+  Changes within a sample begin at the sample's nearer end.
 
   Args:
-    clock, parts: see `channels.play`.
+    clock, logs: see `channels.play`.
     rate: Hz of the samples to render.
   """
   hertz = clock.ratio * clock.rate / 2**24
   begins = [np.rint(part.step * (rate / clock.rate)).astype(np.int64)
-            for part in parts]
+            for part in logs]
   start = np.unique(np.concatenate(begins))
   clocks = start * (hertz / rate)
   phase, step, fine = (np.zeros((len(start), 4), np.uint32) for _ in range(3))
   volume = np.zeros((len(start), 5), np.float32)
   timbre = np.zeros((len(start), 2), np.int32)
   lengths = channels.noise_table().cycle
-  for voice, (part, begin) in enumerate(zip(parts, begins, strict=True)):
-    row = channels.Track(*(
+  for voice, (part, begin) in enumerate(zip(logs, begins, strict=True)):
+    row = channels.ChannelLog(*(
         x[np.searchsorted(begin, start, 'right') - 1] for x in part))
     volume[:, voice] = row.level
     if voice == 4:
       break
-    cycle = (channels.PULSE_CYCLE, channels.PULSE_CYCLE, channels.TRIANGLE_CYCLE,
-             0)[voice]
+    cycle = (channels.PULSE_CYCLE, channels.PULSE_CYCLE,
+             channels.TRIANGLE_CYCLE, 0)[voice]
     if voice == 3:
       table = channels.noise_table()
       lead = np.isin(row.timbre, table.lead)
@@ -256,7 +230,8 @@ def from_tracks(clock: channels.Clock, parts: list[channels.Track],
         still, 0, (row.count + clocks - row.at) / period)) / cycle
     phase[:, voice] = (turns % 1 * 2.0**32).astype(np.uint64) & 0xffffffff
     turns = np.where(still, 0, hertz / rate / (period * cycle))
-    turns = np.where(turns < 1, turns * 2.0**48, 0).astype(np.uint64)  # Else
-    step[:, voice], fine[:, voice] = turns >> 16, turns & 0xffff  # inaudible.
+    # More than one period per sample is far above the audible range.
+    turns = np.where(turns < 1, turns * 2.0**48, 0).astype(np.uint64)
+    step[:, voice], fine[:, voice] = turns >> 16, turns & 0xffff
   return Segments(start.astype(np.int32), phase, step, fine, volume, timbre,
                   offset.astype(np.int32), cycle.astype(np.int32))

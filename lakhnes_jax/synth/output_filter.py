@@ -1,66 +1,46 @@
-"""The analogue output of the NES: what lies between the chip and the ear.
+"""The analogue output stage of the NES: two high-pass filters, one low-pass.
 
-First-order filters, two high-pass and one low-pass; they also take off the
-constant part of the chip's unipolar output.
+All three are of first order; the high-pass filters also remove the offset of
+the chip's unipolar output.
 Source: https://www.nesdev.org/wiki/APU_Mixer.
 """
 
 import math
 from collections.abc import Iterable, Iterator
 
-import jax
 import numpy as np
-from jax import numpy as jnp
+from scipy import signal
 
 HIGH_PASS = (90.0, 440.0)  # Hz.
-LOW_PASS = 14000.0
+LOW_PASS = 14000.0  # Hz.
 
 
-def _recur(x, decay, last):
-  """y[t] = decay * y[t-1] + x[t] along [T]; y before is `last`."""
+def _sections(rate: int) -> np.ndarray:
+  """[3, 6] float64: the filters as second-order sections of scipy.signal.
 
-  def join(left, right):
-    return left[0] * right[0], left[1] * right[0] + right[1]
-
-  scale, y = jax.lax.associative_scan(join, (jnp.full_like(x, decay), x))
-  return y + scale * last
-
-
-@jax.jit
-def _filter(x, state, high, low):
-  """Filters one window.
-
-  Args:
-    x: [T] float32.
-    state: [2 * n + 1]: last input and output of each high-pass, then last
-      output of the low-pass.
-    high: [n] decay of each high-pass.
-    low: decay of the low-pass.
+  y[t] = a (y[t-1] + x[t] - x[t-1]) with a = 1 / (1 + 2 pi f / rate), and
+  y[t] = b y[t-1] + (1 - b) x[t] with b = exp(-2 pi f / rate).
   """
-  new = []
-  for i in range(len(HIGH_PASS)):
-    before = jnp.concatenate([state[2 * i:2 * i + 1], x[:-1]])
-    y = _recur(high[i] * (x - before), high[i], state[2 * i + 1])
-    new += [x, y]
-    x = y
-  x = _recur((1 - low) * x, low, state[-1])
-  return x, [*new, x]
+  sections = []
+  for hertz in HIGH_PASS:
+    decay = 1 / (1 + 2 * math.pi * hertz / rate)
+    sections.append([decay, -decay, 0, 1, -decay, 0])
+  decay = math.exp(-2 * math.pi * LOW_PASS / rate)
+  return np.array([*sections, [1 - decay, 0, 0, 1, -decay, 0]])
 
 
 def apply(windows: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-  """Filters [t] float32 windows of one song, one after the other.
+  """Filters the windows of one song, one after the other.
 
   Args:
-    windows: all of one length, but for the last, which may be shorter.
+    windows: [t] float32 each, of any length.
     rate: Hz.
+
+  Yields:
+    [t] float32.
   """
-  high = np.array([1 / (1 + 2 * math.pi * f / rate) for f in HIGH_PASS],
-                  np.float32)
-  low = np.float32(math.exp(-2 * math.pi * LOW_PASS / rate))
-  state, size = np.zeros(2 * len(high) + 1, np.float32), 0
+  sections = _sections(rate)
+  state = np.zeros((len(sections), 2))
   for window in windows:
-    size = max(size, len(window))
-    x = np.pad(window, (0, size - len(window)))
-    y, ends = _filter(x, state, high, low)
-    state = np.array([end[len(window) - 1] for end in ends], np.float32)
-    yield np.asarray(y)[:len(window)]
+    filtered, state = signal.sosfilt(sections, window, zi=state)
+    yield filtered.astype(np.float32)

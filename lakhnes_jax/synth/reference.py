@@ -1,8 +1,8 @@
 """The reference engine: the player that nesmdb renders with, in jnp.
 
-It restates, sample for sample, what VGMPlay's NSFPlay core puts out: levels
-every four clocks, mixed in integers, and area-averaged to 44.1 kHz at 11 bits.
-No step depends on the one before, so windows of any songs render together.
+It equals, sample for sample, the output of VGMPlay's NSFPlay core: levels every
+four clocks, mixed in integers, and box-filtered to 44.1 kHz with 11-bit
+weights. No step depends on the one before, so windows render in one batch.
 
 Letters: B windows, R rows, K steps, T samples.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from lakhnes_jax import nes
-from lakhnes_jax.synth import channels as tr
+from lakhnes_jax.synth import channels
 
 WINDOW = 8192  # Samples.
 _STEPS = 83200  # Steps that a window and its last sample's average span.
@@ -52,7 +52,7 @@ _PULSE_MIX, _TND_MIX = _pulse_mix(), _tnd_mix()
 
 
 class Rows(NamedTuple):
-  """What the oscillators do in a window, row by row; see `channels.Track`.
+  """Oscillators in a window, row by row; see `channels.ChannelLog`.
 
   Attributes:
     start: [..., R] int32, step within the window; those past it are padding.
@@ -75,24 +75,24 @@ class Rows(NamedTuple):
   clocks: np.ndarray
 
 
-def _rows(clock: tr.Clock, tracks: list[tr.Track], windows: np.ndarray,
-          voices: tuple[int, ...]) -> Rows:
-  """Joins the tracks' rows; rows begin at each window's first step too."""
+def _rows(clock: channels.Clock, logs: list[channels.ChannelLog],
+          windows: np.ndarray, voices: tuple[int, ...]) -> Rows:
+  """Joins the channels' rows; rows begin at each window's first step too."""
   last = int(windows[-1]) + _STEPS
   # A clock too many now and then: the rate is not a quarter of the clock's.
   beat = (clock.ratio - (4 << 24))
   extra = (-(-(np.arange(1, (beat * last >> 24) + 1) << 24) // beat) - 1
            if beat else np.zeros(0, np.int64))
   step = np.unique(np.concatenate(
-      [windows, extra, extra + 1, *(t.step for t in tracks)]))
+      [windows, extra, extra + 1, *(t.step for t in logs)]))
   now = clock.clocks(step)
   position = np.zeros((len(step), 4), np.int64)
   period = np.full((len(step), 4), _STILL)
   level = np.zeros((len(step), 5), np.int64)
   duty = np.zeros((len(step), 2), np.int64)
-  for voice, track in enumerate(tracks):
-    here = np.searchsorted(track.step, step, 'right') - 1
-    t = tr.Track(*(x[here] for x in track))
+  for voice, log in enumerate(logs):
+    here = np.searchsorted(log.step, step, 'right') - 1
+    t = channels.ChannelLog(*(x[here] for x in log))
     if voice in voices:
       level[:, voice] = t.level
     since = t.count + now - t.at
@@ -107,7 +107,7 @@ def _rows(clock: tr.Clock, tracks: list[tr.Track], windows: np.ndarray,
       if voice < 2:
         duty[:, voice] = t.timbre
     elif voice == 3:
-      lengths = tr.noise_table().cycle
+      lengths = channels.noise_table().cycle
       cycle = np.array([lengths[o] or _STILL for o in t.timbre.tolist()])
       index = (t.phase + since // t.period) % cycle
       # The count may exceed the period for the step after a change.
@@ -128,12 +128,12 @@ def _phase(position, period):
 
 def _noise(at, rows: Rows, since, volume):
   """[B, K] level of the noise, averaged inside each step."""
-  bits = jnp.asarray(tr.noise_table().bits.astype(np.int32))
+  bits = jnp.asarray(channels.noise_table().bits.astype(np.int32))
   period, cycle = at(rows.period[..., 3]), at(rows.cycle)
   offset, clocks = at(rows.offset), at(rows.clocks)
   total = at(rows.position[..., 3]) + 4 * since
   before = _phase(total, period)
-  # A row begins where it says, even if that is a whole period.
+  # A row begins at its position, even if that is a whole period.
   before = jnp.where(since == 0, 0, before)
   count = total - before * period + clocks
   shifts = _phase(count, period)
@@ -195,44 +195,44 @@ def _windows(rows: Rows, begin, width):
   first = (begin >> 11) + _STEPS * jnp.arange(len(begin))[:, None]
   part, total = begin & 2047, jnp.zeros(begin.shape, jnp.int32)
   for tap in range(_TAPS):
-    low, high = (jnp.clip(end - tap * tr.FIXED, 0, tr.FIXED)
+    low, high = (jnp.clip(end - tap * channels.FIXED, 0, channels.FIXED)
                  for end in (part, part + width))
     total += levels.reshape(-1)[first + tap] * (high - low)
   return jnp.minimum(total // width, 32767).astype(jnp.int16)
 
 
-def render(clock: tr.Clock, tracks: list[tr.Track], length: int,
-           voices: tuple[int, ...] = tr.VOICES, batch: int = 4):
+def render(clock: channels.Clock, logs: list[channels.ChannelLog], length: int,
+           voices: tuple[int, ...] = channels.VOICES, batch: int = 4):
   """Renders a song as the player does, window by window.
 
   Args:
     clock: of the song, see `channels.play`.
-    tracks: five, see `channels.play`.
+    logs: five, see `channels.play`.
     length: samples; the player's output is one short of the log's length.
-    voices: those heard.
+    voices: those that sound.
     batch: windows to render at once.
 
   Yields:
     [T] int16, T at most `batch` * `WINDOW`.
   """
   firsts = np.arange(0, length, WINDOW)
-  windows = clock.position(firsts) // tr.FIXED
-  rows = _rows(clock, tracks, windows, voices)
+  windows = clock.position(firsts) // channels.FIXED
+  rows = _rows(clock, logs, windows, voices)
   low = np.searchsorted(rows.start, windows)
   high = np.searchsorted(rows.start, windows + _STEPS)
-  width = np.int32(tr.FIXED * clock.rate // nes.SAMPLE_RATE)
+  width = np.int32(channels.FIXED * clock.rate // nes.SAMPLE_RATE)
 
   def dispatch(i):
     which = np.minimum(np.arange(i, i + batch), len(firsts) - 1)
-    size = tr.bucket(int((high - low)[which].max()))
+    size = channels.padded_size(int((high - low)[which].max()))
     take = np.minimum(low[which, None] + np.arange(size), len(rows.start) - 1)
     inside = take < high[which, None]
     part = Rows(*(x[take] for x in rows))
     start = np.where(inside, part.start - windows[which, None], _STEPS)
     begin = (clock.position(firsts[which, None] + np.arange(WINDOW)) -
-             windows[which, None] * tr.FIXED)
+             windows[which, None] * channels.FIXED)
     audio = np.asarray(_windows(part._replace(start=start.astype(np.int32)),
                                 begin.astype(np.int32), width))
     return audio[:len(firsts) - i].reshape(-1)[:length - i * WINDOW]
 
-  yield from tr.ahead(dispatch, range(0, len(firsts), batch))
+  yield from channels.prefetch_map(dispatch, range(0, len(firsts), batch))

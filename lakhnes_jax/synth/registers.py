@@ -1,4 +1,4 @@
-"""Scores -> what to write to the chip's registers, as nesmdb does it.
+"""Scores -> register writes, as nesmdb makes them.
 
 Source: nesmdb (Donahue et al., ISMIR 2018), the way from scores to VGM.
 """
@@ -6,12 +6,12 @@ Source: nesmdb (Donahue et al., ISMIR 2018), the way from scores to VGM.
 import numpy as np
 
 from lakhnes_jax import nes
-from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth.score import Score
 
 _LOW, _HIGH = 2, 3  # Registers of a voice: its period.
 _STATUS = 0x15
-_SWEEP_UP, _SWEEP_DOWN = 0x07, 0x0f  # Off, but the chip heeds their target.
+_SWEEP_UP, _SWEEP_DOWN = 0x07, 0x0f  # Off, but their target may still mute.
 # Voices off, constant volume 0, and the triangle's linear counter at its top.
 _START = ((_STATUS, 0x00), (0x00, 0x30), (0x01, _SWEEP_UP), (0x04, 0x30),
           (0x05, _SWEEP_UP), (0x08, 0xff), (0x0c, 0x30))

@@ -1,7 +1,7 @@
-"""Scores: what each voice of the chip plays when, in exact time.
+"""Scores: the state of each voice of the chip over time, exact to the sample.
 
-A song's events tell the chip of changes; a score holds what is true between
-them. It is piecewise constant, so it stays small and loses no timing.
+A song's events are changes; a score holds the state between them. It is
+piecewise constant, so it stays small and loses no timing.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import numpy as np
 
 from lakhnes_jax import events as ev
 
-NOTE, LEVEL, TONE = range(3)  # Columns of `Score.state`.
+NOTE, VELOCITY, TIMBRE = range(3)  # Columns of `Score.state`.
 
 
 class Score(NamedTuple):
@@ -43,21 +43,21 @@ def _held(mask: np.ndarray, values: np.ndarray, initial: int) -> np.ndarray:
 def from_events(events: np.ndarray) -> Score:
   """Builds the score of a song.
 
-  Velocity and timbre hold until they are told anew. A voice that is never
-  told plays at velocity 15 and timbre 0, as songs without dynamics (TX1) did
-  in the original; the triangle, which has no volume, has velocity 1.
+  Velocity and timbre hold until the next event sets them. Before any, a voice
+  plays at velocity 15 and timbre 0, as songs without dynamics (TX1) did in the
+  original; the triangle, which has no volume, has velocity 1.
 
   Args:
     events: int32 song (see `events`).
   """
   events = np.asarray(events)
-  times, told = ev.times_of(events), events < 0
+  times, counts = ev.times_of(events), events < 0
   length = int(times[-1]) if len(times) else 0
-  told &= times < length  # What is told at the very end is never heard.
-  times, events = times[told], events[told]
+  counts &= times < length  # Events at the very end have no effect.
+  times, events = times[counts], events[counts]
   voice, kind = ev.voice_of(events), ev.kind_of(events)
   value = ev.value_of(events)
-  # The last row of each instant holds all that was told in it.
+  # The last row of each instant holds all of its events.
   ends = np.flatnonzero(np.diff(times, append=-1) != 0)
   first = 0 if len(ends) and times[0] == 0 else 1
   start = np.concatenate([np.zeros(first, np.int64), times[ends]])
@@ -69,24 +69,24 @@ def from_events(events: np.ndarray) -> Score:
     is_note = mine & (kind <= ev.NOTEON)
     onset[instant[is_note], v] = kind[is_note] == ev.NOTEON
     for column, mask, initial in (
-        (NOTE, is_note, 0), (LEVEL, mine & (kind == ev.VELOCITY), 15),
-        (TONE, mine & (kind == ev.TIMBRE), 0)):
+        (NOTE, is_note, 0), (VELOCITY, mine & (kind == ev.VELOCITY), 15),
+        (TIMBRE, mine & (kind == ev.TIMBRE), 0)):
       state[first:, v, column] = _held(mask, value, initial)[ends]
-  state[:, ev.TR, LEVEL] = 1
-  state[..., LEVEL] *= state[..., NOTE] > 0
+  state[:, ev.TR, VELOCITY] = 1
+  state[..., VELOCITY] *= state[..., NOTE] > 0
   return compact(Score(start, state, onset, length))
 
 
 def to_events(score: Score, dynamics: bool = True) -> np.ndarray:
   """Turns a score into a song.
 
-  As in NES-MDB, a voice without notes says nothing, and a note still on at
+  As in NES-MDB, a voice without notes has no events, and a note still on at
   the end ends there.
 
   Args:
-    score: as `from_events` builds it; a change of note is an onset, told or
+    score: as `from_events` builds it; a change of note is an onset, marked or
       not.
-    dynamics: whether to tell velocities and timbres.
+    dynamics: whether to include velocities and timbres.
 
   Returns:
     int32 song (see `events`).
@@ -104,11 +104,12 @@ def to_events(score: Score, dynamics: bool = True) -> np.ndarray:
         [np.zeros((1, 3), np.int64), state[:-1, v]]).T
     on = (note > 0) & (score.onset[:, v] | (note != before))
     off = (note == 0) & (before > 0)
-    told = [(off, ev.NOTEOFF, note), (on, ev.NOTEON, note)]
+    changes = [(off, ev.NOTEOFF, note), (on, ev.NOTEON, note)]
     if dynamics and v != ev.TR:
-      told += [(on | (note > 0) & (level != level_before), ev.VELOCITY, level),
-               (tone != tone_before, ev.TIMBRE, tone)]
-    for mask, kind, value in told:
+      changes += [
+          (on | (note > 0) & (level != level_before), ev.VELOCITY, level),
+          (tone != tone_before, ev.TIMBRE, tone)]
+    for mask, kind, value in changes:
       events = ev.EVENT[v, kind, np.minimum(value[mask], 127)]
       for wrong in value[mask][events == 0][:1]:
         ev.event(v, kind, int(wrong))  # Raises, and says what is legal.
@@ -148,15 +149,15 @@ def pad(scores: list[Score], size: int) -> tuple[np.ndarray, np.ndarray]:
     start[row, :n] = score.start
     state[row, :n] = score.state
     start[row, n] = score.length
-    state[row, n, :, TONE] = score.state[-1, :, TONE]
+    state[row, n, :, TIMBRE] = score.state[-1, :, TIMBRE]
   return start, state
 
 
 def with_decay(score: Score) -> Score:
-  """Lets notes of constant volume fall off, as chip music usually does.
+  """Adds a volume decay to notes, as chip music usually has.
 
-  A pulse starts at velocity 12 and falls by one every 4 frames (60 a second)
-  to 5; noise starts at 10 and falls by one a frame to 1. Notes, their times
+  A pulse starts at velocity 12 and falls by one every 4 frames (60 per second)
+  to 5; noise starts at 10 and falls by one per frame to 1. Notes, their times
   and the triangle stay as they are.
   """
   frame = ev.SAMPLE_RATE // 60
@@ -179,6 +180,6 @@ def with_decay(score: Score) -> Score:
     last = np.maximum.accumulate(np.where(began[:, voice], score.start, 0))
     fallen = (start - last[row]) // period
     level = np.maximum(top - fallen, floor)
-    state[:, voice, LEVEL] = np.where(state[:, voice, NOTE] > 0, level, 0)
+    state[:, voice, VELOCITY] = np.where(state[:, voice, NOTE] > 0, level, 0)
   onset = score.onset[row] & (start == score.start[row])[:, None]
   return compact(Score(start, state, onset, score.length))

@@ -68,7 +68,7 @@ def to_tree(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
                    name]
     if array.shape != shape:
       raise ValueError(f'{name} is {list(array.shape)}, not {list(shape)} as '
-                       'the other parameters tell')
+                       'the other parameters imply')
   heads = tree['content_bias'].shape
   for name, path in _LAYER.items():
     stacked = np.stack([arrays[f'layers.{i}.{name}'] for i in range(n_layer)])
@@ -88,7 +88,7 @@ def to_tree(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _shapes(tree, inner_bias) -> dict[str, tuple[int, ...]]:
-  """The torch shape of each parameter, from the sizes that a few tell."""
+  """The torch shape of each parameter, from the sizes of a few."""
   if tree['content_bias'].ndim != 2 or tree['embedding'].ndim != 2:
     raise ValueError('r_w_bias and word_emb.emb_layers.0.weight must be '
                      'matrices')
@@ -114,7 +114,7 @@ def from_torch_state_dict(state: dict[str, np.ndarray], **settings: Any):
 
   Args:
     state: arrays by torch name.
-    **settings: of `ModelConfig`, what the shapes do not tell: dropout,
+    **settings: of `ModelConfig`, what the shapes do not imply: dropout,
       pre_lnorm and so on.
 
   Returns:

@@ -1,8 +1,8 @@
 """Files of `torch.save`, read without PyTorch and without running their code.
 
 A pickle stream can name any function and have it called. This reader knows a
-list of names, gives each an inert stand-in, and refuses all others; what a file
-says of sizes is believed as far as the file is long. Both formats are read: the
+list of names, gives each an inert stand-in, and refuses all others; sizes
+in a file are trusted only up to its length. Both formats are read: the
 old stream (magic number, 1001, system info, the object, storage keys, then the
 data of each storage) and the zip archive of PyTorch 1.6 and later.
 """
@@ -95,8 +95,8 @@ class _Name(NamedTuple):
   full: str
 
 
-class _Maker:
-  """Makes stand-ins only, for `safe_pickle.read`.
+class _Builder:
+  """Returns stand-ins only, for `safe_pickle.read`.
 
   Attributes:
     storages: those that were mentioned, by key.
@@ -105,7 +105,7 @@ class _Maker:
   def __init__(self):
     self.storages: dict[str, Storage] = {}
 
-  def named(self, module: str, name: str) -> _Name:
+  def find_class(self, module: str, name: str) -> _Name:
     full = f'{module} {name}'
     if (full in _FUNCTIONS or _MODULES.fullmatch(full) or
         (module == 'torch' and name in _STORAGES)):
@@ -113,21 +113,21 @@ class _Maker:
     raise ValueError(f'it asks for {module[:60]}.{name[:60]}, which no LakhNES '
                      'checkpoint needs')
 
-  def called(self, named: Any, args: tuple) -> Any:
-    if isinstance(named, _Name):
-      if named.full in _FUNCTIONS:
-        return _FUNCTIONS[named.full](*args)
-      if _MODULES.fullmatch(named.full):
+  def reduce(self, function: Any, args: tuple) -> Any:
+    if isinstance(function, _Name):
+      if function.full in _FUNCTIONS:
+        return _FUNCTIONS[function.full](*args)
+      if _MODULES.fullmatch(function.full):
         return Module()
     raise ValueError('it calls what is no function')
 
-  def stated(self, made: Any, state: Any) -> None:
-    if isinstance(made, Module) and isinstance(state, dict):
-      made.state = state
-    elif not isinstance(made, dict):  # Those of torch have versions with them.
-      raise ValueError(f'it gives a {type(made).__name__} a state')
+  def build(self, instance: Any, state: Any) -> None:
+    if isinstance(instance, Module) and isinstance(state, dict):
+      instance.state = state
+    elif not isinstance(instance, dict):  # torch saves versions with dicts.
+      raise ValueError(f'it gives a {type(instance).__name__} a state')
 
-  def persistent(self, saved: Any) -> Any:
+  def persistent_load(self, saved: Any) -> Any:
     if type(saved) is tuple and len(saved) >= 2:
       if saved[0] == 'module':
         return saved[1]
@@ -171,21 +171,21 @@ def load(path: str | os.PathLike) -> Any:
 
 def _from_stream(raw: bytes):
   file = io.BytesIO(raw)
-  if raw[:2] != b'\x80\x02' or safe_pickle.read(file, _Maker()) != _MAGIC:
+  if raw[:2] != b'\x80\x02' or safe_pickle.read(file, _Builder()) != _MAGIC:
     raise ValueError('not a file of torch.save')
-  version = safe_pickle.read(file, _Maker())
+  version = safe_pickle.read(file, _Builder())
   if version != _PROTOCOL:
     raise ValueError(f'a version of the format that is not {_PROTOCOL}')
-  system = safe_pickle.read(file, _Maker())
+  system = safe_pickle.read(file, _Builder())
   if not system.get('little_endian', True):
     raise ValueError('it comes from a big-endian machine')
-  maker = _Maker()
-  found = safe_pickle.read(file, maker)
+  builder = _Builder()
+  found = safe_pickle.read(file, builder)
   storages = {}
-  for key in safe_pickle.read(file, _Maker()):
-    if not isinstance(key, str) or key not in maker.storages:
+  for key in safe_pickle.read(file, _Builder()):
+    if not isinstance(key, str) or key not in builder.storages:
       raise ValueError('a storage that nothing needs')
-    storage = maker.storages[key]
+    storage = builder.storages[key]
     size, = struct.unpack('<q', _exactly(file, 8))
     if size != storage.size:
       raise ValueError(f'storage {key} has {size} elements, not {storage.size}')
@@ -225,7 +225,7 @@ def _from_zip(raw: bytes):
   order = f'{folder}/byteorder'
   if order in archive.namelist() and archive.read(order) != b'little':
     raise ValueError('it comes from a big-endian machine')
-  return (safe_pickle.read(io.BytesIO(archive.read(pickles[0])), _Maker()),
+  return (safe_pickle.read(io.BytesIO(archive.read(pickles[0])), _Builder()),
           _Archive(archive, folder))
 
 

@@ -9,6 +9,7 @@ from data_prep import convert
 from lakhnes_jax import atomic
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import score_pickle, song_files, vgm
+from lakhnes_jax.formats.register_log import RegisterLog
 
 TX2 = ev.from_text('P1_NOTEON_60\nP1_VELOCITY_9\nWT_735\nP1_NOTEOFF\nWT_5')
 TX1 = 'P1_NOTEON_60\nWT_735\nP1_NOTEOFF\nWT_5'
@@ -84,7 +85,7 @@ BODY = (b'\xb4\x3f\x01\xb4\x15\x0f\xb4\x00\x7f\xb4\x02\x9a\xb4\x10\x0f' +
 @pytest.fixture
 def log(tmp_path):
   """A PAL log with a loop, tags, and a write to expansion sound."""
-  data = bytearray(vgm.build(vgm.RegisterLog(
+  data = bytearray(vgm.build(RegisterLog(
       *np.zeros((3, 0), np.uint8), 0, 1662607, tags={'title': 'T'})))
   begin = len(data) - 1 - len(vgm._gd3({'title': 'T'}))
   gd3 = data[begin + 1:]

@@ -387,7 +387,7 @@ class TestLimits:
 
 @pytest.mark.parametrize('fault', [RuntimeError('odd'), TypeError('odder')])
 def test_no_file_ends_the_job(tmp_path, monkeypatch, fault):
-  def fail(_):
+  def fail(*_):
     raise fault
   monkeypatch.setattr('lakhnes_jax.formats.general_midi.read', fail)
   source = lakh_files.Source('f.mid', 4, 0, data=b'MThd')

@@ -7,11 +7,12 @@ import pytest
 
 from lakhnes_jax.formats import ndf as ndf_lib
 from lakhnes_jax.formats import transcribe, vgm
+from lakhnes_jax.formats.register_log import RegisterLog
 
 
 def log_of(*writes, length, clock=1789773):
   time, register, value = np.array(writes, np.int64).reshape(-1, 3).T
-  return vgm.RegisterLog(time, register.astype(np.uint8),
+  return RegisterLog(time, register.astype(np.uint8),
                          value.astype(np.uint8), length, clock)
 
 

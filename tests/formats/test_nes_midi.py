@@ -261,6 +261,14 @@ def test_damaged_and_foreign_files(data, reason):
     nes_midi.read(data)
 
 
+def test_a_note_that_never_ends_ends_before_a_timbre_at_the_end():
+  song = nes_midi.read(midi_of(
+      {'p1': [note(5, 60, 3), control(9, 12, 2)]}, [end(9)]))
+  assert ev.to_text(song).split('\n') == [
+      'WT_5', 'P1_NOTEON_60', 'P1_VELOCITY_3', 'WT_4', 'P1_NOTEOFF',
+      'P1_TIMBRE_2']
+
+
 def test_mutated_files_give_a_song_or_a_reason():
   rng = np.random.default_rng(8)
   good = nes_midi.write(TINY)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax.formats import nlm, song_files, transcribe, vgm
+from lakhnes_jax.formats.register_log import RegisterLog
 
 # The example of nesmdb's README.
 README = [('clock', 1789773), ('fc_mo', 0), ('ch_no', 1), ('ch_tr', 1),
@@ -21,7 +22,7 @@ def rows_of(log):
 
 def log_of(*writes, length=9, clock=1789773):
   time, register, value = np.array(writes, np.int64).reshape(-1, 3).T
-  return vgm.RegisterLog(time, register.astype(np.uint8),
+  return RegisterLog(time, register.astype(np.uint8),
                          value.astype(np.uint8), length, clock)
 
 
@@ -112,7 +113,8 @@ def merged(commands):
 def test_files(tmp_path, protocol):
   path = tmp_path / 'a.nlm.pkl'
   path.write_bytes(pickle.dumps(README, protocol))
-  assert rows_of(song_files.read_log(path)) == rows_of(nlm.from_commands(README))
+  assert rows_of(song_files.read_log(path)) == rows_of(
+      nlm.from_commands(README))
   song_files.write_log(path, nlm.from_commands(README))
   assert path.read_bytes()[:2] == b'\x80\x02'  # Python 2 reads it.
   assert pickle.loads(path.read_bytes())[:2] == README[:2]

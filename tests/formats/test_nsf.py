@@ -14,6 +14,7 @@ from lakhnes_jax import events as ev
 from lakhnes_jax import render
 from lakhnes_jax.formats import nsf, song_files, transcribe, vgm
 from lakhnes_jax.formats.player6502 import frames
+from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth.chip import Chip
 from support import console
 
@@ -46,7 +47,7 @@ def random_log(seed, n_frames=300, samples=True, dense=0.7, pal=False,
     value = np.where(register == 0x12, value & 3, value)
     memory = ((0, 0xc000, rng.bytes(256)), (len(rows) // 2, 0xc040,
                                             rng.bytes(128)))
-  return vgm.RegisterLog(time, register.astype(np.uint8),
+  return RegisterLog(time, register.astype(np.uint8),
                          value.astype(np.uint8), int(n_frames * length),
                          1662607 if pal else 1789773, memory)
 
@@ -134,7 +135,7 @@ def test_header():
 
 def state_of(chip):
   """What sounds, but for when counters tick."""
-  pulses = [(p.timer, p.duty, p.length, p.envelope.now, p.envelope.start,
+  pulses = [(p.timer, p.duty, p.length, p.envelope.output, p.envelope.start,
              p.envelope.loop, p.envelope.constant, p.envelope.volume,
              p.sweep_on, p.sweep_negate, p.sweep_shift, p.sweep_period)
             for p in chip.pulses]
@@ -188,14 +189,14 @@ def test_grid_follows_bursts():
 
 def test_levels_of_the_sample_channel_are_counted():
   rows = [(i, 0x11, i & 127) for i in range(0, 7000, 100)]
-  log = vgm.RegisterLog(*np.array(rows).T, 7338)
-  notes = nsf.notes(log._replace(skipped=3))
+  log = RegisterLog(*np.array(rows).T, 7338)
+  notes = nsf.notes(log._replace(left_out={'writes to FDS sound': 3}))
   assert notes[0].startswith(f'{70 - 10} writes to $4011 within a frame')
-  assert notes[1].startswith('3 writes to expansion sound')
+  assert notes[1].startswith('3 writes to FDS sound left out')
 
 
 def test_errors(tmp_path):
-  empty = vgm.RegisterLog(*np.zeros((3, 0), int), 0)
+  empty = RegisterLog(*np.zeros((3, 0), int), 0)
   with pytest.raises(ValueError, match='the song is empty'):
     nsf.write(empty)
   good = random_log(0)
@@ -209,7 +210,7 @@ def test_errors(tmp_path):
     nsf.write(empty._replace(length=735 * 1323000 * 44100 // 44163))
   many = [(800 * i, register, value) for i in range(8)
           for register, value in ((0x12, 32 * i), (0x13, 255), (0x15, 16))]
-  log = vgm.RegisterLog(
+  log = RegisterLog(
       *np.array(many).T, 7000,
       memory=((0, 0xc000, np.random.default_rng(0).bytes(0x4000)),))
   path = tmp_path / 'a.nsf'
@@ -224,7 +225,7 @@ def test_convert(tmp_path, capsys):
   for name in ('b', 'a'):
     song_files.write_song(tmp_path / f'in/{name}.mid', song)
   vgm_log = transcribe.from_events(song)._replace(
-      tags={'title': 'First', 'game': 'G'}, skipped=0)
+      tags={'title': 'First', 'game': 'G'})
   song_files.write_log(tmp_path / 'in/0.vgm', vgm_log)
   out = tmp_path / 'out'
   flags = [str(tmp_path / 'in'), '--to=nsf', f'--out={out}', '--workers=1']

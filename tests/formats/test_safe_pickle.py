@@ -10,18 +10,18 @@ from support.pickles import nested
 
 
 class _Nothing:
-  """A maker that refuses everything."""
+  """A builder that refuses everything."""
 
-  def named(self, module, name):
+  def find_class(self, module, name):
     raise ValueError(f'no {module}.{name}')
 
-  def called(self, named, args):
+  def reduce(self, function, args):
     raise ValueError('no calls')
 
-  def persistent(self, saved):
+  def persistent_load(self, saved):
     raise ValueError('no objects from elsewhere')
 
-  def stated(self, made, state):
+  def build(self, instance, state):
     raise ValueError('no state')
 
 
@@ -32,7 +32,8 @@ def _read(data: bytes):
 SHARED = ['x', (1, 2)]
 VALUES = [
     None, True, False, 0, 255, 65535, -7, 2**31, -2**63, 2**300, 1.5, 'text',
-    'é' * 300, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], [1], [1, 'a', []],
+    'é' * 300, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], [1],
+    [1, 'a', []],
     {}, {'a': 1}, {'a': {1: [2]}, None: (3,)}, [SHARED, SHARED, (SHARED,)]]
 
 
@@ -71,7 +72,7 @@ def test_shared_nesting_takes_the_time_of_its_bytes():
     (b'\x80\x02\x86.', 'uses what is not there'),
     (b'\x80\x02t.', 'a mark is missing'),
     (b'\x80\x02.', 'uses what is not there'),
-    (b'\x80\x02K\x01', 'exhausted before seeing STOP'),
+    (b'\x80\x02K\x01', 'exhausted before STOP'),
     (b'\x80\x02X\xff\xff\xff\x7fab.', 'bytes in a unicodestring4'),
     (b'\x80\x04\x8d' + b'\xff' * 7 + b'\x0fab.', 'instruction|bytes in'),
     (b'\xfe', 'unknown'),

@@ -235,8 +235,8 @@ class Harm:
 @pytest.mark.parametrize('data, reason', [
     (pickle.dumps((24., 9, Harm())), r'asks for (posix|nt)\.system, which no'),
     (b'cnumpy\nload\n.', r'asks for numpy\.load, which no song needs'),
-    (b'(S"id"\ni__builtin__\neval\n.', 'has a INST, which no song needs'),
-    (b'\x80\x02I1\nr\xff\xff\xff\x7f.', 'has 2147483647 places to remember'),
+    (b'(S"id"\ni__builtin__\neval\n.', 'instruction INST, which no data need'),
+    (b'\x80\x02I1\nr\xff\xff\xff\x7f.', 'not a score'),
     (b'\x80\x04\x96' + struct.pack('<Q', 2**40) + b'.', 'BYTEARRAY8|not a'),
     (b'\x80\x04\x8c\x05x', "not a song's pickle"),
     (b'', "not a song's pickle"),

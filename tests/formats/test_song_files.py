@@ -42,7 +42,8 @@ def test_errors_name_the_file(tmp_path):
   (tmp_path / 'a.mid').write_bytes(b'not midi')
   with pytest.raises(ValueError, match=r'a\.mid: not a readable MIDI file'):
     song_files.read_song(tmp_path / 'a.mid')
-  for call in (song_files.read_song, lambda path: song_files.write_song(path, SONG)):
+  for call in (song_files.read_song,
+               lambda path: song_files.write_song(path, SONG)):
     with pytest.raises(ValueError, match=r'a\.wav: not the ending of a song '
                        r'file; known are \.mid'):
       call(tmp_path / 'a.wav')
@@ -63,7 +64,8 @@ def tree(tmp_path):
 def test_find_songs(tree):
   def found(*sources):
     return [path.relative_to(tree).as_posix()
-            for path in song_files.find_songs(tree / source for source in sources)]
+            for path in song_files.find_songs(
+                tree / source for source in sources)]
   assert found('.') == ['a.mid', 'b/1.mid', 'b/2.tx1.txt', 'b/deep/3.TX2.TXT']
   assert found('b', 'a.mid', 'b/1.mid') == found('.')
   assert found('*.mid', '**/*.tx1.txt') == ['a.mid', 'b/2.tx1.txt']

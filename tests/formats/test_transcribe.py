@@ -12,6 +12,7 @@ from lakhnes_jax.formats import (
     transcribe,
     vgm,
 )
+from lakhnes_jax.formats.register_log import Recorder
 from lakhnes_jax.synth import registers
 from lakhnes_jax.synth import score as scores
 
@@ -51,11 +52,11 @@ def test_nesmdb_logs_and_their_scores(real_data, every):
     steps = steps.values.copy()
     exact = scores.from_events(transcribe.to_events(vgm.parse(logs[name])))
     ours = score_pickle.sample(exact, rate)
-    ours[:, ev.TR, scores.LEVEL] = 0
+    ours[:, ev.TR, scores.VELOCITY] = 0
     assert (rate, length) == (24, exact.length), name
     equal += np.array_equal(ours, steps)
     unheard = ~steps[..., scores.NOTE].any(0)
-    steps[:, unheard, scores.TONE] = 0
+    steps[:, unheard, scores.TIMBRE] = 0
     np.testing.assert_array_equal(ours, steps, err_msg=name)
   assert (len(names), equal) == {1: (298, 287), 25: (12, 11)}[every]
 
@@ -117,7 +118,7 @@ def test_writes_of_registers_as_nesmdb_makes_them():
 
 
 def test_more_than_an_hour_is_refused():
-  log = vgm.Recorder()
+  log = Recorder()
   log.wait(3601 * ev.SAMPLE_RATE)
   with pytest.raises(ValueError, match='60 minutes: more than an hour'):
     transcribe.to_events(log.log())
@@ -139,7 +140,7 @@ def test_ticks_fall_where_the_sum_says(rate):
 
 def test_low_pulses_on_a_pal_console_are_silent():
   """Their timers reach below note 33, the lowest of the vocabulary."""
-  log = vgm.Recorder(clock=1662607)
+  log = Recorder(clock=1662607)
   for register, value in ((0, 0x3f), (1, 0x08), (2, 0xff), (3, 7)):
     log.write(register, value)
   log.wait(900)

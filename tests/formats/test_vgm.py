@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax.formats import vgm
+from lakhnes_jax.formats.register_log import RegisterLog
 
 
 def _file(body, version=0x161, clock=1789773, begin=0x100, loop=None, gd3=b''):
@@ -74,6 +75,138 @@ def test_memory_of_the_sample_channel():
   assert vgm.parse(_file(body)).memory == ((1, 0xc000, b'\x55' * 5),)
 
 
+def _block(kind, data, flags=0):
+  return bytes([0x67, 0x66, kind]) + struct.pack('<I', len(data) | flags) + data
+
+
+def test_memory_of_a_second_chip_is_left_out_as_its_writes_are():
+  body = (_block(0xc2, b'\x00\xc0\x55') + _block(0xc2, b'\x00\xc0\xaa', 1 << 31) +
+          b'\xb4\x15\x10' + b'\xb4\x95\x10' + b'\xb4\x20\x00' + b'\x66')
+  log = vgm.parse(_file(body, clock=1789773 | 1 << 30))
+  assert log.memory == ((0, 0xc000, b'\x55'),)
+  assert log.register.tolist() == [0x15]
+  assert log.left_out == {'data blocks of a second NES chip': 1,
+                          'writes to a second NES chip': 1,
+                          'writes to FDS sound': 1}
+  assert log.describe_left_out() == (
+      '1 data blocks of a second NES chip, 1 writes to FDS sound, '
+      '1 writes to a second NES chip')
+
+
+def test_memory_writes_take_from_the_bank_of_samples():
+  def write(chip, begin, address, size):
+    return b'\x68\x66' + bytes([chip]) + b''.join(
+        x.to_bytes(3, 'little') for x in (begin, address, size))
+
+  body = (_block(0x07, b'abc') + b'\xb4\x00\x01' + _block(0x07, b'defg') +
+          write(0x07, 1, 0xc000, 4) + write(0x07, 5, 0xd000, 0) +
+          write(0x87, 0, 0xc000, 4) + write(0x02, 0, 0, 1) + b'\x66')
+  log = vgm.parse(_file(body))
+  assert log.memory == ((1, 0xc000, b'bcde'), (1, 0xd000, b'fg'))
+  assert log.left_out == {'memory writes of a second NES chip': 1,
+                          'memory writes of other chips': 1}
+
+
+def test_memory_that_is_loaded_over_and_over_ends():
+  block = _block(0xc2, b'\x00\x80' + bytes(1 << 20))
+  with pytest.raises(ValueError, match='256 MiB of sample memory'):
+    vgm.parse(_file(block + b'\x70' + b'\x66', loop=0), loops=300)
+
+
+def _stream(*commands):
+  """Stream 0 to $4011, 11,025 Hz, bank 7; then commands."""
+  return (b'\x90\x00\x14\x00\x11' b'\x91\x00\x07\x01\x00' b'\x92\x00' +
+          struct.pack('<I', 11025) + b''.join(commands) + b'\x66')
+
+
+def _start(at, mode, length=0):
+  return b'\x93\x00' + struct.pack('<IBI', at, mode, length)
+
+
+@pytest.mark.parametrize('commands, values', [
+    # Four samples a value; a wait of 16 ends before the fifth.
+    ([_start(0, 3), b'\x7f', b'\x7f'], [1, 2, 3, 4, 5, 6]),
+    ([_start(0, 3), b'\x7f'], [1, 2, 3, 4]),
+    ([_start(2, 1, 3), b'\x7f', b'\x7f'], [3, 4, 5]),
+    ([_start(0, 2, 0), b'\x7f'], []),
+    ([_start(3, 0x83), b'\x7f', b'\x7f'], [4, 5, 6, 4, 5, 6, 4, 5]),
+    ([_start(3, 0x13), b'\x7f'], [6, 5, 4]),
+    ([_start(4, 0), _start(0xffffffff, 3), b'\x7f'], [5, 6]),
+    ([_start(0, 3), b'\x77', b'\x94\x00', b'\x7f'], [1, 2]),
+    ([_start(0, 3), b'\x77', b'\x94\xff', b'\x7f'], [1, 2]),
+    ([b'\x91\x00\x07\x02\x01', _start(0, 3), b'\x7f'], [2, 4, 6]),
+    ([b'\x95\x00\x01\x00\x00', b'\x7f'], [4, 5, 6]),
+    ([b'\x95\x00\x01\x00\x01', b'\x7f', b'\x73'], [4, 5, 6, 4, 5]),
+    ([b'\x95\x00\x00\x00\x10', b'\x7f'], [3, 2, 1]),
+    ([b'\x95\x00\x09\x00\x00', b'\x7f'], []),
+])
+def test_dac_streams(commands, values):
+  body = (_block(7, b'\x01\x02\x03') + _block(7, b'\x04\x05\x06') +
+          _stream(*commands))
+  log = vgm.parse(_file(body))
+  assert log.value.tolist() == values
+  assert (log.register == 0x11).all() and not log.left_out
+  if values:
+    np.testing.assert_array_equal(log.time, 4 * np.arange(len(values)))
+
+
+def test_dac_streams_mix_with_writes_and_change_their_rate():
+  body = _block(7, bytes(range(9))) + _stream(
+      _start(0, 3), b'\x75', b'\xb4\x00\x3f',
+      b'\x92\x00' + struct.pack('<I', 22050), b'\x75')
+  log = vgm.parse(_file(body))
+  assert list(zip(log.time.tolist(), log.register.tolist(),
+                  log.value.tolist(), strict=True)) == [
+      (0, 0x11, 0), (4, 0x11, 1), (6, 0, 0x3f), (6, 0x11, 2), (8, 0x11, 3),
+      (10, 0x11, 4)]
+
+
+def test_of_values_within_one_sample_the_last_is_written():
+  body = _block(7, bytes(range(100))) + _stream(
+      b'\x92\x00' + struct.pack('<I', 441000), _start(0, 3), b'\x72')
+  log = vgm.parse(_file(body))
+  assert log.time.tolist() == [0, 1, 2] and log.value.tolist() == [9, 19, 29]
+
+
+def test_dac_streams_of_other_chips_are_named():
+  body = b'\x90\x00\x02\x00\x2a' b'\x92\x00' + bytes(4) + b'\x66'
+  assert vgm.parse(_file(body)).left_out == {
+      'commands of DAC streams to other chips': 2}
+
+
+def test_without_an_end_command_all_is_played_but_the_tags():
+  text = 'Title\0'.encode('utf-16-le')
+  gd3 = b'Gd3 ' + struct.pack('<II', 0x100, len(text)) + text
+  body = b'\xb4\x00\x01\x7f'
+  for tail in (b'', gd3):
+    log = vgm.parse(_file(body, gd3=tail))
+    assert (log.length, len(log.time)) == (16, 1)
+    assert log.tags == ({'title': 'Title'} if tail else {})
+
+
+def test_what_follows_a_gzip_stream_is_ignored():
+  packed = gzip.compress(_file(BODY))
+  for tail in (b'\r\n', bytes(512), b'x' * 99):
+    assert vgm.unpack(packed + tail) == _file(BODY)
+  halves = [gzip.compress(part) for part in (_file(BODY)[:99],
+                                             _file(BODY)[99:])]
+  assert vgm.unpack(b''.join(halves)) == _file(BODY)
+
+
+@pytest.mark.parametrize('modifier, gain', [
+    (0, 1), (0x20, 2), (0xc0, 64), (0xe0, .5), (0xff, 2**(-1 / 32)),
+    (0xc1, .25)])
+def test_volume_modifier(modifier, gain):
+  data = bytearray(_file(BODY))
+  data[0x7c] = modifier
+  log = vgm.parse(bytes(data))
+  assert log.gain == pytest.approx(gain)
+  assert vgm.parse(vgm.build(log)).gain == log.gain
+  data[8] = 0x51  # The header of 1.51 ended before.
+  with pytest.raises(ValueError, match='no NES chip'):
+    vgm.parse(bytes(data))
+
+
 def test_tags():
   text = 'Title\0\0Game\0\0NES\0\0A. Uthor\0\0'.encode('utf-16-le')
   gd3 = b'Gd3 ' + struct.pack('<II', 0x100, len(text)) + text
@@ -85,7 +218,7 @@ def test_tags():
     (b'', 'not a VGM file'), (b'RIFF' * 80, 'not a VGM file'),
     (_file(b'\x66', begin=0x40), 'no NES chip'),
     (_file(b'\x66', clock=0), 'no NES chip'), (_file(b'\x66', clock=5), 'MHz'),
-    (_file(b'\x70'), 'no end command'), (_file(b'\x61\x00'), 'cut off'),
+    (_file(b'\x61\x00'), 'cut off'),
     (_file(b'\x67\x66\xc2\xff\xff\xff\x7f'), 'data block'),
     (_file(b'\x07\x66'), 'unknown command 0x07 at byte 0x100'),
     (gzip.compress(_file(BODY), mtime=0)[:-12], 'damaged'),
@@ -143,7 +276,7 @@ def test_each_command_has_its_length():
     vgm.parse(_file(old, version=0x151))
 
 
-LOG = vgm.RegisterLog(
+LOG = RegisterLog(
     np.array([0, 0, 70000]), np.array([0, 21, 3], np.uint8),
     np.array([1, 2, 255], np.uint8), 200000, 1662607)
 FULL = LOG._replace(

@@ -7,7 +7,7 @@ samples, only its level.
 
 import numpy as np
 
-from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth.chip import NOISE_PERIODS, Chip
 
 _HIGH = {2, 3}, set(range(2, 6)), set(range(2, 10)), {0, 1, *range(6, 16)}
@@ -79,7 +79,7 @@ def steps(log: RegisterLog, samples: int) -> np.ndarray:
       while count[i] > pulse.timer:
         count[i] -= pulse.timer + 1
         phase[i] = (phase[i] + 1) % 16
-      pulses.append(pulse.envelope.now if not pulse.muted and
+      pulses.append(pulse.envelope.output if not pulse.muted and
                     phase[i] in _HIGH[pulse.duty] else 0)
     frame_count += clocks
     if frame_count > 7458:
@@ -96,7 +96,7 @@ def steps(log: RegisterLog, samples: int) -> np.ndarray:
         count[2] -= chip.triangle_timer + 1
         phase[2] = (phase[2] + 1) % 32
     triangle = min(phase[2], 31 - phase[2])
-    volume = chip.noise.now if chip.noise_length else 0
+    volume = chip.noise.output if chip.noise_length else 0
     count[3] += clocks
     before, last, shifts = 0, volume * (register_bits >> 14 & 1), 0
     while count[3] >= noise_period:

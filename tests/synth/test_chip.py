@@ -8,16 +8,16 @@ def test_envelope_falls_and_loops():
   seen = []
   for _ in range(36):
     envelope.tick()
-    seen.append(envelope.now)
+    seen.append(envelope.output)
   assert seen[:5] == [15, 15, 14, 14, 13] and seen[30:] == [0] * 6
   envelope.write(0x20)  # Every tick, and over again.
   seen = []
   for _ in range(18):
     envelope.tick()
-    seen.append(envelope.now)
+    seen.append(envelope.output)
   assert seen == [15, *range(14, -1, -1), 15, 14]
   envelope.write(0x17)
-  assert envelope.now == 7
+  assert envelope.output == 7
 
 
 def test_length_counters_count_half_frames():

@@ -95,10 +95,12 @@ def test_stems_and_silence():
   text = 'P1_NOTEON_60 TR_NOTEON_40 NO_NOTEON_5 WT_500'
   score = scores.from_events(ev.from_text(text.replace(' ', '\n')))
   start, state = scores.pad([score], 64)
-  alone = clean_lib.render(start, state, count=1024, heard=clean_lib.mute([0]))
+  alone = clean_lib.render(start, state, count=1024,
+                           voice_mask=clean_lib.voice_mask([0]))
   np.testing.assert_allclose(
       np.asarray(alone)[0], _play('P1_NOTEON_60 WT_500', 1024), atol=1e-6)
-  silent = clean_lib.render(start, state, count=1024, heard=clean_lib.mute([1]))
+  silent = clean_lib.render(start, state, count=1024,
+                            voice_mask=clean_lib.voice_mask([1]))
   assert not np.asarray(silent).any()
 
 
@@ -168,60 +170,21 @@ def _batch(*texts):
                      for t in texts], 64)
 
 
-def test_gradients_of_pitches():
-  """Against how a weighted sum of the audio changes when voices are detuned."""
-  start, state = _batch(
-      'P1_NOTEON_60 P1_VELOCITY_7 P1_TIMBRE_1 TR_NOTEON_50 WT_400 P2_NOTEON_64 '
-      'P2_VELOCITY_9 P2_TIMBRE_3 WT_300 P1_NOTEON_62 TR_NOTEON_52 WT_324')
-  t = np.arange(1024)
-  weight = np.sin(t * 0.05) + np.cos(t**2 * 1e-4)
-  tune = np.ones((1, 64, 3), np.float32)
-
-  def weigh(tune):
-    return (clean_lib.render(start, state, tune=tune, count=1024) * weight).sum()
-
-  def slope(where, by=1e-3):
-    detuned = [np.array(tune) for _ in range(2)]
-    detuned[0][where] += by
-    detuned[1][where] -= by
-    audio = [np.asarray(clean_lib.render(start, state, tune=x, count=1024),
-                        np.float64) for x in detuned]
-    return float(((audio[0] - audio[1]) * weight).sum() / (2 * by))
-
-  gradient = np.asarray(jax.grad(weigh)(tune))
-  assert np.isfinite(gradient).all()
-  for where in np.ndindex(1, 4, 3):
-    assert abs(gradient[where] - slope(where)) <= max(
-        0.02 * abs(slope(where)), 0.2), where
-  assert abs(gradient[0, 0, 0]) > 20 and abs(gradient[0, 1, 2]) > 3
-  # In tune, there is no difference.
-  np.testing.assert_array_equal(
-      clean_lib.render(start, state, tune=tune, count=1024),
-      clean_lib.render(start, state, count=1024))
-
-
-def test_a_detuned_voice_sounds_at_its_frequency():
-  start, state = _batch('P2_NOTEON_69 P2_TIMBRE_2 WT_60000')
-  tune = np.full((1, 64, 3), 2**(1 / 24), np.float32)
-  audio = np.asarray(clean_lib.render(start, state, tune=tune, count=45056))[0]
-  timer = round(1789773 / (16 * 440) - 1)
-  expected = 1789773 / (16 * (timer + 1)) * 2**(1 / 24)
-  assert abs(_frequency(audio[:44100]) - expected) < 0.02
-
-
 @pytest.mark.parametrize('rate', [8000, 22050, 96000])
 def test_other_rates(rate):
   start, state = _batch('P1_NOTEON_60 P1_TIMBRE_3 NO_NOTEON_16 TR_NOTEON_48 '
                         'WT_99999')
-  audio = np.asarray(
-      clean_lib.render(start, state, count=rate, rate=rate, heard=clean_lib.mute([0])))[0]
+  audio = np.asarray(clean_lib.render(
+      start, state, count=rate, rate=rate,
+      voice_mask=clean_lib.voice_mask([0])))[0]
   timer = round(1789773 / (16 * 440 * 2 ** (-9 / 12)) - 1)
   spectrum = np.abs(np.fft.rfft((audio - audio.mean()) * np.hanning(rate)))
   assert abs(spectrum.argmax() - 1789773 / (16 * (timer + 1))) < 1
   # Three quarters of the time at the level of volume 15.
   assert abs(audio.mean() / (4892 / 32768) - 0.75) < 0.01
-  noise = np.asarray(
-      clean_lib.render(start, state, count=rate, rate=rate, heard=clean_lib.mute([3])))[0]
+  noise = np.asarray(clean_lib.render(
+      start, state, count=rate, rate=rate,
+      voice_mask=clean_lib.voice_mask([3])))[0]
   assert abs(noise.mean() / (4284 / 32768) - 0.5) < 0.02
 
 
@@ -239,7 +202,7 @@ def test_vmap_and_pmap():
 
 
 def test_songs_of_many_lengths_compile_few_programs():
-  programs = clean_lib.render_windows, oscillators.work_out
+  programs = clean_lib.render_windows, oscillators.segments_jit
   for program in programs:
     program.clear_cache()
   rng = np.random.default_rng(0)
@@ -278,8 +241,9 @@ def test_memory_of_an_hour(tmp_path, engine):
 def test_clean_engine_beside_the_reference(oracles, name):
   log = vgm.read(oracles / 'audio' / f'{name}.vgm')
   expected, _ = soundfile.read(oracles / 'audio' / f'{name}.flac')
-  seg = oscillators.from_tracks(*channels.play(log))
-  audio = np.concatenate(list(clean_lib.windows(seg, log.length)))[:len(expected)]
+  seg = oscillators.from_channels(*channels.play(log))
+  audio = np.concatenate(list(clean_lib.windows(seg, log.length)))
+  audio = audio[:len(expected)]
   assert np.corrcoef(audio, expected)[0, 1] > 0.999
   assert abs(20 * np.log10(audio.std() / expected.std())) < 0.05
   # Windows of another size give the same.

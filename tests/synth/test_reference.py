@@ -7,6 +7,7 @@ import soundfile
 
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import vgm
+from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth import channels, registers
 from lakhnes_jax.synth import reference as reference_lib
 from lakhnes_jax.synth import score as scores
@@ -28,7 +29,7 @@ def _random_log(seed, samples, clock=1789773):
   value[register == 0x15] &= 0xef  # No samples: `python_nes_player` knows none.
   # Low timers now and then, where the sound is.
   value[np.isin(register, (3, 7, 11))] &= 0xf9
-  return vgm.RegisterLog(time.astype(np.int64), register.astype(np.uint8),
+  return RegisterLog(time.astype(np.int64), register.astype(np.uint8),
                          value.astype(np.uint8), samples, clock)
 
 

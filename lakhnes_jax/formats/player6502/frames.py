@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.formats.register_log import RegisterLog
 
 SAMPLE_RATE = 44100
 FRAME_RATES = (60.0988, 50.0070)  # Hz; NTSC and PAL.
@@ -160,8 +160,8 @@ class _Gatherer:
     if self.dropped:
       notes.append(f'{self.dropped} writes to $4011 within a frame left out: '
                    'one a frame is played')
-    if self.log.skipped:
-      notes.append(f'{self.log.skipped} writes to expansion sound left out')
+    if self.log.left_out:
+      notes.append(f'{self.log.describe_left_out()} left out')
     return Frames(self.table, self.loop, bytes(self.samples), self.log.pal,
                   tuple(notes))
 
