@@ -17,7 +17,7 @@ from lakhnes_jax import events as ev
 from lakhnes_jax.formats import note_macros, transcribe
 from lakhnes_jax.formats.note_macros import LEVEL
 from lakhnes_jax.formats.register_log import RegisterLog
-from lakhnes_jax.synth.score import NOTE, TONE
+from lakhnes_jax.synth.score import NOTE, TIMBRE
 
 MAX_ORDERS, MAX_ROWS = 128, 256
 _MAX_INSTRUMENTS = 64
@@ -76,8 +76,8 @@ def notes(log: RegisterLog) -> list[str]:
   lines = []
   if np.isin(log.register, (0x11, 0x15)).any() and log.memory:
     lines.append('the sample channel is left out')
-  if log.skipped:
-    lines.append(f'{log.skipped} writes to expansion sound left out')
+  if log.left_out:
+    lines.append(f'{log.describe_left_out()} left out')
   return lines
 
 
@@ -110,7 +110,7 @@ def _frame_cells(state, begins, voice, loop) -> dict[int, str]:
   sounding = False
   for frame, (now, begin) in enumerate(zip(state.tolist(), begins.tolist(),
                                            strict=True)):
-    pitch, level, tone = now[NOTE], now[LEVEL], now[TONE]
+    pitch, level, tone = now[NOTE], now[LEVEL], now[TIMBRE]
     if not pitch:
       if sounding or frame == loop:
         cells[frame] = f'--- .. . {_EMPTY_EFFECT}'

@@ -13,7 +13,7 @@ import numpy as np
 from lakhnes_jax import events as ev
 from lakhnes_jax import meter as meter_lib
 from lakhnes_jax.synth import score as scores
-from lakhnes_jax.synth.score import NOTE, TONE
+from lakhnes_jax.synth.score import NOTE, TIMBRE
 
 LEVEL = 1
 FRAME = 44100 / 60.0988  # Samples; trackers call this 60 Hz.
@@ -208,7 +208,7 @@ class _Cells:
       shown = np.maximum.accumulate(np.where(part[:, NOTE] > 0,
                                              np.arange(len(part)), 0))
       part[:, NOTE] = part[shown, NOTE] - pitch + 128
-      part[:, TONE] = part[shown, TONE]
+      part[:, TIMBRE] = part[shown, TIMBRE]
       result.append((start, end, pitch, part.astype(np.uint8).tobytes()))
     return result
 
@@ -268,7 +268,7 @@ def _instruments(cells, most) -> Notes | None:
   for kind, shape in whole:
     columns = np.frombuffer(shape, np.uint8).reshape(-1, 3).astype(int)
     offset, level, tone = (_trim(column) for column in (
-        columns[:, NOTE] - 128, columns[:, LEVEL], columns[:, TONE]))
+        columns[:, NOTE] - 128, columns[:, LEVEL], columns[:, TIMBRE]))
     if max(map(len, (offset, level, tone))) > MAX_MACRO:
       return None
     instruments.append(Instrument(level, tone if kind != 1 else (), offset))

@@ -129,13 +129,13 @@ def test_files(tmp_path):
   song_files.write_song(path, song)
   assert Module(path.read_text()).strings['TITLE'] == 'My song'
   log = transcribe.from_events(song)._replace(
-      tags={'title': 'Töne', 'author': 'Me', 'game': 'G'}, skipped=5,
+      tags={'title': 'Töne', 'author': 'Me', 'game': 'G'}, left_out={'writes to FDS sound': 5},
       loop=20 * 735)
   notes = song_files.write_log(path, log)
   module = Module(path.read_text())
   assert [module.strings[k] for k in ('TITLE', 'AUTHOR', 'COMMENT')][:2] == [
       'T?ne', 'Me']
-  assert notes == ['5 writes to expansion sound left out']
+  assert notes == ['5 writes to FDS sound left out']
   assert any(effect == 'B' for cell in module.cells.values()
              for effect, _ in cell[3])
 
