@@ -95,8 +95,8 @@ def _moments(values: np.ndarray) -> dict[str, float]:
 
 def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
             seconds: float = SECONDS, n_songs: int = 400,
-            given: dict[str, int] | None = None, audio: bool = False
-            ) -> dict[str, Any]:
+            given: dict[str, int] | None = None, audio: bool = False,
+            weights: str | None = None) -> dict[str, Any]:
   """Measures samples against real songs.
 
   Args:
@@ -112,15 +112,17 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
     given: name -> events at a sample's start that the model did not write;
       they are not measured.
     audio: whether to render the songs, for `loudness_range`.
+    weights: of a model that reads samples and held-out songs (see
+      `experiments.information`), or None.
 
   Returns:
     `seconds`, `reference_songs`, `searched_songs`, `floor_songs`; `shorter`,
     names of samples that end before; `metrics` as `compare` returns them, and
     `floor_wasserstein` and `floor_overlap`; `critic` and `critic_floor`, see
     `critic.auc`, and `frechet` and `frechet_floor`, where there are enough
-    songs; `memorisation`, for each view quantiles of the `length` of shared
-    runs and their `share`; `samples`, for each name `metrics` and
-    `memorisation` (see `memorisation.measure`), where `held_out_as_long` is
+    songs; `information`, see `information.compare`; `memorisation`, for each
+    view quantiles of the `length` of shared runs and their `share`; `samples`,
+    for each name `metrics` and `memorisation` (see `memorisation.measure`), where `held_out_as_long` is
     the share of held-out songs whose run is as long, and `copied` whether that
     is at most 2%, with 4 pitches and 1 s or more.
 
@@ -151,6 +153,15 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
       distances[f'critic{suffix}'] = critic.auc(
           songs, parts[2], rows, measured[2])
       distances[f'frechet{suffix}'] = critic.frechet(rows, measured[2])
+
+  if weights:
+    from experiments import information
+    from lakhnes_jax import vocabularies
+    from lakhnes_jax.weights import weights_folder
+    model, params, meta = weights_folder.load(weights)
+    distances['information'] = information.compare(
+        model, params, vocabularies.get(meta['format']),
+        meta.get('mem_len', 512), parts[0], parts[2], seconds=seconds)
 
   train = [ev.TX1.project(trained_on.song(i)) for i in range(len(trained_on))]
   found = memorisation.measure(
@@ -256,6 +267,14 @@ def describe(found: dict[str, Any]) -> str:
         for view, value in found['critic'].items()] + [
             f'{"Frechet distance":29}' + show(found['frechet'], 9)
             + show(found['frechet_floor'], 9)]
+  if 'information' in found:
+    rows = [found['information'][name] for name in ('samples', 'real')]
+    lines += ['', f'{"":30}{"samples":>9}{"held-out":>9}'] + [
+        f'{name.replace("_", " "):30}' + ''.join(
+            show(row[name], 9) for row in rows)
+        for name in ('nats_per_second', 'nats_per_note', 'nats_per_token')] + [
+            f'{"seconds between the quartiles":30}'
+            f'{found["information"]["inside"]:9.0%}']
   lines += [
       '', f'longest run shared with any of {found["searched_songs"]} songs, '
       'and share of a song in long ones',
@@ -302,6 +321,8 @@ def main(argv: list[str] | None = None) -> int:
       help='measured of each song (default: %(default)g)')
   add('--skip_audio', action='store_true', help='render nothing; leaves '
       'loudness_range out')
+  add('--weights', metavar='WEIGHTS', help='run directory or weights folder of '
+      'a model to measure the information content with')
   add('--out', type=pathlib.Path, metavar='FILE.json',
       help='default: FOLDER/metrics.json')
   args = parser.parse_args(argv)
@@ -341,7 +362,7 @@ def main(argv: list[str] | None = None) -> int:
                ', '.join(silent[:10]))
     found = measure(samples, corpus, held_out, n_songs=args.songs,
                     seconds=args.seconds, given=given,
-                    audio=not args.skip_audio)
+                    audio=not args.skip_audio, weights=args.weights)
     if found['shorter']:
       complain(f'{len(found["shorter"])} of {len(samples)} songs end before '
                f'{args.seconds:g} s, and are measured as they are: ' +
