@@ -46,6 +46,10 @@ def main(argv: list[str] | None = None) -> int:
                       help='steps per second of scores (default 24)')
   parser.add_argument('--loops', type=int, default=1, metavar='N',
                       help='times that the looped part of a VGM file is played')
+  parser.add_argument('--loop', action='store_true',
+                      help='end songs that are no register logs where they '
+                      'repeat themselves best, and set the loop in vgm, nsf, '
+                      'nes and tracker files')
   parser.add_argument('--album', metavar='TITLE',
                       help='one nsf file of this name with all songs as tracks,'
                       ' in the order of their names')
@@ -86,7 +90,8 @@ def main(argv: list[str] | None = None) -> int:
                        'endings are ' + ', '.join(song_files.FORMATS))
     if args.album is not None:
       return _album(named, args)
-    jobs = [Job(path, args.out / f'{name}{ending}', args.rate, args.loops)
+    jobs = [Job(path, args.out / f'{name}{ending}', args.rate, args.loops,
+                args.loop)
             for name, path in named.items()]
     there = [str(job.target) for job in jobs
              if job.target.exists() and not job.in_place()]
@@ -119,6 +124,7 @@ class Job(NamedTuple):
   target: pathlib.Path
   rate: float | None = None
   loops: int = 1
+  loop: bool = False
 
   def in_place(self) -> bool:
     """Returns whether the source is the target."""
@@ -138,9 +144,7 @@ def convert(job: Job) -> list[str]:
   if job.in_place():
     raise ValueError(f'{job.source}: would be overwritten by its own result')
   if not song_files.holds_log(job.source):
-    song_files.write_song(job.target, song_files.read_song(job.source),
-                          job.rate)
-    return []
+    return _convert_song(job, song_files.read_song(job.source))
   log, lines = song_files.read_log(job.source, job.loops), []
   if song_files.takes_log(job.target):
     lines = song_files.write_log(job.target, log)
@@ -151,6 +155,17 @@ def convert(job: Job) -> list[str]:
   return [note, *lines] if log.left_out and note not in lines else lines
 
 
+def _convert_song(job: Job, song) -> list[str]:
+  """Writes a song, with a loop if one is asked for and found."""
+  from lakhnes_jax.formats import looping, song_files
+  looped = looping.find(song) if job.loop else None
+  if looped and song_files.takes_log(job.target):
+    return song_files.write_log(job.target, looping.to_log(looped))
+  song_files.write_song(job.target, looped.song if looped else song, job.rate)
+  return (['no part of it comes again; it ends'] if job.loop and not looped
+          else [])
+
+
 def _album(named: dict[str, pathlib.Path], args: argparse.Namespace) -> int:
   """Writes all songs into one file; returns the exit status.
 
@@ -159,7 +174,7 @@ def _album(named: dict[str, pathlib.Path], args: argparse.Namespace) -> int:
       written then.
   """
   from lakhnes_jax import atomic
-  from lakhnes_jax.formats import nsf, song_files, transcribe
+  from lakhnes_jax.formats import looping, nsf, song_files, transcribe
   target = args.out / f'{args.album.replace("/", "-")}.nsf'
   if target.exists() and not args.overwrite:
     raise FileExistsError(f'{target} is there already; nothing was written '
@@ -169,7 +184,10 @@ def _album(named: dict[str, pathlib.Path], args: argparse.Namespace) -> int:
     if song_files.holds_log(path):
       log = song_files.read_log(path, args.loops)
     else:
-      log = transcribe.from_events(song_files.read_song(path))
+      song = song_files.read_song(path)
+      looped = looping.find(song) if args.loop else None
+      log = (looping.to_log(looped) if looped
+             else transcribe.from_events(song))
     title = log.tags.get('title') or song_files.song_name(name)
     logs.append(log._replace(tags=log.tags | {'title': title}))
   data = nsf.write_album(logs, args.album, args.artist or None)

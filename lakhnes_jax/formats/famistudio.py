@@ -1,8 +1,8 @@
 """FamiStudio's text, which FamiStudio of any version imports.
 
-It has no `Version`, so that it is taken for the reader's own. Patterns are whole
-bars of the song's meter; notes lie at frames, and what they do frame by frame is
-in the envelopes of their instruments.
+It has no `Version`, so that it is taken for the reader's own. Patterns are
+whole bars of the song's meter; notes lie at frames, and what they do frame by
+frame is in the envelopes of their instruments.
 
 Source: Docs/docs/export.md of FamiStudio (grammar), and what its reader checks:
 note lengths of 1 to 18 frames, patterns of 2,048 frames, songs of 256 patterns.
@@ -80,7 +80,8 @@ def _line(depth: int, name: str, **attributes) -> str:
     text = ''.join(c if c.isprintable() else ' ' for c in str(value))
     return text.replace('"', '""')
   return '\t' * depth + ' '.join(
-      [name, *(f'{key}="{quoted(value)}"' for key, value in attributes.items())])
+      [name, *(f'{key}="{quoted(value)}"'
+               for key, value in attributes.items())])
 
 
 def _instrument(number: int, instrument: note_macros.Instrument) -> list[str]:

@@ -52,7 +52,8 @@ class Project:
         assert self.song['PatternLength'] * note * note <= 2048
         assert 1 <= self.song['Length'] <= 256
       elif name == 'PatternCustomSettings':
-        assert a['Groove'] == a['NoteLength'] and 1 <= int(a['NoteLength']) <= 18
+        assert a['Groove'] == a['NoteLength']
+        assert 1 <= int(a['NoteLength']) <= 18
         assert int(a['BeatLength']) >= 1
         frames = int(a['Length']) * int(a['NoteLength'])
         assert 1 <= frames <= 2048

@@ -1,0 +1,92 @@
+"""Songs that end -> songs that go round, at the best loop of their meter."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lakhnes_jax import events as ev
+from lakhnes_jax import meter as meter_lib
+from lakhnes_jax.formats import transcribe
+from lakhnes_jax.formats.vgm import RegisterLog
+
+_STATUS = 0x15
+_LOADS = (0x03, 0x07, 0x0b, 0x0f)  # Registers that start a voice's note.
+
+
+class Looped(NamedTuple):
+  """A song that goes round.
+
+  Attributes:
+    song: int32 song, up to where it goes back.
+    loop: sample at which it goes on then.
+  """
+  song: np.ndarray
+  loop: int
+
+
+def find(song: np.ndarray) -> Looped | None:
+  """Ends a song at the best loop point; None if no part of it comes again.
+
+  Args:
+    song: int32 song (see `events`).
+  """
+  meter = meter_lib.analyze(song)
+  if meter.loop is None:
+    return None
+  start, end = meter.frame_starts[meter.row_frames[list(meter.loop)]]
+  start, end = max(round(start), 0), round(end)
+  if end - start < 2:
+    return None
+  return Looped(truncate(song, end), start)
+
+
+def truncate(song: np.ndarray, end: int) -> np.ndarray:
+  """The part of a song before a sample; what sounds then is not ended."""
+  song = np.asarray(song)
+  keep = (song < 0) & (ev.times_of(song) < end)
+  return ev.from_times(ev.times_of(song)[keep], song[keep], end)
+
+
+def to_log(looped: Looped) -> RegisterLog:
+  """Turns it into a register log whose end leads over to its loop point.
+
+  At the loop point the registers are written that are different at the end, so
+  that whichever way it is reached, the same sounds from there on.
+  """
+  log = transcribe.from_events(looped.song)
+  loop = min(looped.loop, log.length - 1)
+  at = int(np.searchsorted(log.time, loop, 'left'))
+  before, last = (_values(log, n) for n in (at, len(log.time)))
+  return insert(log, at, loop, _differences(before, last))._replace(loop=loop)
+
+
+def insert(log: RegisterLog, at: int, time: int,
+           writes: list[tuple[int, int]]) -> RegisterLog:
+  """Inserts (register, value) writes before write number `at`."""
+  registers, values = np.array(writes, np.uint8).reshape(-1, 2).T
+  return log._replace(
+      time=np.insert(log.time, at, np.full(len(writes), time)),
+      register=np.insert(log.register, at, registers),
+      value=np.insert(log.value, at, values))
+
+
+def _values(log: RegisterLog, n: int) -> dict[int, int]:
+  """What the first `n` writes leave in each register."""
+  return dict(zip(log.register[:n].tolist(), log.value[:n].tolist(),
+                  strict=True))
+
+
+def _differences(wanted: dict[int, int], there: dict[int, int]
+                ) -> list[tuple[int, int]]:
+  """Writes that turn the registers `there` into those `wanted`."""
+  writes = []
+  on, was_on = wanted.get(_STATUS, 0), there.get(_STATUS, 0)
+  if on != was_on:
+    writes.append((_STATUS, on))
+  started = {_LOADS[v] for v in range(4) if on & ~was_on & 1 << v}
+  for register in range(16):
+    value = wanted.get(register, 0)
+    if register in started or (value != there.get(register, 0) and
+                               register in there):
+      writes.append((register, value))
+  return writes
