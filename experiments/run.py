@@ -35,6 +35,12 @@ def main(argv: list[str]) -> None:
     importlib.import_module(_MODULES[FLAGS.mode]).main()
   except (ValueError, OSError, FloatingPointError) as error:
     sys.exit(f'experiments.run: {error}')
+  except (RuntimeError, MemoryError) as error:
+    if isinstance(error, RuntimeError) and (
+        'RESOURCE_EXHAUSTED' not in str(error)):  # As XLA calls it.
+      raise
+    sys.exit('experiments.run: out of memory; a smaller --batch_size, --mem_len '
+             'or --sample_batch, or a larger --grad_accumulation needs less')
 
 
 def parse(argv: list[str]) -> list[str]:

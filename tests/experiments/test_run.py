@@ -211,3 +211,14 @@ def test_eval_honours_dtype_and_format(weights_dir, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)['dtype'] == dtype
   assert 'the model was trained on tx1' in experiments_run.main(
       *given, '--format=tx2')
+
+
+@pytest.mark.parametrize('error', [
+    RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes'),
+    MemoryError()])
+def test_out_of_memory_is_one_line(monkeypatch, error):
+  def fails():
+    raise error
+  monkeypatch.setattr(evaluate, 'main', fails)
+  line = experiments_run.main('--mode=eval')
+  assert line.startswith('experiments.run: out of memory; a smaller')
