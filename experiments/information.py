@@ -55,7 +55,7 @@ def nats(model, params, vocabulary, mem_len: int,
   for start in range(0, len(order), _BATCH):
     chosen = order[start:start + _BATCH]
     lengths = np.array([len(songs[i]) + 1 for i in chosen])
-    tokens = np.full((len(chosen), lengths.max()), ev.START, np.int32)
+    tokens = np.full((len(chosen), lengths.max()), ev.BOS_EOS, np.int32)
     for row, i in zip(tokens, chosen, strict=True):
       row[len(row) - len(songs[i]):] = songs[i]
     cache = decode.init_cache(model, params, len(chosen), mem_len)

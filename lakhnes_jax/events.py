@@ -20,7 +20,7 @@ import numpy as np
 
 from lakhnes_jax.nes import SAMPLE_RATE  # noqa: F401 - of every wait.
 
-START = 0  # Token id of <S>, which begins and ends each song.
+BOS_EOS = 0  # Token id of <S>, which begins and ends each song.
 
 
 class Voice(NamedTuple):
@@ -243,7 +243,7 @@ class Vocabulary:
     if ids.size and not 0 <= ids.min() <= ids.max() < self.size:
       raise ValueError(f'token id outside 0 .. {self.size - 1}: '
                        f'{ids.min()} .. {ids.max()}')
-    return self._event[ids[ids != START]]
+    return self._event[ids[ids != BOS_EOS]]
 
 
 def _wait_ids() -> np.ndarray:

@@ -44,7 +44,7 @@ def test_literal_ids(name):
 def test_sizes():
   assert (ev.TX1.size, ev.TX2.size, ev.N_CODES) == (631, 686, 315)
   assert len(ev.WAITS) == 370
-  assert ev.TX1.tokens[ev.START] == '<S>'
+  assert ev.TX1.tokens[ev.BOS_EOS] == '<S>'
 
 
 @pytest.mark.parametrize('vocabulary', [ev.TX1, ev.TX2], ids=lambda v: v.name)

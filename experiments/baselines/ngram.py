@@ -51,7 +51,7 @@ def read(corpus, vocabulary: ev.Vocabulary, min_tokens: int = 0) -> Tokens:
     events = augment.trim(vocabulary.project(corpus.song(i)))
     if len(events) + 2 >= min_tokens:
       songs.append(np.pad(vocabulary.encode(events), 1,
-                          constant_values=ev.START))
+                          constant_values=ev.BOS_EOS))
   if not songs:
     raise ValueError(f'no song has {min_tokens} tokens')
   return Tokens(np.concatenate(songs), np.concatenate(

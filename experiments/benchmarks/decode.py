@@ -105,7 +105,7 @@ def first_token(folder: str) -> None:
   params = decode.to_decode_params(model, params)
   _, logits, cache = decode.prefill(
       model, params, decode.init_cache(model, params, 1, 512),
-      np.full((1, 1), events.START))
+      np.full((1, 1), events.BOS_EOS))
   decode.generate(model, params, cache, logits,
                   jax.random.split(jax.random.key(0), 1), 1)
 
@@ -149,7 +149,7 @@ def quality(folder: str, data_dir: str, numbers: str, songs: int = 32,
   params = decode.to_decode_params(model, params, int8=int8)
   nll, *_ = decode.prefill(
       model, params, decode.init_cache(model, params, len(tokens), mem_len),
-      np.pad(tokens, ((0, 0), (1, 0)), constant_values=events.START))
+      np.pad(tokens, ((0, 0), (1, 0)), constant_values=events.BOS_EOS))
   return {'weights': folder, 'numbers': numbers, 'tokens': tokens.size,
           'perplexity': round(math.exp(nll[:, 1:].mean(dtype=np.float64)), 4)}
 

@@ -145,7 +145,7 @@ class Stream:
     events = self._corpus.song(song, self._rng(_ARRANGE, epoch, song))
     ids = self._vocabulary.encode_augmented(
         events, self._augmentation, self._rng(_AUGMENT, epoch, song))
-    return np.pad(ids, 1, constant_values=ev.START)
+    return np.pad(ids, 1, constant_values=ev.BOS_EOS)
 
   def __iter__(self) -> 'Stream':
     return self

@@ -54,7 +54,7 @@ def _ranks(vocabulary: ev.Vocabulary) -> np.ndarray:
   """
   rank_V = np.where(vocabulary.voice < 0, -1, _RANKS * vocabulary.voice +
                     np.maximum(vocabulary.kind - ev.NOTEON, 0))
-  rank_V[ev.START] = _LAST
+  rank_V[ev.BOS_EOS] = _LAST
   return rank_V.astype(np.int32)
 
 
@@ -120,11 +120,11 @@ class StoppingCriterion:
   def process_logits(self, state: StoppingState, logits_BxV):
     if self.stop_at_eos:
       return logits_BxV
-    return logits_BxV.at[:, ev.START].set(-jnp.inf)
+    return logits_BxV.at[:, ev.BOS_EOS].set(-jnp.inf)
 
   def advance(self, state: StoppingState, tokens_B):
     ends_B = (state.events_B <= 0) | (state.samples_B <= 0)
-    tokens_B = jnp.where(ends_B, ev.START, tokens_B)
+    tokens_B = jnp.where(ends_B, ev.BOS_EOS, tokens_B)
     waits_B = jnp.asarray(self.vocabulary.wait)[tokens_B]
     return tokens_B, StoppingState(state.events_B - 1,
                                    state.samples_B - waits_B)
@@ -222,7 +222,7 @@ class VoiceInfilling:
     given = np.isin(np.arange(len(ev.VOICES)), list(voices))
     return InfillingState(
         np.append(times, end).astype(np.int32),
-        np.append(tokens, ev.START).astype(np.int32), given.astype(np.int32),
+        np.append(tokens, ev.BOS_EOS).astype(np.int32), given.astype(np.int32),
         np.int32(0), np.int32(0), np.int32(-1), np.int32(n_free))
 
   def _own(self, state: InfillingState, rank_B):
@@ -271,7 +271,7 @@ class VoiceInfilling:
 
     own_B = jnp.take_along_axis(
         self._own(state, rank_V[given_B]), tokens_B[:, None], 1)[:, 0]
-    own_B &= (given_B != ev.START) | (kind_V[tokens_B] == ev.NOTEOFF)
+    own_B &= (given_B != ev.BOS_EOS) | (kind_V[tokens_B] == ev.NOTEOFF)
     taken_B = due_B & ~own_B  # The given event has its turn.
 
     # A silence longer than any wait is passed a wait at a time.
@@ -367,7 +367,7 @@ class Grammar:
         silent_Bx1 + table.wait <= self.max_silence
     ) | state.pitches_Bx4.any(-1, keepdims=True)
     ends_silence_V = (table.kind == ev.NOTEON) | (np.arange(
-        table.size) == ev.START)
+        table.size) == ev.BOS_EOS)
     return jnp.where(silent_Bx1 >= self.max_silence, ends_silence_V,
                      allowed_BxV)
 

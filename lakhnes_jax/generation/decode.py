@@ -203,7 +203,7 @@ def prefill(model: LanguageModel, params, cache: Cache, tokens_BxL, *,
     known_BxL = np.arange(length) > skipped_B[:, None]
     cache = cache._replace(count_B=cache.count_B - skipped_B)
     tokens_BxL = np.where(  # Nobody plays before the beginning.
-        np.arange(length) < skipped_B[:, None], events.START, tokens_BxL)
+        np.arange(length) < skipped_B[:, None], events.BOS_EOS, tokens_BxL)
   if logits_BxV is None:
     known_BxL[:, 0] = False
     logits_BxV = jnp.zeros((batch, model.config.n_token), jnp.float32)
@@ -306,10 +306,10 @@ def _chunk(model, params, cache, logits_BxV, keys_B, state, ended_B, first,
     tokens_B = sampling.draw(allowed_BxV, jax.vmap(
         jax.random.fold_in, (0, None))(keys_B, first + number))
     tokens_B, state = constraint.advance(loop.state, tokens_B)
-    tokens_B = jnp.where(loop.ended_B, events.START, tokens_B)
+    tokens_B = jnp.where(loop.ended_B, events.BOS_EOS, tokens_B)
     nll_B = jnp.where(loop.ended_B, 0, language_model.nll(
         loop.logits_BxV, tokens_B))
-    ended_B = loop.ended_B | (tokens_B == events.START)
+    ended_B = loop.ended_B | (tokens_B == events.BOS_EOS)
     return _Loop(*_step(model, params, loop.cache, tokens_B), state, ended_B,
                  number + 1, loop.tokens_LxB.at[number].set(tokens_B),
                  loop.nll_LxB.at[number].set(nll_B))
@@ -317,7 +317,7 @@ def _chunk(model, params, cache, logits_BxV, keys_B, state, ended_B, first,
   batch = len(logits_BxV)
   return jax.lax.while_loop(unfinished, body, _Loop(
       logits_BxV, cache, state, ended_B, jnp.int32(0),
-      jnp.full((chunk, batch), events.START, jnp.int32),
+      jnp.full((chunk, batch), events.BOS_EOS, jnp.int32),
       jnp.zeros((chunk, batch))))
 
 
@@ -325,7 +325,7 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
              length: int, *, constraint: Constraint = UNCONSTRAINED,
              state: Any = (),
              temperature: float = 1., top_k: int = 0, top_p: float = 1.,
-             exclude_start: bool = True, first: int = 0, chunk: int = 128,
+             exclude_eos: bool = True, first: int = 0, chunk: int = 128,
              progress: Callable[[int], Any] = lambda tokens: None):
   """Draws tokens, each read before the next is drawn.
 
@@ -341,7 +341,7 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
     constraint: forbids tokens and puts others in their place.
     state: of the constraint at the next token.
     temperature, top_k, top_p: see `sampling.restrict`.
-    exclude_start: never draw <S>. A song has ended at the first <S>, drawn or
+    exclude_eos: never draw <S>. A song has ended at the first <S>, drawn or
       put there by the constraint; the rest of its row is <S> at a likelihood
       of 1. Once all have ended nothing more is read.
     first: number of the first draw, where an earlier call is gone on with.
@@ -359,9 +359,9 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
   sampling.check(temperature, top_k, top_p)
   settings = {
       'temperature': np.float32(temperature), 'top_k': np.int32(top_k),
-      'top_p': np.float32(top_p), 'exclude_start': np.bool_(exclude_start)}
+      'top_p': np.float32(top_p), 'exclude_eos': np.bool_(exclude_eos)}
   batch = len(logits_BxV)
-  tokens_BxL = np.full((batch, length), events.START, np.int32)
+  tokens_BxL = np.full((batch, length), events.BOS_EOS, np.int32)
   nll_BxL = np.zeros((batch, length), np.float32)
   ended_B = jnp.zeros(batch, bool)
   for start in range(0, length, chunk):

@@ -167,7 +167,7 @@ def _sample_batch(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
                             model.mem_len)
   read_nll_BxL, logits_BxV, cache = decode.prefill(
       model.model, model.params, cache, np.pad(
-          prefix_BxL, ((0, 0), (1, 0)), constant_values=ev.START))
+          prefix_BxL, ((0, 0), (1, 0)), constant_values=ev.BOS_EOS))
   constraint = tasks[0].constraint
   state = constraints.advance_n(
       constraint, constraints.stack([task.state for task in tasks]), n_read)
@@ -178,12 +178,12 @@ def _sample_batch(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
       model.model, model.params, cache, logits_BxV, keys_B,
       max_tokens - n_read, constraint=constraint, state=state,
       temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
-      exclude_start=False, first=n_read,
+      exclude_eos=False, first=n_read,
       progress=lambda tokens: progress(n_read + tokens, max_tokens))
   rows = []
   for row in zip(
       np.concatenate([prefix_BxL, ids_BxL], 1),
       np.concatenate([read_nll_BxL[:, 1:], nll_BxL], 1), strict=True):
-    length = int(np.argmax(np.append(row[0], ev.START) == ev.START))
+    length = int(np.argmax(np.append(row[0], ev.BOS_EOS) == ev.BOS_EOS))
     rows.append(tuple(part[:length] for part in row))
   return rows

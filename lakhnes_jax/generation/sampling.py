@@ -21,7 +21,7 @@ def check(temperature: float, top_k: int, top_p: float) -> None:
 
 
 def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,
-             exclude_start=True):
+             exclude_eos=True):
   """Shapes the distribution to draw from, as LakhNES's sampler does.
 
   <S> goes first, then the temperature divides; of the softmax of that only the
@@ -34,7 +34,7 @@ def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,
     top_k: keep the k most likely, of equals the first; 0 keeps all.
     top_p: keep the fewest most likely that add up to this (Holtzman et al.,
       ICLR 2020); 1 keeps all.
-    exclude_start: never <S>.
+    exclude_eos: never <S>.
 
   Returns:
     [B, V] float32, -inf for what cannot be drawn; its softmax are the
@@ -43,7 +43,7 @@ def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,
   n_tokens = logits_BxV.shape[-1]
   token_V = jnp.arange(n_tokens)
   few = min(_FEW, n_tokens)
-  logits_BxV = jnp.where((token_V == events.START) & exclude_start, -jnp.inf,
+  logits_BxV = jnp.where((token_V == events.BOS_EOS) & exclude_eos, -jnp.inf,
                          logits_BxV)
   # The logits would overflow if divided by less.
   certain = jnp.asarray(temperature) < _GREEDY

@@ -319,7 +319,7 @@ def rhythm(vocabulary: ev.Vocabulary, song: np.ndarray,
 
   return GenerationTask(
       vocabulary, chain, (forced.init_state(np.append(
-          np.where(is_open, -1 - voice, prompt.ids), ev.START)),),
+          np.where(is_open, -1 - voice, prompt.ids), ev.BOS_EOS)),),
       prompt.ids[:int(np.argmax(is_open))], len(prompt.ids), assemble,
       {'task': 'rhythm'})
 

@@ -30,7 +30,7 @@ def test_nats_are_those_of_the_model(model):
   ids = [ev.TX1.encode(song(rng, n)).astype(np.int32) for n in (9, 3, 5)]
   found = information.nats(*model, ev.TX1, 64, ids)
   for row, tokens in zip(found, ids, strict=True):
-    inputs = jnp.array([[ev.START, *tokens[:-1]]])
+    inputs = jnp.array([[ev.BOS_EOS, *tokens[:-1]]])
     logits, _ = model[0].apply(model[1], inputs, model[0].init_state(1, 64))
     nll = -np.asarray(jax.nn.log_softmax(logits[0]))
     expected = nll[np.arange(len(tokens)), tokens]

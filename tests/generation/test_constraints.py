@@ -40,12 +40,12 @@ def test_stopping_by_events_time_and_eos():
   for _ in range(4):
     tokens, state = stopping.advance(state, jnp.full(
         3, _ids(ev.TX1, 'WT_50')[0], jnp.int32))
-    emitted.append((tokens != ev.START).tolist())
+    emitted.append((tokens != ev.BOS_EOS).tolist())
   assert np.sum(emitted, 0).tolist() == [2, 2, 3]
   assert emitted[-1] == [False] * 3
   logits = jnp.zeros((3, 631))
   processed = stopping.process_logits(state, logits)
-  assert not np.isfinite(processed[:, ev.START]).any()
+  assert not np.isfinite(processed[:, ev.BOS_EOS]).any()
   assert np.isfinite(processed[:, 1:]).all()
   free = constraints.StoppingCriterion(ev.TX1, stop_at_eos=True)
   assert np.isfinite(free.process_logits(state, logits)).all()
@@ -55,7 +55,7 @@ def test_tokens_are_forced_and_pitches_left_open():
   forced = constraints.ForcedTokens(ev.TX1)
   ids = _ids(ev.TX1, 'WT_735 NO_NOTEOFF')
   state = constraints.stack([
-      forced.init_state([ids[0], -1 - ev.TR, ids[1], ev.START]),
+      forced.init_state([ids[0], -1 - ev.TR, ids[1], ev.BOS_EOS]),
       forced.init_state([-1 - ev.P1, constraints.ANY])])
   drawn = jnp.array([17, 18])
   first = forced.process_logits(state, jnp.zeros((2, 631)))
@@ -228,8 +228,8 @@ def test_an_accompaniment_keeps_the_order_of_instants(vocabulary):
            chain.constraints[1].init_state())
   ids = _draw(chain, 4 * [state], vocabulary, 3000, bias=-3)
   for row in ids.tolist():
-    assert row[-1] == ev.START
-    names = [vocabulary.tokens[i] for i in row[:row.index(ev.START)]]
+    assert row[-1] == ev.BOS_EOS
+    names = [vocabulary.tokens[i] for i in row[:row.index(ev.BOS_EOS)]]
     assert [n for n in names if n[:2] in ('P2', 'NO')] == list(given)
     assert _faults(names, vocabulary.dynamics, ('P2', 'NO')) == []
     assert len(names) > 2 * len(given)
@@ -284,7 +284,7 @@ def _forbidden(vocabulary, songs) -> int:
       return grammar.advance(state, tokens_B)[1], ~fine[:, 0]
     _, wrong = jax.lax.scan(body, constraints.stack(
         [grammar.init_state()] * len(tokens)), tokens.T)
-    return jnp.sum(wrong & (tokens.T != ev.START))
+    return jnp.sum(wrong & (tokens.T != ev.BOS_EOS))
 
   return int(count(tokens))
 

@@ -268,11 +268,11 @@ def test_chunks_and_calls_change_nothing():
     np.testing.assert_allclose(after, logits, rtol=1e-4, atol=1e-4)
 
 
-def test_songs_end_at_start():
+def test_songs_end_at_eos():
   """After <S> a row is filled up; nothing is read when all have ended."""
   done = []
   tokens, nll, _, cache, _ = _songs(
-      [0, 1, 2], 200, exclude_start=False, chunk=50, progress=done.append)
+      [0, 1, 2], 200, exclude_eos=False, chunk=50, progress=done.append)
   ends = (tokens == 0).argmax(1)
   assert (tokens == 0).any(1).all() and len(set(ends)) == 3
   for row, row_nll, end in zip(tokens, nll, ends, strict=True):
@@ -290,7 +290,7 @@ def test_one_compilation_serves_all_settings():
   run()
   compiled = decode._chunk._cache_size()
   for settings in ({'length': 6}, {'length': 20}, {'temperature': 3.},
-                   {'top_k': 3}, {'top_p': .5}, {'exclude_start': False},
+                   {'top_k': 3}, {'top_p': .5}, {'exclude_eos': False},
                    {'first': 6}):
     run(**settings)
   assert decode._chunk._cache_size() == compiled
@@ -317,7 +317,7 @@ def test_eight_bits_are_enough():
 def test_rings_stay_in_place(batch):
   """The compiled loop copies no keys and values, the bulk of what it reads."""
   cache, logits, keys = _start(range(batch))
-  settings = {'temperature': 1., 'top_k': 0, 'top_p': 1., 'exclude_start': True}
+  settings = {'temperature': 1., 'top_k': 0, 'top_p': 1., 'exclude_eos': True}
   text = decode._chunk.lower(
       SMALL, _prepared(), cache, logits, keys, (), jnp.zeros(batch, bool), 0, 8,
       settings, constraint=decode.UNCONSTRAINED, chunk=8).compile().as_text()

@@ -41,7 +41,7 @@ class Scalar:
     self._of, self._tokens, self.nll = of, 0, []
     self._key = jax.random.fold_in(jax.random.key(CONFIG.seed), number)
     self._memory = of.model.init_state(1, MEM_LEN)
-    self._read(ev.START)
+    self._read(ev.BOS_EOS)
 
   def _read(self, token):
     logits, self._memory = APPLY(self._of.model, self._of.params,
@@ -287,7 +287,7 @@ def test_songs_end_at_exactly_the_given_time():
 def test_a_song_may_end_where_the_model_draws_the_end():
   of = MODELS['tx1']
   bias = of.params['output_bias'].copy()
-  bias[ev.START] = 3.
+  bias[ev.BOS_EOS] = 3.
   of = of._replace(params={**of.params, 'output_bias': bias})
   task = tasks.new_song(ev.TX1, tasks.Limits(200, stop_at_eos=True))
   lengths = [len(s.events) for s in sample.generate(of, [task], CONFIG, n=6)]

@@ -12,7 +12,7 @@ LOGITS = jnp.log(jnp.array([[.5, .1, .15, .05, .2]]))
 
 @pytest.mark.parametrize('settings, expected', [
     ({}, [0, .2, .3, .1, .4]),
-    ({'exclude_start': False}, [.5, .1, .15, .05, .2]),
+    ({'exclude_eos': False}, [.5, .1, .15, .05, .2]),
     ({'top_k': 2}, [0, 0, 3 / 7, 0, 4 / 7]),
     ({'top_p': .7}, [0, 0, 3 / 7, 0, 4 / 7]),
     ({'top_p': .71}, [0, 2 / 9, 3 / 9, 0, 4 / 9]),
@@ -53,7 +53,7 @@ def test_out_of_range(settings):
 
 
 @pytest.mark.parametrize('case, settings', [
-    ('plain', {'exclude_start': False}),
+    ('plain', {'exclude_eos': False}),
     ('t95k32', {'temperature': .95, 'top_k': 32}),
     ('t2k5', {'temperature': 2., 'top_k': 5}),
     ('noeos', {}),

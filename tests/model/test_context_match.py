@@ -46,7 +46,7 @@ def _songs(vocabulary):
       'NO_NOTEON_3 WT_590 TR_NOTEON_40 WT_600 NO_NOTEOFF WT_1400',
       'P1_NOTEON_60 P2_NOTEON_60 WT_1500 P1_NOTEON_62 WT_1500'), 160, rng, .02,
       'WT_21 WT_1400 WT_1500 P1_NOTEON_61 P1_NOTEOFF')
-  lanes[0, 0] = lanes[1, 70] = lanes[1, 71] = events.START
+  lanes[0, 0] = lanes[1, 70] = lanes[1, 71] = events.BOS_EOS
   lanes[2, 60:110] = rng.integers(1, vocabulary.size, 50)  # Beyond the window.
   return lanes
 

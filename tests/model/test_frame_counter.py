@@ -123,7 +123,7 @@ def _song(rng, vocabulary, length):
 def test_follows_the_text(vocabulary, parts):
   rng = np.random.default_rng(0)
   tokens = np.stack([_song(rng, vocabulary, 120) for _ in range(3)])
-  tokens[0, 0] = tokens[1, 33] = tokens[1, 34] = events.START
+  tokens[0, 0] = tokens[1, 33] = tokens[1, 34] = events.BOS_EOS
   feature = frame_counter.FrameCounter(vocabulary)
   state, start, found = feature.init_state(3), 0, []
   for part in parts:

@@ -178,7 +178,7 @@ def test_probabilities_that_are_sampled_from(folder):
     step, state = apply(model, params, jnp.array([[token]]), state)
     logits.append(step[0, 0])
   for name, settings in {
-      'plain': {'exclude_start': False},
+      'plain': {'exclude_eos': False},
       't95k32': {'temperature': .95, 'top_k': 32},
       't2k5': {'temperature': 2., 'top_k': 5},
       'noeos': {}, 'argmax': {'temperature': 0}}.items():

@@ -110,7 +110,7 @@ def _songs(vocabulary):
       'P1_NOTEON_108 P2_NOTEON_33 WT_730 P1_NOTEON_106 P2_NOTEON_34 WT_800 '
       'NO_NOTEON_2 TR_NOTEON_50 WT_730'), 200, rng, .03,
       'WT_700 WT_1500 P1_NOTEON_61 P1_NOTEOFF P2_NOTEON_60')
-  lanes[0, 0] = lanes[1, 90] = lanes[1, 91] = events.START
+  lanes[0, 0] = lanes[1, 90] = lanes[1, 91] = events.BOS_EOS
   lanes[2, 60:160] = rng.integers(1, vocabulary.size, 100)  # Beyond the window.
   return lanes
 

@@ -29,7 +29,7 @@ def _walk(names):
 def test_follows_the_text(vocabulary, parts):
   rng = np.random.default_rng(len(parts))
   tokens = rng.integers(1, vocabulary.size, (3, 60))
-  tokens[0, 0] = tokens[1, 33] = tokens[1, 34] = events.START
+  tokens[0, 0] = tokens[1, 33] = tokens[1, 34] = events.BOS_EOS
   tokens[2] = np.where(rng.random(60) < .8, 1 + 369, tokens[2])  # Long waits.
   feature = voice_state.VoiceState(vocabulary)
   observe = jax.jit(feature.observe)

@@ -118,14 +118,14 @@ class ContextMatch(base.Feature):
     place_L = place_K[size:]
     # Where the song begins, as far as it is known.
     start_BxL = jax.lax.cummax(
-        jnp.where(all_BxK == events.START, place_K, -1), 1)[:, size:]
+        jnp.where(all_BxK == events.BOS_EOS, place_K, -1), 1)[:, size:]
 
     last_XxBxL = last_equal(_hashes(self.vocabulary, all_BxK), len(place_L))
     order_Xx1x1 = np.array([x.order for x in CONTEXTS])[:, None, None]
     known_XxBxL = last_XxBxL >= jnp.maximum(
         place_L - self.window, start_BxL + order_Xx1x1)
     next_XxBxL = jnp.take_along_axis(all_BxK[None], last_XxBxL + 1, 2)
-    return (jnp.where(known_XxBxL, next_XxBxL, events.START),
+    return (jnp.where(known_XxBxL, next_XxBxL, events.BOS_EOS),
             jax.lax.dynamic_slice_in_dim(all_BxK[None], n_read, size, 2))
 
   def param_specs(self, d_model: int) -> dict[str, base.ParamSpec]:

@@ -134,7 +134,7 @@ class FrameCounter(base.Feature):
 
     state, signal = jax.lax.scan(step, state, (
         jnp.arange(len(wait_LxB)), wait_LxB.astype(jnp.float32), event_LxB,
-        tokens_LxB == events.START))
+        tokens_LxB == events.BOS_EOS))
     return TickSignal(*(x.swapaxes(0, 1) for x in signal)), state
 
   def param_specs(self, d_model: int) -> dict[str, base.ParamSpec]:

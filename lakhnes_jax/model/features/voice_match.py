@@ -155,7 +155,7 @@ class VoiceMatch(base.Feature):
     mine_BxLx4 = tables.voice_V[tokens_BxL][..., None] == jnp.arange(
         len(events.VOICES))
     start_BxLx4 = jnp.broadcast_to(
-        (tokens_BxL == events.START)[..., None], mine_BxLx4.shape)
+        (tokens_BxL == events.BOS_EOS)[..., None], mine_BxLx4.shape)
     old_3xBx4 = jnp.where(state.since > 0, window - state.since, -1)
     last_3xBxLx4 = jnp.stack([_last(*x, start_BxLx4, window) for x in zip(
         old_3xBx4, (mine_BxLx4, mine_BxLx4 & tables.on_V[tokens_BxL][..., None],

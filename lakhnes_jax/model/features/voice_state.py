@@ -64,7 +64,7 @@ class VoiceState(base.Feature):
     time_BxL = jnp.cumsum(jnp.asarray(self.vocabulary.wait)[tokens_BxL], 1)
     voice_BxL = jnp.asarray(self.vocabulary.voice)[tokens_BxL]
     new_BxLx4 = (voice_BxL[..., None] == jnp.arange(len(events.VOICES))) | (
-        tokens_BxL == events.START)[..., None]
+        tokens_BxL == events.BOS_EOS)[..., None]
     # Where the last event of each voice is, -1 if it is in the past.
     at_BxLx4 = jax.lax.cummax(
         jnp.where(new_BxLx4, jnp.arange(length)[:, None], -1), 1)
