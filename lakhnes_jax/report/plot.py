@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import pathlib
+import sys
 
 import numpy as np
 
@@ -38,6 +39,9 @@ def _import_matplotlib() -> None:
   try:
     import matplotlib
   except ValueError:  # MPLBACKEND names a backend that is not here.
+    for name in list(sys.modules):  # What the failure has left behind.
+      if name.partition('.')[0] == 'matplotlib':
+        del sys.modules[name]
     backend = os.environ.pop('MPLBACKEND')
     try:
       import matplotlib  # noqa: F401
