@@ -10,6 +10,7 @@ import re
 import struct
 from typing import NamedTuple
 
+from lakhnes_jax.formats.player6502.frames import FRAME_RATES
 from lakhnes_jax.formats.register_log import Recorder, RegisterLog
 
 SECONDS = 180  # Where the file does not say how long a track is.
@@ -21,7 +22,9 @@ _SPEEDS = (16639, 19997)  # Microseconds between calls.
 # What headers say for once a frame, whatever exactly a frame is.
 _USUAL = (range(16600, 16720), range(19900, 20100))
 _RETURN = 0x4ff0  # An address where no program lies.
-_MAX_CYCLES = (10_000_000, 250_000)  # Of INIT, and of a call of PLAY.
+_MAX_CYCLES = (1_000_000, 100_000)  # Of INIT, and of a call of PLAY.
+_FRAME_CYCLES = 33_248  # That calls of PLAY may take on average, and to spare.
+_SPARE = 20 * _FRAME_CYCLES
 _QUIET = 10  # Seconds without a write, after which a track is over.
 _EXPANSIONS = ('VRC6', 'VRC7', 'FDS', 'MMC5', 'Namco 163', 'Sunsoft 5B')
 
@@ -204,18 +207,20 @@ class _Machine:
 
   def run(self, track: int, seconds: float) -> RegisterLog:
     head, log = self.head, self.log
-    speed = (_SPEEDS[head.pal] if head.speed in _USUAL[head.pal]
-             else head.speed)
-    period = speed * 1e-6 * _SAMPLE_RATE
+    period = _SAMPLE_RATE * (
+        1 / FRAME_RATES[head.pal] if head.speed in _USUAL[head.pal]
+        else head.speed * 1e-6)
     for register, value in ((0x15, 0x0f), (0x17, 0x40)):
       self.memory[0x4000 + register] = value
     self._call('INIT', head.init, _MAX_CYCLES[0], track - 1, int(head.pal))
-    quiet, frame = 0, 0
+    quiet, frame, start = 0, 0, self.mpu.processorCycles
     end = round(seconds * _SAMPLE_RATE)
     while frame * period < end and quiet * period < _QUIET * _SAMPLE_RATE:
       log.now = round(frame * period)
       before = log.n_writes
-      self._call('PLAY', head.play, _MAX_CYCLES[1])
+      self._call('PLAY', head.play, min(
+          _MAX_CYCLES[1], start + _SPARE + _FRAME_CYCLES * frame -
+          self.mpu.processorCycles))
       quiet = 0 if log.n_writes > before else quiet + 1
       frame += 1
     log.now = min(round(frame * period), end)

@@ -12,7 +12,7 @@ import pytest
 from data_prep import convert
 from lakhnes_jax import events as ev
 from lakhnes_jax import render
-from lakhnes_jax.formats import nsf, song_files, transcribe, vgm
+from lakhnes_jax.formats import nsf, nsf_read, song_files, transcribe, vgm
 from lakhnes_jax.formats.player6502 import frames
 from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth.chip import Chip
@@ -247,6 +247,73 @@ def test_convert(tmp_path, capsys):
     np.testing.assert_allclose(at[:len(was)], was, atol=FRAME)
   notes = ev.value_of(again)[ev.kind_of(again) == ev.NOTEON]
   np.testing.assert_array_equal(notes, [60, 50])
+
+
+def test_reading_notes_writes_frame_by_frame():
+  log = random_log(11, 120)
+  song = frames.from_log(log)
+  read = nsf_read.read(nsf.write(log), seconds=2)
+  number = np.rint(read.time / FRAME).astype(int)
+  start = int(np.argmax(read.register == 0x17)) + 1
+  start += 0x14 + 3  # What INIT writes.
+  for frame in range(100):
+    mine = [(int(r), int(v)) for r, v in zip(
+        read.register[start:][number[start:] == frame],
+        read.value[start:][number[start:] == frame], strict=True)
+            if r != 0x12]
+    assert mine == [w for w in song.writes(frame) if w[0] != 0x12]
+  (_, address, data), *_ = read.memory
+  assert address == 0xc000 and len(data) == 0x4000
+  assert data.rstrip(b'\0').endswith(song.samples.rstrip(b'\0'))
+
+
+def nsf_of(program, banks=bytes(8), play=0x8001):
+  """An NSF file of a program at $8000 with INIT at its first byte."""
+  return (b'NESM\x1a\x01\x01\x01' +
+          struct.pack('<HHH', 0x8000, 0x8000, play) + bytes(0x60) +
+          struct.pack('<H', 16639) + banks + struct.pack('<H', 19997) +
+          bytes(6) + program)
+
+
+def test_reading_other_programs():
+  """One that writes its frame's number, and to sound that is not there."""
+  program = bytes([0x60,  # INIT: rts
+                   0xe6, 0x10, 0xa5, 0x10,  # PLAY: inc $10; lda $10
+                   0x8d, 0x00, 0x40,  # sta $4000
+                   0x8d, 0x00, 0x90, 0x60])  # sta $9000 (VRC6); rts
+  log = nsf_read.read(nsf_of(program), seconds=1)
+  plays = log.register == 0
+  np.testing.assert_array_equal(log.value[plays], np.arange(1, 62))
+  np.testing.assert_allclose(log.time[plays], np.arange(61) * FRAME, atol=1)
+  assert log.length == 44100
+  assert log.left_out == {'writes to expansion sound': 61}
+  assert nsf_read.read(nsf_of(b'\x60\x60')).length < 12 * 44100  # Silent.
+
+
+@pytest.mark.parametrize('data, message', [
+    (b'', 'not an NSF file'), (b'NESM\x1a' + bytes(200), 'without songs'),
+    (nsf_of(b''), 'no program in it'),
+    (nsf_of(b'\x4c\x00\x80'), r'INIT at \$8000 does not return within'),
+    (nsf_of(b'\x60\x4c\x01\x80'), r'PLAY at \$8001 does not return within'),
+    (nsf_of(b'\x60' * 9)[:8] + bytes(200), r'load address \$0000')])
+def test_reading_errors(data, message):
+  with pytest.raises(ValueError, match=message):
+    nsf_read.read(data)
+
+
+def test_damaged_files_give_a_reason():
+  rng = np.random.default_rng(0)
+  whole = np.frombuffer(nsf.write(random_log(1, 30)), np.uint8)
+  reasons = set()
+  for _ in range(25):
+    data = whole[:rng.integers(100, len(whole))].copy()
+    at = rng.integers(0, len(data), 8)
+    data[at] = rng.integers(0, 256, 8)
+    try:
+      nsf_read.read(data.tobytes(), seconds=0.3)
+    except ValueError as error:
+      reasons.add(str(error))
+  assert reasons
 
 
 def real_logs(folder, names):
