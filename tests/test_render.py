@@ -101,7 +101,7 @@ def test_a_folder_may_be_named_like_a_file(song, tmp_path):
 
 def test_one_song_that_fails_does_not_end_the_rest(
     song, tmp_path, capsys, monkeypatch):
-  other = song.with_name(f'other{song.suffix}')
+  other = song.with_name('other.tx1.txt')
   other.write_bytes(song.read_bytes())
   read = render.read
 
