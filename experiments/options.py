@@ -93,6 +93,9 @@ flags.DEFINE_bool(
     'init_optimizer', False, "Take Adam's moments from --init_from too, as "
     'the paper did for fine-tuning.')
 _path('resume_from', '', 'Run directory to resume exactly, in --workdir.')
+flags.DEFINE_list(
+    'allow_changes', [], 'With a run that is resumed: what may differ from '
+    'before; some of data, format, seed, augment, min_tokens.')
 _integer('seed', 1111, 'Random seed.')
 flags.DEFINE_list('protocol', ['paper'],
                   'Evaluation protocols: paper, full, or paper,full.')

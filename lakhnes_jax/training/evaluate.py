@@ -22,6 +22,7 @@ from lakhnes_jax.model.language_model import SequenceModel
 
 PROTOCOLS = ('paper', 'full')
 MIN_TOKENS = 10
+_TOO_SHORT = 'the split is too short to fill one segment of {} in {} lanes'
 
 
 class EvalConfig(NamedTuple):
@@ -35,6 +36,26 @@ class EvalConfig(NamedTuple):
   tgt_len: int = 128
   mem_len: int = 896
   lanes: int = 10
+
+
+def _stream(corpus, vocabulary, config: EvalConfig,
+            protocol: str) -> token_stream.Stream:
+  n_songs = int(np.sum(np.asarray(corpus.lengths) + 2 >= MIN_TOKENS))
+  return token_stream.Stream(
+      corpus, vocabulary, max(1, min(config.lanes, n_songs)), config.tgt_len,
+      augmentation=token_stream.TRIM, min_tokens=MIN_TOKENS, shuffle=False,
+      repeat=False, drop_last=protocol == 'paper')
+
+
+def check(corpus, vocabulary, config: EvalConfig,
+          protocol: str = 'paper') -> None:
+  """Raises a ValueError if `evaluate` would, for the songs or the config."""
+  if config.mem_len < 0:
+    raise ValueError(f'evaluation with mem_len {config.mem_len}: need 0 or '
+                     'more')
+  stream = _stream(corpus, vocabulary, config, protocol)
+  if next(iter(stream), None) is None:
+    raise ValueError(_TOO_SHORT.format(config.tgt_len, stream.lanes))
 
 
 @functools.lru_cache(maxsize=8)
@@ -59,7 +80,8 @@ def evaluate(model: SequenceModel, params, corpus, vocabulary, *,
     params: its parameters.
     corpus: the songs of one split.
     vocabulary: the model's, of `lakhnes_jax.events`.
-    config: see there. Of fewer songs than lanes, each gets one lane.
+    config: see there. Of fewer songs than lanes, each gets one lane (of those
+      that are long enough).
     protocol: one of `PROTOCOLS`.
     progress: called with the number of tokens counted so far.
 
@@ -67,10 +89,7 @@ def evaluate(model: SequenceModel, params, corpus, vocabulary, *,
     JSON object: protocol, loss (nats), ppl, tokens, songs, tokens_per_second
     and the config.
   """
-  stream = token_stream.Stream(
-      corpus, vocabulary, min(config.lanes, len(corpus)), config.tgt_len,
-      augmentation=token_stream.TRIM, min_tokens=MIN_TOKENS, shuffle=False,
-      repeat=False, drop_last=protocol == 'paper')
+  stream = _stream(corpus, vocabulary, config, protocol)
   segment_nll = segment_fn(model)
   params = jax.device_put(params)
   state = model.init_state(stream.lanes, config.mem_len)
@@ -84,8 +103,7 @@ def evaluate(model: SequenceModel, params, corpus, vocabulary, *,
       progress(tokens)
     waiting, tokens = loss, tokens + int(np.sum(batch.weights))
   if waiting is None:
-    raise ValueError(f'the split is too short to fill one segment of '
-                     f'{config.tgt_len} in {stream.lanes} lanes')
+    raise ValueError(_TOO_SHORT.format(config.tgt_len, stream.lanes))
   total += float(waiting)
   progress(tokens)
   loss = total / tokens

@@ -61,13 +61,15 @@ class Progress:
   """
 
   def __init__(self, run_dir: pathlib.Path, config, meta: dict | None, *,
-               tensorboard: bool = False, silent: bool = False):
+               source: pathlib.Path | None = None, tensorboard: bool = False,
+               silent: bool = False):
     """Continues at `meta` (see `to_meta`); later lines are cut off.
 
     Args:
       run_dir: the run's.
       config: a `loop.TrainConfig`.
       meta: of the checkpoint continued, or None.
+      source: run directory of that checkpoint; `run_dir` if None.
       tensorboard: write the same numbers to `run_dir/tensorboard`.
       silent: write nothing; another process does.
 
@@ -86,12 +88,19 @@ class Progress:
     self._line_time, self._line_step = self._seconds, self.step
     self._line_waited = 0.
     self._board, self._silent = None, silent
+    self._evaluated = set()  # Steps.
     if silent:
       return
     if tensorboard:
       self._board = _board(run_dir / 'tensorboard', self.step)
     kept = [line for line in read(run_dir) if line['step'] <= self.step]
     atomic.write(self._path, ''.join(map(_to_line, kept)).encode())
+    # A checkpoint is from before its evaluation, the line from after it.
+    for line in kept if source in (None, run_dir) else read(source):
+      if line['kind'] == 'valid' and line['step'] <= self.step:
+        self._evaluated.add(line['step'])
+        if line['loss'] < self.best:
+          self.best, self.best_step = line['loss'], line['step']
 
   def __enter__(self) -> 'Progress':
     return self
@@ -175,15 +184,29 @@ class Progress:
     minutes, seconds = divmod(int(max(left, 0)), 60)
     return f'{minutes // 60}:{minutes % 60:02}:{seconds:02}'
 
-  def valid(self, result: dict[str, Any]) -> bool:
-    """Writes an evaluation's line; returns whether it is the best so far."""
+  def is_best(self, result: dict[str, Any]) -> bool:
+    """Returns whether an evaluation is the best so far, and counts it."""
     better = result['loss'] < self.best
     if better:
       self.best, self.best_step = result['loss'], self.step
+    return better
+
+  def valid(self, result: dict[str, Any], better: bool) -> None:
+    """Writes an evaluation's line."""
+    self._evaluated.add(self.step)
     self._write(step=self.step, kind='valid', **result)
     self._show(f'step {self.step}  valid loss {result["loss"]:.4f}  '
-           f'ppl {result["ppl"]:.3f}{"  (best)" if better else ""}')
-    return better
+               f'ppl {result["ppl"]:.3f}{"  (best)" if better else ""}')
+
+  def misses_evaluation(self, ended: bool) -> bool:
+    """Whether the last step has none but should, the run being resumed.
+
+    Args:
+      ended: whether it is the run's last step.
+    """
+    every = self._config.eval_every
+    return (self.step > 0 and every > 0 and self.step not in self._evaluated
+            and (ended or is_time(self.step, every)))
 
   def _show(self, line: str) -> None:
     if not self._silent:

@@ -1,12 +1,17 @@
 """Checkpoints of a run: the whole training state, saved atomically by orbax.
 
-A run directory keeps two: `checkpoints/last` to resume from, and
-`checkpoints/best`, the one of the lowest valid loss. Either holds a tree of
-arrays (`flax.serialization.to_state_dict` of a `TrainState`) and a JSON object
-`meta`: model kind and config, event format, data position, best valid loss.
+A run directory keeps two kinds: `checkpoints/last` to resume from, and
+`checkpoints/best`, that of the lowest valid loss. Each is a tree of arrays
+(`flax.serialization.to_state_dict` of a `TrainState`) and a JSON object `meta`:
+model kind and config, event format, data position, best valid loss, and the
+SHA-256 of all this, which must be right when it is restored. Of each kind two
+are kept; where the newer one is damaged, the older one is taken.
 """
 
+import hashlib
+import json
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -14,6 +19,20 @@ import numpy as np
 from flax import serialization, traverse_util
 
 WHICH = ('best', 'last')
+_KEPT = 2
+_SHA256 = 'sha256'
+
+
+def _digest(tree: Any, meta: dict[str, Any]) -> str:
+  """Returns the SHA-256 of meta (but for its own) and of all arrays."""
+  sha256 = hashlib.sha256(json.dumps(
+      {name: value for name, value in meta.items() if name != _SHA256},
+      sort_keys=True).encode())
+  for name, leaf in sorted(leaves(tree).items()):
+    array = np.asarray(leaf)
+    sha256.update(f'{name} {array.dtype} {array.shape} '.encode())
+    sha256.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+  return sha256.hexdigest()
 
 
 class Checkpoints:
@@ -32,35 +51,67 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
         self._folder.absolute(),
         options=ocp.CheckpointManagerOptions(
-            max_to_keep=1, create=False, multiprocessing_options=alone))
+            max_to_keep=_KEPT, create=False, multiprocessing_options=alone))
 
   def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-    """Saves host arrays; replaces the former checkpoint once complete."""
+    """Saves host arrays; drops old checkpoints once complete."""
     if self._manager.latest_step() == step:
       return  # Nothing has happened since.
+    tree = _with_size(state)
+    meta = {**meta, _SHA256: _digest(tree, meta)}
     self._manager.save(step, args=self._ocp.args.Composite(
-        state=self._ocp.args.StandardSave(_with_size(state)),
+        state=self._ocp.args.StandardSave(tree),
         meta=self._ocp.args.JsonSave(meta)), force=True)
+
+  def wait(self) -> None:
+    """Returns when all is saved."""
+    self._manager.wait_until_finished()
+
+  def discard_after(self, step: int) -> None:
+    """Deletes later checkpoints: damaged ones, where `restore` took `step`."""
+    for later in self._manager.all_steps():
+      if later > step:
+        self._manager.delete(later)
 
   def restore(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Returns (tree of numpy arrays, meta), or None where there is none yet.
 
+    Of damaged checkpoints a line says so, and the one before is taken.
+
     Raises:
-      ValueError: the checkpoint is damaged.
+      ValueError: all are damaged; the message is of the newest.
     """
-    step = self._manager.latest_step()
-    if step is None:
-      return None
+    errors = []
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        found = self._read(step)
+      except ValueError as error:
+        errors.append(error)
+        continue
+      for error in errors:
+        print(f'{error}; step {step} is taken instead', file=sys.stderr,
+              flush=True)
+      return found
+    if errors:
+      raise errors[0]
+    return None
+
+  def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
       found = self._manager.restore(step, args=self._ocp.args.Composite(
           state=self._ocp.args.StandardRestore(),
           meta=self._ocp.args.JsonRestore()))
+      # Older ones have no digest.
+      reason = '' if found.meta.get(_SHA256) in (
+          None, _digest(found.state, found.meta)) else 'its SHA-256 is another'
     except Exception as error:  # Orbax raises many kinds, down to KeyError.
-      reason = str(error).split('\n')[0][:200]
+      reason = str(error).split('\n')[0][:200] or type(error).__name__
+    if reason:
       raise ValueError(
           f'{self._folder / str(step)}: damaged checkpoint ({reason}); '
-          'delete this folder to start again') from error
-    return found.state, found.meta
+          'delete this folder to start again')
+    return found.state, {name: value for name, value in found.meta.items()
+                         if name != _SHA256}
 
   def __enter__(self):
     return self

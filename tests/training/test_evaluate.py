@@ -89,8 +89,21 @@ def test_short_songs_are_left_out_and_waits_trimmed(params, corpus_of):
 
 
 def test_a_split_too_short_for_a_segment(params, corpus_of):
-  with pytest.raises(ValueError, match='too short to fill one segment of 64'):
-    evaluate.evaluate(MODEL, params, corpus_of(21, 9), events.TX1,
-                      config=CONFIG._replace(tgt_len=64))
+  corpus, config = corpus_of(21, 9), CONFIG._replace(tgt_len=64)
+  for check in (
+      lambda: evaluate.evaluate(MODEL, params, corpus, events.TX1,
+                                config=config),
+      lambda: evaluate.check(corpus, events.TX1, config)):
+    with pytest.raises(ValueError, match='too short to fill one segment of 64'):
+      check()
+  evaluate.check(corpus, events.TX1, CONFIG)
+  with pytest.raises(ValueError, match='mem_len -1'):
+    evaluate.check(corpus, events.TX1, CONFIG._replace(mem_len=-1))
 
 
+def test_short_songs_take_no_lane(params, corpus_of):
+  """Of 4 songs 2 are long enough, for 3 lanes."""
+  corpus, config = corpus_of(5, 21, 6, 12), CONFIG._replace(lanes=3)
+  evaluate.check(corpus, events.TX1, config)
+  result = evaluate.evaluate(MODEL, params, corpus, events.TX1, config=config)
+  assert (result['songs'], result['tokens']) == (2, 2 * 12)

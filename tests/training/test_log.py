@@ -67,7 +67,9 @@ def test_best(tmp_path):
   found = []
   for step, loss in enumerate([3., 2., 2., 2.5, 1.], 1):
     progress.step = step
-    found.append(progress.valid({'loss': loss, 'ppl': 1.}))
+    result = {'loss': loss, 'ppl': 1.}
+    found.append(progress.is_best(result))
+    progress.valid(result, found[-1])
   assert found == [True, True, False, False, True]
   assert (progress.best, progress.best_step) == (1., 5)
   assert _progress(tmp_path, progress.to_meta()).best == 1.
@@ -131,3 +133,30 @@ def test_what_is_saved_does_not_change_while_it_is_written(tmp_path):
   meta = progress.to_meta()
   progress.read(2, 0, _measured(3.), 0.)
   assert meta['since_line'] == [1.]
+
+
+def test_evaluations_are_read_from_the_lines(tmp_path):
+  """Checkpoints are from before theirs; a missing one is to be made."""
+  run, other = tmp_path / 'run', tmp_path / 'other'
+  progress = _progress(run, eval_every=2)
+  for progress.step, loss in ((2, 3.), (4, 1.), (6, 2.)):
+    result = {'loss': loss, 'ppl': 1.}
+    progress.valid(result, progress.is_best(result))
+  for step, misses, best in ((2, False, 3.), (4, False, 1.), (8, True, 1.)):
+    for folder in (run, other):
+      resumed = log.Progress(
+          folder, loop.TrainConfig(eval_every=2),
+          {'step': step, 'best': 9., 'best_step': 0}, source=run)
+      assert resumed.misses_evaluation(False) == misses
+      assert resumed.best == best
+      if folder == other:
+        assert log.read(other) == []
+    progress = _progress(run, eval_every=2)
+    for progress.step, loss in ((2, 3.), (4, 1.), (6, 2.)):
+      result = {'loss': loss, 'ppl': 1.}
+      progress.valid(result, progress.is_best(result))
+  assert not _progress(tmp_path / 'new', eval_every=2).misses_evaluation(True)
+  assert _progress(tmp_path / 'new', {'step': 5}, eval_every=2
+                   ).misses_evaluation(True)
+  assert not _progress(tmp_path / 'new', {'step': 5}, eval_every=2
+                       ).misses_evaluation(False)

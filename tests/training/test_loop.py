@@ -164,7 +164,7 @@ def test_sigterm_amid_a_line(monkeypatch, capfd):
 
   monkeypatch.setattr(sys, 'stderr', io.TextIOWrapper(
       io.BufferedWriter(Terminal())))
-  with loop._Stop() as stop:
+  with loop.Stop() as stop:
     log.report('step 5/24')
   assert stop.asked
   assert capfd.readouterr().err == 'SIGTERM: stopping\n'

@@ -34,13 +34,54 @@ def test_round_trip(tmp_path):
   assert filled.opt_state == ({}, (1., 2))
 
 
-def test_only_the_newest_is_kept(tmp_path):
+def test_the_newest_two_are_kept(tmp_path):
   with checkpoint.Checkpoints(tmp_path, 'last') as checkpoints:
     for step in (1, 2, 3):
       checkpoints.save(step, _state(step), META)
   folders = sorted(p.name for p in (tmp_path / 'checkpoints/last').iterdir())
-  assert folders == ['3']
+  assert folders == ['2', '3']
   assert len(checkpoint.restore(tmp_path, 'last')[0]['params']['w']) == 3
+
+
+@pytest.mark.filterwarnings('ignore::ResourceWarning')  # Orbax's own, then.
+def test_flipped_bits_load_no_other_values(tmp_path, capfd):
+  """What is restored is what was saved, or the checkpoint before, in a line."""
+  with checkpoint.Checkpoints(tmp_path, 'last') as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(step, _state(20 * step), {**META, 'step': step})
+  rng, taken = np.random.default_rng(0), []
+  files = [path for path in (tmp_path / 'checkpoints/last/2').rglob('*')
+           if path.is_file() and path.stat().st_size]
+  for number in range(24):
+    path = files[number % len(files)]
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    path.write_bytes(flipped)
+    capfd.readouterr()
+    tree, meta = checkpoint.restore(tmp_path, 'last')
+    path.write_bytes(content)
+    taken.append(meta['step'])
+    assert meta == {**META, 'step': taken[-1]}
+    np.testing.assert_array_equal(tree['params']['w'],
+                                  np.arange(20 * taken[-1]))
+    if taken[-1] == 1:
+      line, = [x for x in capfd.readouterr().err.splitlines() if 'taken' in x]
+      assert 'last/2: damaged checkpoint' in line
+      assert line.endswith('step 1 is taken instead')
+  assert 1 in taken
+  gc.collect()
+
+
+def test_damaged_ones_make_room(tmp_path):
+  """After step 1 was taken in place of step 2, step 2 is saved again."""
+  with checkpoint.Checkpoints(tmp_path, 'last') as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(step, _state(step), META)
+  with checkpoint.Checkpoints(tmp_path, 'last') as checkpoints:
+    checkpoints.discard_after(1)
+    checkpoints.save(2, _state(7), META)
+  assert len(checkpoint.restore(tmp_path, 'last')[0]['params']['w']) == 7
 
 
 def test_best_falls_back_to_last(tmp_path):
