@@ -44,6 +44,15 @@ def test_a_vocabulary_is_needed():
     names.parse('voice_state', None)
 
 
+@pytest.mark.parametrize('name', names.KINDS)
+def test_a_vocabulary_without_waits(name):
+  class Rows:
+    size = 3
+
+  with pytest.raises(ValueError, match=f'{name} is for vocabularies of events'):
+    names.parse(name, Rows())
+
+
 @dataclasses.dataclass(frozen=True)
 class Counter(base.Feature):
   """Counts tokens; a bias of that many times a gate."""

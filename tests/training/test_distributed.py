@@ -129,7 +129,7 @@ def test_the_death_of_one_ends_the_other(data_dir, tmp_path, victim, devices):
       'another task died' in said)
 
 
-def test_a_process_without_its_number_is_told(data_dir, tmp_path):
+def test_a_process_without_its_number_is_refused(data_dir, tmp_path):
   with _started(data_dir, tmp_path / 'run', 1, coordinator='localhost:1',
                 num_processes=2) as ((process,), (output,)):
     assert process.wait(PATIENCE_S) == 1

@@ -144,8 +144,17 @@ def gate(*shape: int) -> ParamSpec:
   return ParamSpec(jax.nn.initializers.zeros, shape)
 
 
-def check_window(feature: Any) -> None:
-  """Raises a ValueError if the `window` of a feature is not 1 or more."""
-  if feature.window < 1:
+def check(feature: Any) -> None:
+  """Checks the settings of a feature that follows events and waits.
+
+  Raises:
+    ValueError: its vocabulary has no tables of those, or its `window` is not 1
+      or more.
+  """
+  tables = Vocabulary.__annotations__
+  if not all(hasattr(feature.vocabulary, name) for name in tables):
+    raise ValueError(f'{feature.name} is for vocabularies of events and waits, '
+                     'as tx1 and tx2 are')
+  if getattr(feature, 'window', 1) < 1:
     raise ValueError(
         f'{feature.name}={feature.window}: the window is not 1 token or more')

@@ -95,7 +95,9 @@ class ContextMatch(base.Feature):
       WT_20          P1_NOTEON_60 WT_20         P1_NOTEON_60
       P1_NOTEON_60   WT_20 P1_NOTEON_60         WT_20
 
-  Parameters: `recalled`, a table a context by token; embeddings are summed.
+  Parameters: `recalled`, a table a context by token; embeddings are summed:
+  after the last token above, recalled[0, WT_20] + recalled[1, <S>] + ..., for
+  no longer context has been met before.
 
   Attributes:
     window: W, how many tokens back a context is looked for.
@@ -105,7 +107,7 @@ class ContextMatch(base.Feature):
   name: ClassVar[str] = 'context_match'
 
   def __post_init__(self):
-    base.check_window(self)
+    base.check(self)
 
   def init_state(self, batch: int):
     return jnp.zeros((1, batch, self.window + _LONGEST - 1), jnp.int32)

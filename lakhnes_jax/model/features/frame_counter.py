@@ -116,6 +116,9 @@ class FrameCounter(base.Feature):
   vocabulary: base.Vocabulary
   name: ClassVar[str] = 'frame_counter'
 
+  def __post_init__(self):
+    base.check(self)
+
   def init_state(self, batch: int) -> State:
     return State(*(jnp.zeros(shape, jnp.float32) for shape in (
         (2 * _EVENTS, batch, PARTS), (1, batch, PARTS),
@@ -220,8 +223,8 @@ def _observe_event(state: State, event_B) -> State:
 def _update_histogram(state: State, anchor_BxA, is_tick_B):
   """Returns what is known of ticks as of all events, [A, B, T].
 
-  A tick tells of the anchors before it in the frame; an anchor, of the tick
-  before it, where there was one.
+  A tick updates what is known of the anchors before it in the frame; an anchor,
+  by the tick before it, where there was one.
 
   Args:
     state: before the event.

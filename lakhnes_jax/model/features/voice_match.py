@@ -135,7 +135,7 @@ class VoiceMatch(base.Feature):
   name: ClassVar[str] = 'voice_match'
 
   def __post_init__(self):
-    base.check_window(self)
+    base.check(self)
 
   def init_state(self, batch: int) -> State:
     voices, sources, orders = len(events.VOICES), len(SOURCES), len(ORDERS)
@@ -225,7 +225,7 @@ class _Log(NamedTuple):
   Attributes:
     time_BxK, hashes: as in `State`; the hashes are a list, of [B, K] uint32.
     backs: for each order [B, K], the place that many events of the voice back.
-    note_on_BxK, next_BxK: the places that `State` tells by their distance.
+    note_on_BxK, next_BxK: the places that `State` gives by their distance.
   """
   time_BxK: Any
   backs: list

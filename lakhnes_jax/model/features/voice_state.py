@@ -51,10 +51,16 @@ class VoiceState(base.Feature):
 
   Parameters: `last_event`, a table by event (which has its voice in its name);
   `since_event`, a table a voice by time, rounded to `events.WAITS`. What is
-  embedded is the sum over the voices of both.
+  embedded is the sum over the voices of both: after WT_20 above,
+
+      last_event[P1_NOTEON_60] + since_event[P1, WT_20]
+      + last_event[<S>] + since_event[P2, WT_20] + ... (likewise TR, NO)
   """
   vocabulary: base.Vocabulary
   name: ClassVar[str] = 'voice_state'
+
+  def __post_init__(self):
+    base.check(self)
 
   def init_state(self, batch: int):
     return jnp.zeros((2, batch, len(events.VOICES)), jnp.int32)
