@@ -84,10 +84,14 @@ def _program(writer: str, reader: str | None = None) -> Format:
                 notes=_lazy(writer, 'notes'))
 
 
-def _tracker(module: str) -> Format:
+def _tracker(module: str, reader: str | None = None) -> Format:
   """Returns the format of a tracker's text."""
-  return Format(None, _lazy(module, 'write'), None, _lazy(module, 'write_log'),
-                titled=True, notes=_lazy(module, 'notes'))
+  read, read_log = None, None
+  if reader is not None:
+    read, _, read_log, *_ = _log(reader, 'read', '')
+  return Format(read, _lazy(module, 'write'), read_log,
+                _lazy(module, 'write_log'), titled=True,
+                notes=_lazy(module, 'notes'))
 
 
 # By ending, in lower case. A new format is a line here.
@@ -106,7 +110,7 @@ FORMATS = {
     '.vgz': _log('vgm', 'parse', 'build_packed', looped=True),
     '.nsf': _program('nsf', 'nsf_read'),
     '.nes': _program('nes_rom'),
-    '.famitracker.txt': _tracker('famitracker'),
+    '.famitracker.txt': _tracker('famitracker', 'famitracker_read'),
     '.famistudio.txt': _tracker('famistudio'),
 }
 
