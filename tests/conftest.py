@@ -8,8 +8,12 @@ import tarfile
 import tempfile
 
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # Workers inherit all of this.
-  os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
-                             ' --xla_force_host_platform_device_count=4')
+  # Most of the time goes into compiling tiny models, and most of that into
+  # LLVM's optimisation. What is set already is kept: .ci/run tests optimised
+  # programs too.
+  os.environ['XLA_FLAGS'] = ' '.join([
+      '--xla_backend_optimization_level=0', os.environ.get('XLA_FLAGS', ''),
+      '--xla_force_host_platform_device_count=4'])
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   # What one test compiles is loaded by the others, in the other workers and in
   # the processes that tests start.

@@ -3,10 +3,7 @@
 import collections
 import json
 import math
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +14,9 @@ from experiments.baselines import lstm, ngram
 from lakhnes_jax import events
 from lakhnes_jax.data import shards
 from lakhnes_jax.model import language_model
+from support.commands import run_experiment, run_module
 from support.corpora import Songs
 
-ROOT = pathlib.Path(__file__).parents[2]
 SIZE = 7  # Of the vocabulary of the small corpora.
 
 
@@ -143,13 +140,6 @@ def test_what_cannot_be_counted_is_refused():
     ngram.NGrams(_tokens([[0, 1, 2, 0]]), SIZE)
 
 
-def _command(module: str, *arguments) -> subprocess.CompletedProcess:
-  return subprocess.run(
-      [sys.executable, '-m', module, *map(str, arguments)], cwd=ROOT,
-      env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''},
-      capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory) -> pathlib.Path:
   """Shards of the small corpora, as NOTEONs of TR; <S> comes by itself."""
@@ -163,7 +153,7 @@ def data_dir(tmp_path_factory) -> pathlib.Path:
 
 
 def test_command_prints_each_baseline(data_dir):
-  done = _command('experiments.baselines.ngram', f'--data_dir={data_dir}')
+  done = run_module('experiments.baselines.ngram', f'--data_dir={data_dir}')
   assert done.returncode == 0, done.stderr
   *table, last = done.stdout.splitlines()
   assert [line.split()[0] for line in table] == [
@@ -182,7 +172,7 @@ def test_command_prints_each_baseline(data_dir):
 
 
 def test_command_says_what_is_missing():
-  done = _command('experiments.baselines.ngram', '--data_dir=/nowhere')
+  done = run_module('experiments.baselines.ngram', '--data_dir=/nowhere')
   assert done.returncode == 1
   line, = done.stderr.splitlines()
   assert 'data_prep.nesmdb' in line
@@ -286,13 +276,13 @@ def test_lstm_config_round_trip_and_errors():
 
 def test_the_command_trains_and_evaluates_an_lstm(data_dir, tmp_path):
   where = [f'--data_dir={data_dir}', f'--workdir={tmp_path}']
-  done = _command(
-      'experiments.run', '--flagfile=lstm.flags', *where, '--n_layer=1',
+  done = run_experiment(
+      '--flagfile=lstm.flags', *where, '--n_layer=1',
       '--d_model=32', '--batch_size=8', '--tgt_len=8', '--max_steps=150',
       '--augment=trim', '--learning_rate=.02', '--eval_every=0')
   assert done.returncode == 0, done.stderr
-  done = _command(
-      'experiments.run', '--mode=eval', '--model=lstm', *where,
+  done = run_experiment(
+      '--mode=eval', '--model=lstm', *where,
       '--eval_tgt_len=16', '--protocol=full')
   assert done.returncode == 0, done.stderr
   result = json.loads(done.stdout.splitlines()[-1])
