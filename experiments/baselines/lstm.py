@@ -178,8 +178,8 @@ class LstmModel:
   def init_state(self, batch: int, mem_len: int = 0) -> State:
     """Returns zeros; `mem_len` is ignored."""
     del mem_len
-    zeros = jnp.zeros((self.config.n_layer, batch, self.config.d_model))
-    return State(zeros, zeros)
+    shape = self.config.n_layer, batch, self.config.d_model
+    return State(jnp.zeros(shape), jnp.zeros(shape))  # Each may be donated.
 
   def reset(self, state: State, where) -> State:
     return jax.tree.map(lambda x: jnp.where(where, 0, x), state)
