@@ -6,15 +6,14 @@ A process takes seconds to import jax and cannot share compiled programs.
 import contextlib
 import importlib
 import io
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
-from absl import flags
-from absl.testing import flagsaver
+
+from support import experiments_run
 
 
 class Done(NamedTuple):
@@ -31,33 +30,21 @@ def run_module(module: str, *arguments: object) -> Done:
     return _captured(importlib.import_module(module).main)
 
 
-def run_experiment(*arguments: object, devices: int = 1,
-                   cwd: str | os.PathLike | None = None) -> Done:
+def run_experiment(*arguments: object, devices: int = 1) -> Done:
   """Runs `python -m experiments.run ARGUMENTS` on some of the devices."""
-  from experiments import run
-
-  def main() -> None:
-    try:
-      argv = run.resolve_flagfiles(['experiments.run', *map(str, arguments)])
-    except FileNotFoundError as missing:
-      sys.exit(f'experiments.run: {missing}')
-    run.main(flags.FLAGS(argv))
-
   with (mock.patch.object(jax, 'local_device_count', return_value=devices),
-        mock.patch.object(jax, 'device_count', return_value=devices),
-        contextlib.chdir(cwd or os.curdir), flagsaver.flagsaver()):
-    return _captured(main)
+        mock.patch.object(jax, 'device_count', return_value=devices)):
+    return _captured(lambda: experiments_run.main(*map(str, arguments)))
 
 
 def _captured(main: Callable[[], Any]) -> Done:
   out, err = io.StringIO(), io.StringIO()
-  status = 0
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     try:
       status = main() or 0
     except SystemExit as end:
       status = end.code or 0
-      if isinstance(status, str):
-        print(status, file=err)
-        status = 1
+    if isinstance(status, str):
+      print(status, file=err)
+      status = 1
   return Done(status, out.getvalue(), err.getvalue())

@@ -307,7 +307,7 @@ def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('changes, words', [
     ({'steps_per_dispatch': 5}, ['eval_every 8', 'steps_per_dispatch 5']),
-    ({'steps_per_dispatch': 0}, ['at least 1']),
+    ({'steps_per_dispatch': 0}, ['steps_per_dispatch', 'from 1 to']),
     ({'d_model': 32}, ['another shape', 'checkpoints/last']),
     ({'batch_size': 3}, ['memory', 'another shape']),
     ({'data_dir': '/nowhere'}, ['/nowhere', 'python -m data_prep.nesmdb']),
