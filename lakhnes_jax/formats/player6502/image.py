@@ -101,10 +101,19 @@ def _pack(songs, bases, address_size) -> tuple[list, list[list[int]]]:
 def _flat(songs, rom) -> Image | None:
   """The image without banks; None if it does not fit."""
   end = _TOP - _STEP * rom  # Vectors lie behind.
+  size = sum(len(song.samples) for song in songs)
+  for first in sorted({_SAMPLES, (end - size) // _STEP * _STEP}):
+    # Samples as low as they may lie, which makes small files, or at the top.
+    if _SAMPLES <= first <= end - size:
+      image = _flat_at(songs, rom, first)
+      if image is not None:
+        return image
+  return None
+
+
+def _flat_at(songs, rom, first) -> Image | None:
+  """Likewise with samples from the address `first` on."""
   samples = b''.join(song.samples for song in songs)
-  if len(samples) > end - _SAMPLES:
-    return None
-  first = (end - len(samples)) // _STEP * _STEP
   bases = (first - _SAMPLES) // _STEP + np.cumsum(
       [0, *(len(song.samples) // _STEP for song in songs)])[:-1]
   tokens, starts = _pack(songs, bases.tolist(), 2)
