@@ -17,12 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax.formats import looping
 from lakhnes_jax.formats.player6502.frames import FRAME_RATES
 from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth import registers
 from lakhnes_jax.synth import score as scores
 
-_MAX_FRAMES = 3600 * 60
+_MAX_FRAMES = 30 * 60 * 60  # Half an hour.
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(\S+)')
 _SEMITONES = {'C': 0, 'D': 2, 'E': 4, 'F': 5, 'G': 7, 'A': 9, 'B': 11}
 _ACCIDENTALS = {'-': 0, '.': 0, '#': 1, '+': 1, 'b': -1, 'f': -1}
@@ -333,9 +334,10 @@ def read(data: bytes) -> RegisterLog:
   log = registers.from_score(score, low_notes=True)
   tags = {'title': module.strings.get('TITLE', ''),
           'author': module.strings.get('AUTHOR', '')}
+  if loop is not None:
+    log = looping.close(log, int(starts[loop]))
   return log._replace(
       tags={k: v for k, v in tags.items() if v},
-      loop=None if loop is None else int(starts[loop]),
       left_out={k: v for k, v in module.left_out.items() if v})
 
 

@@ -48,13 +48,21 @@ def truncate(song: np.ndarray, end: int) -> np.ndarray:
 
 
 def to_log(looped: Looped) -> RegisterLog:
-  """Turns it into a register log whose end leads over to its loop point.
+  """Turns it into a register log whose end leads over to its loop point."""
+  log = transcribe.from_events(looped.song)
+  return close(log, min(looped.loop, log.length - 1))
+
+
+def close(log: RegisterLog, loop: int) -> RegisterLog:
+  """Lets a log go round, where only changes are written.
 
   At the loop point the registers are written that are different at the end, so
   that whichever way it is reached, the same sounds from there on.
+
+  Args:
+    log: with what `synth.registers` writes.
+    loop: sample at which it goes on after its end.
   """
-  log = transcribe.from_events(looped.song)
-  loop = min(looped.loop, log.length - 1)
   at = int(np.searchsorted(log.time, loop, 'left'))
   before, last = (_values(log, n) for n in (at, len(log.time)))
   return insert(log, at, loop, _differences(before, last))._replace(loop=loop)
@@ -90,3 +98,19 @@ def _differences(wanted: dict[int, int], there: dict[int, int]
                                register in there):
       writes.append((register, value))
   return writes
+
+
+def unroll(log: RegisterLog, loops: int) -> RegisterLog:
+  """Plays the looped part of a log, if there is one, so many times."""
+  if log.loop is None:
+    return log
+  again = np.flatnonzero(log.time >= log.loop)
+  period = log.length - log.loop
+  shifts = np.repeat(period * np.arange(1, loops), len(again))
+  again = np.tile(again, loops - 1)
+  extra = period * (loops - 1)
+  return log._replace(
+      time=np.append(log.time, log.time[again] + shifts),
+      register=np.append(log.register, log.register[again]),
+      value=np.append(log.value, log.value[again]),
+      length=log.length + extra, loop=log.loop + extra)

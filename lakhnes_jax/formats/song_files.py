@@ -198,8 +198,11 @@ def read_log(path: str | os.PathLike, loops: int = 1) -> RegisterLog:
   found = _format(path)
   if not found.read_log:
     raise ValueError(f'{path}: no register log')
-  return _read(path, functools.partial(found.read_log, loops=loops)
-               if found.looped else found.read_log)
+  if found.looped or loops == 1:
+    return _read(path, functools.partial(found.read_log, loops=loops)
+                 if found.looped else found.read_log)
+  from lakhnes_jax.formats import looping
+  return looping.unroll(_read(path, found.read_log), loops)
 
 
 def _read(path, read):

@@ -6,6 +6,7 @@ from test_famitracker import random_song
 
 from lakhnes_jax import meter
 from lakhnes_jax.formats import famitracker, famitracker_read, song_files
+from lakhnes_jax.formats.transcribe import to_events
 from support.songs_by_frame import state_by_frame
 
 FRAME = 44100 / 60.0988
@@ -94,10 +95,23 @@ def test_what_is_left_out_is_counted():
   assert log.left_out['frames with notes out of range'] > 0
 
 
-def test_loop():
+def test_loop(tmp_path):
   state, log = read('A-3 00 . ... ...', REST, REST, REST, tail='B01')
   assert log.loop == round(16 * FRAME)
   assert len(state) == 32
+  path = tmp_path / 'a.famitracker.txt'
+  song = random_song(4, 60)
+  path.write_bytes(famitracker.write(song, loop=40 * 735))
+  log, again = (song_files.read_log(path, loops) for loops in (1, 3))
+  assert again.length == log.length + 2 * (log.length - log.loop)
+  once, thrice = (state_by_frame(
+      to_events(x), (np.arange(round(x.length / FRAME)) - 0.4) *
+      FRAME) for x in (log, again))
+  loop = round(log.loop / FRAME)
+  np.testing.assert_array_equal(thrice[:len(once)], once)
+  np.testing.assert_array_equal(thrice[-20:], once[-20:])
+  np.testing.assert_array_equal(
+      thrice[len(once) + 2:][:30], once[loop + 1:][:30])
 
 
 def test_our_own_text():
