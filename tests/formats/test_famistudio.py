@@ -47,8 +47,8 @@ def test_files_and_errors(tmp_path):
   song = random_song(2, 20)
   song_files.write_song(path, song)
   assert Project(path.read_text()).attributes['Name'] == 'My song'
-  log = transcribe.from_events(song)._replace(loop=5 * 735,
-                                                left_out={'writes to FDS sound': 2})
+  log = transcribe.from_events(song)._replace(
+      loop=5 * 735, left_out={'writes to FDS sound': 2})
   assert song_files.write_log(path, log) == [
       '2 writes to FDS sound left out']
   assert Project(path.read_text()).song['LoopPoint'] >= 0
