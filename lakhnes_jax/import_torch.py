@@ -16,6 +16,8 @@ import numpy as np
 from lakhnes_jax import command_line, events
 from lakhnes_jax.weights import torch_pickle
 
+_MAX_NUMBER = 2**31 - 1
+
 
 class Imported(NamedTuple):
   """A model of the original.
@@ -52,6 +54,23 @@ def _arrays(model: torch_pickle.Module) -> dict[str, np.ndarray]:
   return arrays
 
 
+def _number(value: Any, name: str, low: int, high: int) -> int | float:
+  """Returns a number of a file; raises ValueError if it is out of range."""
+  if isinstance(value, np.ndarray) and value.size == 1:
+    value = value.item()
+  if not isinstance(value, int | float) or not low <= value <= high:
+    raise ValueError(f'{name} is no number from {low} to {high}')
+  return value
+
+
+def _check_finite(arrays: dict[str, np.ndarray]) -> None:
+  """Raises ValueError if an array has numbers that float32 does not hold."""
+  for name, array in arrays.items():
+    with np.errstate(over='ignore'):
+      if not np.isfinite(array.astype(np.float32)).all():
+        raise ValueError(f'{name} holds NaN, infinite or too large numbers')
+
+
 def read_model(path: str | os.PathLike) -> Imported:
   """Reads what `torch.save(model)` of the original wrote.
 
@@ -65,18 +84,23 @@ def read_model(path: str | os.PathLike) -> Imported:
     raise ValueError(f'{path}: holds no model but '
                      f'{type(found).__name__} (is it optimizer.pt?)')
   try:
-    if found.attn_type != 0:
-      raise ValueError(f'attn_type {int(found.attn_type)}, not 0')
+    if attn_type := _number(found.attn_type, 'attn_type', 0, 9):
+      raise ValueError(f'attn_type {int(attn_type)}, not 0')
     layer = found._modules['layers']._modules['0']
     attention = layer._modules['dec_attn']
     settings = {
-        'dropout': float(found._modules['drop'].p),
-        'dropatt': float(attention._modules['dropatt'].p),
-        'pre_lnorm': bool(attention.pre_lnorm),
-        'same_length': bool(found.same_length),
-        'clamp_len': int(found.clamp_len) if found.clamp_len > 0 else -1,
+        'dropout': float(_number(found._modules['drop'].p, 'dropout', 0, 1)),
+        'dropatt': float(_number(attention._modules['dropatt'].p, 'dropatt', 0,
+                                 1)),
+        'pre_lnorm': bool(_number(attention.pre_lnorm, 'pre_lnorm', 0, 1)),
+        'same_length': bool(_number(found.same_length, 'same_length', 0, 1)),
+        'clamp_len': int(_number(found.clamp_len, 'clamp_len', -_MAX_NUMBER,
+                                 _MAX_NUMBER)),
     }
+    if settings['clamp_len'] <= 0:
+      settings['clamp_len'] = -1
     arrays = _arrays(found)
+    _check_finite(arrays)
     config, params = torch_names.from_torch_state_dict(arrays, **settings)
   except (KeyError, AttributeError, TypeError) as error:
     raise ValueError(f'{path}: holds another model than LakhNES\'s '
@@ -111,12 +135,14 @@ def read_optimizer(path: str | os.PathLike, imported: Imported):
     if not all(isinstance(state[kind], np.ndarray) for state in states
                for kind in ('exp_avg', 'exp_avg_sq')):
       raise ValueError('moments that are no tensors')
-    moments = [
-        torch_names.to_tree({
-            name: state[kind] for name, state in
-            zip(imported.names, states, strict=True)})
-        for kind in ('exp_avg', 'exp_avg_sq')]
-    steps = {int(state['step']) for state in states}
+    moments = []
+    for kind in ('exp_avg', 'exp_avg_sq'):
+      arrays = {name: state[kind] for name, state in
+                zip(imported.names, states, strict=True)}
+      _check_finite(arrays)
+      moments.append(torch_names.to_tree(arrays))
+    steps = {int(_number(state['step'], 'step', 0, _MAX_NUMBER))
+             for state in states}
   except (KeyError, IndexError, TypeError, ValueError) as error:
     raise ValueError(f'{path}: holds no Adam state of this model ({error})'
                      ) from None
@@ -125,8 +151,8 @@ def read_optimizer(path: str | os.PathLike, imported: Imported):
                      f'{sorted(steps)[:4]}')
   # The moments must have the sizes of the parameters.
   import jax
-  if jax.tree.map(np.shape, moments[0]) != jax.tree.map(
-      np.shape, imported.params):
+  expected = jax.tree.map(np.shape, imported.params)
+  if any(jax.tree.map(np.shape, tree) != expected for tree in moments):
     raise ValueError(f'{path}: moments of a model of another size')
   clipping, adam = optimizer.make(1.).init(imported.params)
   return clipping, adam._replace(

@@ -207,7 +207,8 @@ def read_ndf(data: bytes) -> RegisterLog:
 def _read(data: bytes, recorder_of, apu) -> RegisterLog:
   """Reads lines; `apu` takes the fields of a write."""
   recorder = None
-  for number, line in enumerate(data.decode('utf-8', 'replace').split('\n'), 1):
+  lines = data.decode('utf-8-sig', 'replace').split('\n')
+  for number, line in enumerate(lines, 1):
     line = line.strip()
     if not line or line.startswith('//'):
       continue

@@ -47,7 +47,7 @@ def _lazy(module: str, function: str) -> Callable:
 
 
 def _read_text(data: bytes) -> np.ndarray:
-  return ev.from_text(data.decode('utf-8', 'replace'))
+  return ev.from_text(data.decode('utf-8-sig', 'replace'))
 
 
 def _write_text(vocabulary: ev.Vocabulary) -> Callable[[np.ndarray], bytes]:

@@ -168,7 +168,8 @@ def fill(template: Any, tree: dict[str, Any], source: str) -> Any:
   whole = serialization.to_state_dict(template)
   wanted, found = shapes(_with_size(template)), shapes(tree)
   wrong = [f'{name} is missing' for name in wanted.keys() - found.keys()]
-  wrong += [f'{name} is unknown' for name in found.keys() - wanted.keys()]
+  wrong += [f'{shown(name)} is unknown'
+            for name in found.keys() - wanted.keys()]
   wrong += [
       f'{name} is {found[name]}, not {wanted[name]}'
       for name in wanted.keys() & found.keys() if wanted[name] != found[name]]
@@ -190,6 +191,11 @@ def _with_size(state: Any) -> dict[str, Any]:
       serialization.to_state_dict(state), keep_empty_nodes=True)
   return traverse_util.unflatten_dict(
       {path: leaf for path, leaf in flat.items() if 0 not in np.shape(leaf)})
+
+
+def shown(name: str) -> str:
+  """Returns a name from a file for a message of one line."""
+  return name if name.isprintable() and len(name) < 99 else repr(name[:99])
 
 
 def leaves(tree: Any) -> dict[str, Any]:

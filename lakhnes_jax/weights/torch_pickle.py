@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lakhnes_jax import input_files
 from lakhnes_jax.formats import safe_pickle
 
 _MAGIC = 0x1950a86a20f9469cfc6c
@@ -32,6 +33,7 @@ _MODULES = re.compile(
     r'(mem_transformer|proj_adaptive_softmax|utils\.[a-z_]+|'
     r'torch\.nn\.modules\.[a-z]+) [A-Z]\w*', re.ASCII)
 _MAX_AXES = 32
+_MAX_BYTES = 2**34
 _MAX_SIZE = 2**48  # Of an axis or a stride; products stay small numbers.
 
 
@@ -156,7 +158,7 @@ def load(path: str | os.PathLike) -> Any:
       the file and what.
   """
   path = pathlib.Path(path)
-  raw = path.read_bytes()
+  raw = input_files.read(path, _MAX_BYTES)
   try:
     found, storages = (_from_zip if raw[:4] == b'PK\3\4' else _from_stream)(raw)
     return _Filler(storages, len(raw)).fill(found)

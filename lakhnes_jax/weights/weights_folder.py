@@ -17,14 +17,21 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import safetensors.numpy
+from flax import traverse_util
 
-from lakhnes_jax import atomic
+from lakhnes_jax import atomic, input_files, schema
 from lakhnes_jax.weights import checkpoint, fetch
 
 # The pretrained weights that come with the package.
 PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
 SUMS = 'SHA256SUMS'
 _MODEL, _OPTIMIZER = 'model.safetensors', 'optimizer.safetensors'
+_MAX_BYTES, _MAX_CONFIG_BYTES = 2**34, 2**22
+# Sizes beyond these would be allocated before they are found to be wrong.
+_META = {'model': str, 'format': str, 'mem_len?': int, 'config': {
+    f'{name}?': schema.Range(1, 2**20)
+    for name in ('n_token', 'n_layer', 'n_head', 'd_model', 'd_head',
+                 'd_inner')}}
 _DTYPES = {
     'F32': np.dtype(np.float32),
     'BF16': np.dtype(ml_dtypes.bfloat16),
@@ -42,24 +49,27 @@ def _write(path: pathlib.Path, tree: Any) -> None:
 def _read(path: pathlib.Path) -> dict[str, Any]:
   """Reads a safetensors file as a tree of float32 and int32 arrays."""
   try:
-    tensors = safetensors.deserialize(path.read_bytes())
+    tensors = safetensors.deserialize(input_files.read(path, _MAX_BYTES))
   except safetensors.SafetensorError as error:
     raise ValueError(f'{path}: damaged or no safetensors file ({error}); '
                      'fetch it again') from None
-  tree = {}
+  flat = {}
   for name, tensor in tensors:
+    shown = checkpoint.shown(name)
     if tensor['dtype'] not in _DTYPES:
-      raise ValueError(f'{path}: {name} is of type {tensor["dtype"]}, not one '
+      raise ValueError(f'{path}: {shown} is of type {tensor["dtype"]}, not one '
                        f'of {", ".join(_DTYPES)}')
     array = np.frombuffer(tensor['data'], _DTYPES[tensor['dtype']])
     if array.dtype != np.int32:
       array = array.astype(np.float32)
-    *parents, last = name.split('/')
-    branch = tree
-    for parent in parents:
-      branch = branch.setdefault(parent, {})
-    branch[last] = array.reshape(tensor['shape'])
-  return tree
+    if not np.isfinite(array).all():
+      raise ValueError(f'{path}: {shown} holds NaN or infinite numbers')
+    flat[tuple(name.split('/'))] = array.reshape(tensor['shape'])
+  for place in flat:
+    if any(place[:i] in flat for i in range(1, len(place))):
+      raise ValueError(f'{path}: {checkpoint.shown("/".join(place))} is below '
+                       'another array')
+  return traverse_util.unflatten_dict(flat)
 
 
 def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
@@ -118,7 +128,8 @@ def local(path: str | os.PathLike) -> pathlib.Path:
 
 def _sums(path: pathlib.Path) -> dict[str, str]:
   """Reads `SHA256SUMS`: file names, without any folder, and their hashes."""
-  lines = path.read_text('utf-8', 'replace').splitlines()
+  lines = input_files.read(path, _MAX_CONFIG_BYTES).decode(
+      'utf-8-sig', 'replace').splitlines()
   found = [re.fullmatch(r'([0-9a-f]{64}) [ *]([\w-][\w.-]*)', line)
            for line in lines]
   if not lines or None in found:
@@ -150,13 +161,12 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   tree = {'params': _read(path / _MODEL)}
   if (path / _OPTIMIZER).exists():
     tree['opt_state'] = _read(path / _OPTIMIZER)
+  config = path / 'config.json'
   try:
-    meta = json.loads((path / 'config.json').read_text('utf-8'))
-    for name in ('model', 'config', 'format'):
-      _ = meta[name]
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise ValueError(f'{path / "config.json"}: does not describe the weights '
-                     f'beside it ({error!r})') from None
+    meta = schema.parse(input_files.read(config, _MAX_CONFIG_BYTES), _META)
+  except (OSError, ValueError) as error:
+    raise ValueError(f'{config}: does not describe the weights beside it '
+                     f'({error})') from None
   return tree, meta
 
 
@@ -180,15 +190,21 @@ def load(path: str | os.PathLike, kind=None):
   from lakhnes_jax.model import language_model
   kind = kind or language_model.LanguageModel
   tree, meta = read(path)
-  if meta['model'] != kind.name:
-    raise ValueError(f'{path}: holds a model of kind {meta["model"]!r}, not '
-                     f'{kind.name!r}')
   try:
+    schema.check(meta, _META)  # A checkpoint's is not checked before.
+    if meta['model'] != kind.name:
+      raise ValueError(f'holds a model of kind {meta["model"]!r}, not '
+                       f'{kind.name!r}')
     model = kind.from_dict(meta['config'], (
         vocabularies.get(meta['format'])
         if meta['format'] in vocabularies.NAMES else None))
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
-  template = jax.eval_shape(
-      lambda: model.init_params(jax.random.key(0)))
-  return model, checkpoint.fill(template, tree['params'], str(path)), meta
+    template = jax.eval_shape(
+        lambda: model.init_params(jax.random.key(0)))
+  except Exception as error:  # JAX refuses sizes in many ways.
+    reason = ' '.join(str(error).split())[:200] or type(error).__name__
+    raise ValueError(f'{path}: {reason}') from None
+  params = checkpoint.fill(template, tree['params'], str(path))
+  for name, array in checkpoint.leaves(params).items():
+    if not np.isfinite(array).all():
+      raise ValueError(f'{path}: {name} holds NaN or infinite numbers')
+  return model, params, meta

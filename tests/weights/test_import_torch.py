@@ -1,5 +1,6 @@
 """Checkpoints of the original, with PyTorch 1.0.1 and 2.13, without either."""
 
+import os
 import pickle
 import re
 import subprocess
@@ -143,6 +144,65 @@ def test_untied_and_incomplete_models(oracles):
   del state['layers.1.pos_ff.CoreNet.3.bias']
   with pytest.raises(ValueError, match=r'CoreNet\.3\.bias is missing'):
     torch_names.from_torch_state_dict(state)
+
+
+def _module(state):
+  module = torch_pickle.Module()
+  module.state = {'_modules': {}, '_parameters': {}} | state
+  return module
+
+
+def _model(**changed):
+  """The original's settings, without any parameter."""
+  value = {'p': .1, 'dropatt': .1, 'pre_lnorm': False, 'attn_type': 0,
+           'same_length': False, 'clamp_len': -1} | changed
+  layer = _module({'_modules': {'dec_attn': _module({
+      'pre_lnorm': value['pre_lnorm'],
+      '_modules': {'dropatt': _module({'p': value['dropatt']})}})}})
+  return _module({
+      **{k: value[k] for k in ('attn_type', 'same_length', 'clamp_len')},
+      '_modules': {'drop': _module({'p': value['p']}),
+                   'layers': _module({'_modules': {'0': layer}})},
+      '_parameters': value.get('parameters', {})})
+
+
+@pytest.mark.parametrize('changed, reason', [
+    ({}, 'r_w_bias is missing'),  # The control: its settings are sound.
+    *(({name: value}, f'{title} is no number from')
+      for name, title in [('attn_type', 'attn_type'), ('p', 'dropout'),
+                          ('dropatt', 'dropatt'), ('pre_lnorm', 'pre_lnorm'),
+                          ('same_length', 'same_length'),
+                          ('clamp_len', 'clamp_len')]
+      for value in (float('inf'), float('nan'), 10**400, -10**5000, 'x', None,
+                    [], np.zeros(2))),
+    ({'attn_type': 1}, 'attn_type 1, not 0'),
+    ({'parameters': {'r_w_bias': np.array([np.nan])}}, 'r_w_bias holds NaN'),
+    ({'parameters': {'r_w_bias': np.array([1e300])}}, 'r_w_bias holds NaN'),
+])
+def test_settings_out_of_range(tmp_path, monkeypatch, changed, reason):
+  monkeypatch.setattr(torch_pickle, 'load', lambda _: _model(**changed))
+  with pytest.raises(ValueError, match=r'model\.pt: ' + '.*' +
+                     reason):
+    import_torch.read_model(tmp_path / 'model.pt')
+
+
+@pytest.mark.parametrize('step', [float('inf'), float('nan'), 2**31, -1, 'x',
+                                  np.array([np.inf], np.float32), None])
+def test_steps_out_of_range(tmp_path, monkeypatch, step):
+  state = {'exp_avg': np.zeros(2, np.float32), 'exp_avg_sq': np.ones(2),
+           'step': step}
+  monkeypatch.setattr(torch_pickle, 'load', lambda _: {
+      'param_groups': [{'params': [0]}], 'state': {0: state}})
+  monkeypatch.setattr(torch_names, 'to_tree', lambda arrays: arrays)
+  imported = import_torch.Imported(None, None, ['a'])
+  with pytest.raises(ValueError, match=r'optimizer\.pt: .*step is no number'):
+    import_torch.read_optimizer(tmp_path / 'optimizer.pt', imported)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / 'model.pt')
+  with pytest.raises(ValueError, match='a pipe or device'):
+    import_torch.read_model(tmp_path / 'model.pt')
 
 
 def test_commands(oracles, tmp_path):

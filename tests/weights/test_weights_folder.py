@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tarfile
 
 import jax
@@ -130,6 +131,57 @@ def test_another_kind_of_model(folder):
   (folder / 'config.json').write_text(json.dumps(dict(META, model='lstm')))
   with pytest.raises(ValueError, match="w: holds a model of kind 'lstm'"):
     weights_folder.load(folder)
+
+
+@pytest.mark.parametrize('change, reason', [
+    ({'config': 5}, r'config\.json: .*config: an object expected, found 5'),
+    ({'format': ['tx1']}, r'config\.json: .*format: a string'),
+    ({'model': None}, r'config\.json: .*model: a string'),
+    *(({'config': {**META['config'], **config}}, reason)
+      for config, reason in [
+          *(({'d_model': value}, r'json: .*config\.d_model: a whole number '
+             'from 1 to 1048576')
+            for value in (10**9, 2**62, 10**30, -8, 0, '8', 8.5, None, [])),
+          ({'n_layer': 10**6}, r'w: .*\(1000000, '),
+          ({'features': 5}, 'w: '), ({'features': ['voice_state']}, 'w: '),
+          ({'dropout': float('nan')}, 'w: '), ({'colour': 1}, 'colour')]),
+])
+def test_hostile_configs(folder, change, reason):
+  (folder / 'config.json').write_text(json.dumps({**META, **change}))
+  with pytest.raises(ValueError, match=reason) as error:
+    weights_folder.load(folder)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('tensors, reason', [
+    ({'a\nb': np.zeros(2, np.float32)}, r"'a\\nb' is unknown"),
+    ({'a\nb': np.zeros(2, np.float64)}, r"'a\\nb' is of type F64"),
+    ({'a' * 5000: np.zeros(2, np.float64)}, 'is of type F64'),
+    ({'a': np.zeros(2, np.float32), 'a/b': np.zeros(2, np.float32)},
+     'a/b is below another array'),
+    ({'': np.zeros(2, np.float32)}, 'is unknown'),
+    ({'a': np.array([1, np.nan], np.float32)}, 'a holds NaN or infinite'),
+    ({'a': np.array([np.inf], ml_dtypes.bfloat16)}, 'a holds NaN or infinite'),
+])
+def test_hostile_tensors(folder, tensors, reason):
+  (folder / 'model.safetensors').write_bytes(safetensors.numpy.save(tensors))
+  with pytest.raises(ValueError, match=reason) as error:
+    weights_folder.load(folder)
+  assert str(error.value).startswith(str(folder))
+  assert '\n' not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_what_is_no_file_is_not_waited_for(folder):
+  for name in ('config.json', 'model.safetensors'):
+    path = folder / name
+    data = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match='a pipe or device'):
+      weights_folder.load(folder)
+    path.unlink()
+    path.write_bytes(data)
+  weights_folder.load(folder)
 
 
 def test_nothing_there(tmp_path):
