@@ -39,3 +39,16 @@ def test_data_files_are_there_and_packed():
             if path.is_file() and path.suffix not in ('.py', '.pyc', '.png',
                                                       '.md')}
   assert beside <= packed
+
+
+def test_lower_bounds_are_what_is_tested():
+  """With Colab's versions, where .ci/run installs those."""
+  needed = _config()['options']['install_requires']
+  tested = dict(
+      line.split('==') for line in
+      (ROOT / '.ci/colab-constraints.txt').read_text().splitlines()
+      if not line.startswith('#'))
+  assert len(tested) == 6
+  for name, version in tested.items():
+    if name != 'jaxlib':  # jax's own.
+      assert f'{name}>={version}' in needed.replace(',', '\n').split('\n')
