@@ -171,7 +171,7 @@ def test_the_example_of_the_docstring():
   feature = voice_match.VoiceMatch(events.TX1, 40)
   text = 'P1_NOTEON_60 WT_700 P1_NOTEON_62 WT_700 P1_NOTEON_62 WT_100'
   ids = [events.TX1.tokens.index(name) for name in text.split()]
-  (what, when), _ = feature.observe(
+  (what, when), _ = jax.jit(feature.observe)(
       feature.init_state(1), jnp.array([ids]), 6)
   assert [events.TX1.tokens[i] for i in what[0, :, 0, 0]] == [
       *4 * ['<S>'], *2 * ['P1_NOTEON_62']]

@@ -67,7 +67,7 @@ def test_the_example_of_the_docstring():
   feature = voice_state.VoiceState(events.TX1)
   text = '<S> P1_NOTEON_60 WT_20 P2_NOTEON_64 WT_700 P1_NOTEOFF'
   ids = [events.TX1.tokens.index(name) for name in text.split()]
-  (last, since), _ = feature.observe(
+  (last, since), _ = jax.jit(feature.observe)(
       feature.init_state(1), jnp.array([ids]), 6)
   assert [events.TX1.tokens[i] for i in last[0, :, 0]] == [
       '<S>', *4 * ['P1_NOTEON_60'], 'P1_NOTEOFF']
