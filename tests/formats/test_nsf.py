@@ -87,10 +87,10 @@ def test_long_songs_take_banks():
 
 
 def test_an_album():
-  logs = [random_log(seed, samples=seed != 7)._replace(
+  logs = [random_log(seed, 120, samples=seed != 7)._replace(
       tags={'title': f'Song {seed}', 'game': 'Game', 'author': 'Ann'},
       loop=seed % 2 * 1000 or None) for seed in range(6, 10)]
-  for size in (1, 30):  # With banks, and without.
+  for size in (1, 60):  # With banks, and without.
     data = nsf.write_album(logs * size)
     assert any(data[0x70:0x78]) == (size > 1)
     songs = [frames.from_log(log, log.loop) for log in logs]
@@ -101,7 +101,7 @@ def test_an_album():
     assert chunks[b'tlbl'].decode().split('\0')[:5] == [
         'Song 6', 'Song 7', 'Song 8', 'Song 9', 'Song 6' * (size > 1)]
     times = np.frombuffer(chunks[b'time'], '<i4')
-    np.testing.assert_allclose(times[:2], [5000, 10000], atol=60)
+    np.testing.assert_allclose(times[:2], [2000, 4000], atol=60)
 
 
 def metadata(data):

@@ -120,7 +120,7 @@ class Console:
     return self.cartridge.writes, self.mpu.processorCycles - before
 
 
-def check(console, song, frame, extra=50):
+def check(console, song, frame, extra=50, limit=None):
   """Plays a song to its end and on; returns the most cycles of a frame.
 
   Args:
@@ -128,6 +128,7 @@ def check(console, song, frame, extra=50):
     song: `frames.Frames`; each write has to be in it, and nothing else.
     frame: function, plays a frame and returns as `Console.call`.
     extra: frames after the end, or the loop.
+    limit: frames in all; None for no limit.
   """
   order = list(range(len(song.table)))
   if song.loop is None:
@@ -135,7 +136,7 @@ def check(console, song, frame, extra=50):
   else:
     order += order[song.loop:][:extra]
   most, base = 0, None
-  for number in order:
+  for number in order[:limit]:
     writes, cycles = frame()
     most = max(most, cycles)
     ours = [] if number is None else song.writes(number)
