@@ -17,7 +17,7 @@ def check(temperature: float, top_k: int, top_p: float) -> None:
   if not 0 <= temperature < math.inf or top_k < 0 or not 0 < top_p <= 1:
     raise ValueError(
         f'temperature {temperature}, top_k {top_k}, top_p {top_p}: need '
-        'a finite temperature >= 0, top_k >= 0 and 0 < top_p <= 1')
+        'temperature >= 0 and finite, top_k >= 0 and 0 < top_p <= 1')
 
 
 def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,

@@ -19,6 +19,7 @@ LOGITS = jnp.log(jnp.array([[.5, .1, .15, .05, .2]]))
     ({'top_k': 2, 'top_p': .1}, [0, 0, 0, 0, 1]),
     ({'temperature': .5}, [0, 4 / 30, 9 / 30, 1 / 30, 16 / 30]),
     ({'temperature': 0}, [0, 0, 0, 0, 1]),
+    ({'temperature': 1e-40}, [0, 0, 0, 0, 1]),
     ({'top_k': 99}, [0, .2, .3, .1, .4]),
 ])
 def test_by_hand(settings, expected):
@@ -45,8 +46,9 @@ def test_draws_follow_the_probabilities():
 
 
 @pytest.mark.parametrize('settings', [
-    {'temperature': -1}, {'temperature': float('nan')}, {'top_k': -1},
-    {'top_p': 0}, {'top_p': 1.1}])
+    {'temperature': -1}, {'temperature': float('nan')},
+    {'temperature': float('inf')}, {'top_k': -1}, {'top_p': 0},
+    {'top_p': 1.1}])
 def test_out_of_range(settings):
   with pytest.raises(ValueError, match='need temperature >= 0'):
     sampling.check(**{'temperature': 1, 'top_k': 0, 'top_p': 1, **settings})
