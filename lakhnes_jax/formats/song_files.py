@@ -133,9 +133,12 @@ def _format(path: str | os.PathLike) -> Format:
 
 
 def song_name(path: str | os.PathLike) -> str:
-  """Returns the name of a file without folder and known ending."""
+  """Returns the name of a file without folder and known ending.
+
+  A file named `.mid`, say, keeps its ending.
+  """
   name = pathlib.Path(path).name
-  return name[:len(name) - len(_ending(name))]
+  return name[:len(name) - len(_ending(name))] or name
 
 
 def holds_log(path: str | os.PathLike) -> bool:

@@ -24,7 +24,12 @@ from jax import numpy as jnp
 
 from lakhnes_jax.nes import SAMPLE_RATE
 from lakhnes_jax.synth import channels
-from lakhnes_jax.synth.oscillators import Segments, advance, segments
+from lakhnes_jax.synth.oscillators import (
+    Segments,
+    advance,
+    check_length,
+    segments,
+)
 
 OVERSAMPLING = 4  # Parts of a sample, each averaged exactly.
 TILE = 16  # Samples; also how far to either side a sample's filter reaches.
@@ -311,7 +316,12 @@ def windows(seg: Segments, length: int, size: int = 1 << 16,
 
   Yields:
     [t] float32, t at most `size`.
+
+  Raises:
+    ValueError: there are more than 2**31 - 1 samples.
   """
+  check_length(length)
+
   def render(first):
     low, high = np.searchsorted(seg.start, [first - TILE, first + size + TILE],
                                 'right')

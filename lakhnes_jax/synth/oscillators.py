@@ -177,11 +177,22 @@ def segments(start, state, rate: int = SAMPLE_RATE) -> Segments:
 segments_jit = jax.jit(segments, static_argnames='rate')
 
 
+def check_length(samples: int) -> None:
+  """Raises ValueError if int32 cannot count so many samples."""
+  if samples > scores.MAX_LENGTH:
+    raise ValueError(f'{samples} samples: at most {scores.MAX_LENGTH} can be '
+                     'rendered; take a lower rate')
+
+
 def from_score(score: Score, rate: int = SAMPLE_RATE) -> Segments:
   """Computes the oscillators of one score; numpy arrays without batch axes.
 
   Changes begin at the sample nearest to where the score has them.
+
+  Raises:
+    ValueError: it is longer than 2**31 - 1 samples of this rate.
   """
+  check_length(score.length * rate // SAMPLE_RATE)
   size = channels.padded_size(len(score.start) + 1)
   start, state = (x[0] for x in scores.pad([score], size))
   count = len(score.start) + 1

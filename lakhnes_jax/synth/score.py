@@ -11,6 +11,7 @@ import numpy as np
 from lakhnes_jax import events as ev
 
 NOTE, VELOCITY, TIMBRE = range(3)  # Columns of `Score.state`.
+MAX_LENGTH = 2**31 - 1  # Samples.
 
 
 class Score(NamedTuple):
@@ -49,10 +50,15 @@ def from_events(events: np.ndarray) -> Score:
 
   Args:
     events: int32 song (see `events`).
+
+  Raises:
+    ValueError: the song is longer than 13 hours.
   """
   events = np.asarray(events)
   times, counts = ev.times_of(events), events < 0
   length = int(times[-1]) if len(times) else 0
+  if length > MAX_LENGTH:
+    raise ValueError(f'the song is longer than {MAX_LENGTH} samples (13 hours)')
   counts &= times < length  # Events at the very end have no effect.
   times, events = times[counts], events[counts]
   voice, kind = ev.voice_of(events), ev.kind_of(events)

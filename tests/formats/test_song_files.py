@@ -100,3 +100,15 @@ def test_write_atomic_replaces_whole_files(tmp_path, monkeypatch):
     atomic.write(path, b'newer')
   assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [
       ('x.bin', b'new')]
+
+
+def test_a_file_named_like_an_ending(tmp_path):
+  for name in ('.mid', '.tx1.txt'):
+    song_files.write_song(tmp_path / name, SONG)
+  assert list(song_files.name_songs([tmp_path])) == ['.mid', '.tx1.txt']
+
+
+def test_a_byte_order_mark_is_no_event(tmp_path):
+  path = tmp_path / 'a.tx1.txt'
+  path.write_bytes(b'\xef\xbb\xbfTR_NOTEON_50\r\nWT_9')
+  assert song_files.read_song(path)[1] == 9

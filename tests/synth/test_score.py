@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 from lakhnes_jax import events as ev
+from lakhnes_jax.synth import clean, oscillators
 from lakhnes_jax.synth import score as scores
 
 
@@ -80,3 +82,15 @@ def test_decay_leaves_notes_alone():
       score.state[rows, 3, 1][9200:].astype(int),
       np.maximum(10 - np.arange(9000) // 735, 1))
   np.testing.assert_array_equal(score.start[score.onset[:, 0]], [0, 9000])
+
+
+def test_songs_that_int32_does_not_hold():
+  hours = ev.from_text('TR_NOTEON_50\n' + 'WT_999999999\n' * 3)
+  with pytest.raises(ValueError, match='longer than 2147483647 samples'):
+    scores.from_events(hours)
+  six = scores.from_events(hours[:2])
+  with pytest.raises(ValueError, match='4353741492 samples: at most'):
+    oscillators.from_score(six, 192000)
+  seg = oscillators.from_score(six)
+  with pytest.raises(ValueError, match='2147483648 samples: at most'):
+    next(clean.windows(seg, 2**31))
