@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lakhnes_jax import command_line, events
+from lakhnes_jax.formats import safe_pickle
 from lakhnes_jax.weights import torch_pickle
 
 _MAX_NUMBER = 2**31 - 1
@@ -103,10 +104,11 @@ def read_model(path: str | os.PathLike) -> Imported:
     _check_finite(arrays)
     config, params = torch_names.from_torch_state_dict(arrays, **settings)
   except (KeyError, AttributeError, TypeError) as error:
+    reason = safe_pickle.describe(error)
     raise ValueError(f'{path}: holds another model than LakhNES\'s '
-                     f'Transformer-XL ({error!r})') from None
+                     f'Transformer-XL ({reason})') from None
   except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
+    raise ValueError(f'{path}: {safe_pickle.describe(error)}') from None
   return Imported(config, params,
                   [name for name in arrays if name != torch_names.TIED])
 
@@ -144,8 +146,8 @@ def read_optimizer(path: str | os.PathLike, imported: Imported):
     steps = {int(_number(state['step'], 'step', 0, _MAX_NUMBER))
              for state in states}
   except (KeyError, IndexError, TypeError, ValueError) as error:
-    raise ValueError(f'{path}: holds no Adam state of this model ({error})'
-                     ) from None
+    raise ValueError(f'{path}: holds no Adam state of this model '
+                     f'({safe_pickle.describe(error)})') from None
   if len(steps) != 1:
     raise ValueError(f'{path}: parameters are at different steps: '
                      f'{sorted(steps)[:4]}')

@@ -155,6 +155,12 @@ def read(file, builder: Builder) -> Any:
   raise AssertionError('instructions end with STOP or an error')
 
 
+def describe(error: Exception) -> str:
+  """Returns an error as one line of at most 200 printable characters."""
+  text = str(error) or type(error).__name__
+  return ''.join(c if c.isprintable() else '?' for c in text[:200])
+
+
 def _add(into: dict, entries: list[Any]) -> dict:
   """Adds keys and values that lie one after another."""
   if len(entries) % 2:

@@ -109,8 +109,8 @@ def unpickle(data: bytes) -> Any:
   except MemoryError:
     raise
   except Exception as error:  # Damaged pickles fail in every possible way.
-    # Some errors quote all that follows.
-    raise ValueError(f"not a song's pickle: {str(error)[:200]}") from None
+    raise ValueError("not a song's pickle: " +
+                     safe_pickle.describe(error)) from None
 
 
 def _read(data: bytes) -> tuple[float, int, Any]:

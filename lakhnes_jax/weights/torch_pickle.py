@@ -168,7 +168,7 @@ def load(path: str | os.PathLike) -> Any:
           ValueError, TypeError, IndexError, OverflowError, RecursionError,
           MemoryError, NotImplementedError, RuntimeError) as error:
     raise ValueError(
-        f'{path}: cannot be imported: {str(error)[:200]}') from None
+        f'{path}: cannot be imported: {safe_pickle.describe(error)}') from None
 
 
 def _from_stream(raw: bytes):

@@ -240,6 +240,7 @@ class Harm:
     (b'\x80\x04\x96' + struct.pack('<Q', 2**40) + b'.', 'BYTEARRAY8|not a'),
     (b'\x80\x04\x8c\x05x', "not a song's pickle"),
     (b'', "not a song's pickle"),
+    (b'\x80\x04\x8c\x03o\ns\x8c\x02xy\x93.', r'o\?s\.xy'),
     (pickle.dumps((24., 9, np.array([None]))), 'values of type object'),
     (pickle.dumps((24., 9, STEPS)).replace(b'K\x03\x87', b'K\x04\x87'),
      "not a song's pickle: cannot reshape"),
