@@ -37,6 +37,13 @@ SHARED = pathlib.Path(
                    pathlib.Path(__file__).parents[2] / 'shared'))
 
 
+def pytest_addoption(parser):
+  parser.addoption(
+      '--faults', type=int, default=20, metavar='N',
+      help='size of the tests marked so: about N killed processes, 10 N '
+      'flipped bits, 100 N mutated files')
+
+
 @pytest.fixture(scope='module', autouse=True)
 def forget_programs():
   """Lets go of what the tests of a module compiled.

@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+import time
 
 import pytest
 
@@ -16,6 +17,7 @@ class Server(http.server.ThreadingHTTPServer):
     self.break_off = 0
     self.status = None
     self.ranges = True
+    self.pause = 0  # Seconds before each 4 KiB.
     self.requests = []
     self.url = f'http://127.0.0.1:{self.server_port}'
 
@@ -46,7 +48,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     if server.break_off:
       server.break_off -= 1
       rest = rest[:len(rest) // 2]
-    self.wfile.write(rest)
+    step = 4096 if server.pause else max(len(rest), 1)
+    for at in range(0, len(rest), step):
+      time.sleep(server.pause)
+      self.wfile.write(rest[at:at + step])
 
   def log_message(self, *_):
     pass
