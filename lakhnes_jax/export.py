@@ -10,7 +10,6 @@ run directory (`experiments.run --mode=eval`).
 """
 
 import argparse
-import hashlib
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -78,9 +77,7 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
       _n_params(tree['params']), notes).encode())
   files = ['README.md', 'config.json', 'model.safetensors'] + (
       ['optimizer.safetensors'] if optimizer else [])
-  atomic.write(out / weights_folder.SUMS, ''.join(
-      f'{hashlib.sha256((out / file).read_bytes()).hexdigest()}  {file}\n'
-      for file in files).encode())
+  weights_folder.write_sums(out, files)
   return sum((out / file).stat().st_size for file in files)
 
 

@@ -26,6 +26,7 @@ def run(tmp_path):
       'model': 'txl', 'config': CONFIG.to_dict(), 'format': 'tx1',
       'mem_len': 16, 'step': 1234, 'seconds': 5400., 'best': 1.5,
       'data': {'songs': [1, 2]}, 'since_line': [3.]})
+  (folder / weights_folder.SUMS).unlink()  # As the config is changed.
   meta = json.loads((folder / 'config.json').read_text())
   (folder / 'config.json').write_text(json.dumps({
       **meta, 'flags': {'learning_rate': .002, 'augment': ['trim'],

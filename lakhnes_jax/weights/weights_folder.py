@@ -3,8 +3,8 @@
 A *weights folder* holds `model.safetensors`, `config.json` (model kind and
 config, event format, where it came from) and, where training may go on from
 it, `optimizer.safetensors`. Arrays are named by their path in the parameter
-tree, as in `layers/attention/qkv`. Where `SHA256SUMS` lies beside them (in the
-format of `sha256sum`), what is read must agree with it.
+tree, as in `layers/attention/qkv`. `SHA256SUMS` (in the format of `sha256sum`)
+is written last, and where it is, what is read must agree with it.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
          opt_state: Any = None, dtype: str = 'float32') -> None:
-  """Writes a weights folder, the config last.
+  """Writes a weights folder, the checksums last.
 
   Args:
     folder: made if need be.
@@ -91,6 +91,7 @@ def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
   if dtype not in ('float32', 'bfloat16'):
     raise ValueError(f'dtype {dtype!r} is neither float32 nor bfloat16')
   import jax
+  (folder / SUMS).unlink(missing_ok=True)  # They are of what was there.
   _write(folder / _MODEL, jax.tree.map(
       lambda x: np.asarray(x).astype(
           ml_dtypes.bfloat16 if dtype == 'bfloat16' else np.float32), params))
@@ -100,6 +101,16 @@ def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
     _write(folder / _OPTIMIZER, jax.tree.map(np.asarray, opt_state))
   atomic.write(folder / 'config.json',
                json.dumps(meta, indent=2).encode())
+  write_sums(folder, ['config.json', _MODEL, *(
+      [] if opt_state is None else [_OPTIMIZER])])
+
+
+def write_sums(folder: str | os.PathLike, names: list[str]) -> None:
+  """Writes the checksums of some files of a folder to `SHA256SUMS` there."""
+  folder = pathlib.Path(folder)
+  atomic.write(folder / SUMS, ''.join(
+      f'{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n'
+      for name in sorted(names)).encode())
 
 
 def local(path: str | os.PathLike) -> pathlib.Path:
@@ -157,7 +168,11 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     return checkpoint.restore(path)
   if (path / SUMS).exists():
     for file, sha256 in _sums(path / SUMS).items():
-      fetch.check(path / file, sha256)
+      try:
+        fetch.check(path / file, sha256)
+      except ValueError as error:
+        raise ValueError(f'{error}: damaged, or edited (then delete '
+                         f'{path / SUMS})') from None
   tree = {'params': _read(path / _MODEL)}
   if (path / _OPTIMIZER).exists():
     tree['opt_state'] = _read(path / _OPTIMIZER)

@@ -36,7 +36,9 @@ def params():
 
 @pytest.fixture
 def folder(tmp_path, params):
+  """Without its checksums, so that it can be changed."""
   weights_folder.save(tmp_path / 'w', params, META)
+  (tmp_path / 'w/SHA256SUMS').unlink()
   return tmp_path / 'w'
 
 
@@ -85,6 +87,26 @@ def test_optimizer_comes_along_and_goes(folder, params):
   _assert_same(found['1']['mu'], params)
   weights_folder.save(folder, params, META)
   assert 'opt_state' not in weights_folder.read(folder)[0]
+
+
+def test_what_was_saved_is_checked(tmp_path, params):
+  folder = tmp_path / 'w'
+  for opt_state in ({'mu': params}, None):
+    weights_folder.save(folder, params, META, opt_state=opt_state)
+    lines = (folder / 'SHA256SUMS').read_text().splitlines()
+    assert [(line[:64], line[66:]) for line in lines] == [
+        (hashlib.sha256((folder / name).read_bytes()).hexdigest(), name)
+        for name in sorted(path.name for path in folder.iterdir())
+        if name != 'SHA256SUMS']
+    assert len(lines) == 2 + (opt_state is not None)
+    weights_folder.read(folder)
+  for name in ('config.json', 'model.safetensors'):
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[:-2] + b'!' + data[-1:])
+    with pytest.raises(ValueError, match=rf'{name}: SHA-256 is .* damaged, or '
+                       rf'edited \(then delete {folder}/SHA256SUMS\)'):
+      weights_folder.read(folder)
+    (folder / name).write_bytes(data)
 
 
 @pytest.mark.parametrize('keep', [0, 5, 200, -4])
