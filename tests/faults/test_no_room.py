@@ -47,7 +47,7 @@ def test_full(music, tmp_path, command, n_faults):
     assert {name: data for name, data in found.items()
             if name in whole} == {
                 name: whole[name] for name in found if name in whole}
-    assert not [path for path in out.rglob('*.tmp')]
+    assert not list(out.rglob('*.tmp'))
   done = victims.run(arguments(music, out))
   assert done.status == 0, done.output
   assert victims.contents(out) == whole

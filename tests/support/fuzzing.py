@@ -9,6 +9,7 @@ the files that it went wrong with, --first=I begins with number I.
 import argparse
 import collections
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -84,6 +85,29 @@ def read_shards(path: pathlib.Path, number: int) -> None:
   next(token_stream.Stream(corpus, ev.TX1, 2, 16))
 
 
+def read_archive(path: pathlib.Path, number: int) -> None:
+  from data_prep import lakh_files
+  try:
+    sources, _ = lakh_files.find(str(path))
+    sources = list(sources)
+  except ValueError as error:
+    if str(path) not in str(error):
+      raise AssertionError(f'{error}: does not name its file') from None
+    raise
+  for source in sources:
+    assert source.data is None or len(source.data) == source.size
+
+
+def read_weights(path: pathlib.Path, number: int) -> None:
+  from lakhnes_jax.weights import weights_folder
+  try:
+    weights_folder.load(path.parent)
+  except ValueError as error:
+    if str(path.parent) not in str(error):
+      raise AssertionError(f'{error}: does not name its folder') from None
+    raise
+
+
 def render(path: pathlib.Path, number: int) -> None:
   """The first seconds of a file, by either engine."""
   import itertools
@@ -133,6 +157,8 @@ def main() -> int:
   # What is needed is loaded before the limit is set.
   from data_prep import lakh_files  # noqa: F401
   from lakhnes_jax.formats import song_files, transcribe  # noqa: F401
+  if any(count.startswith('weights=') for count in args.counts):
+    _good_weights()
   if args.render:
     import jax
     jax.numpy.zeros(1).block_until_ready()
@@ -148,8 +174,9 @@ def _fuzz(kind: str, count: str, args: argparse.Namespace) -> dict:
   """Tries files of one kind."""
   ending = KINDS[kind][2]
   bases = [path.read_bytes() for path in sorted((args.bases / kind).iterdir())]
-  use = (render if args.render else
-         {'web': adapt_web, 'shards': read_shards}.get(kind, read_song))
+  use = render if args.render else {
+      'web': adapt_web, 'shards': read_shards, 'tar': read_archive,
+      'weights': read_weights}.get(kind, read_song)
   counts, failures, slowest = collections.Counter(), [], (0, '')
   with tempfile.TemporaryDirectory() as folder:
     for number in range(args.first, args.first + int(count)):
@@ -157,6 +184,8 @@ def _fuzz(kind: str, count: str, args: argparse.Namespace) -> dict:
       path = pathlib.Path(folder) / f'file{ending}'
       if kind == 'shards':
         path = _shards(pathlib.Path(folder), number)
+      elif kind == 'weights':
+        path = _weights(pathlib.Path(folder), number)
       else:
         path.write_bytes(data)
       started = time.process_time()
@@ -202,6 +231,40 @@ def _shards(folder: pathlib.Path, number: int) -> pathlib.Path:
   path.write_bytes(bytes(mutator(bytearray(whole), rng, [whole])))
   if number // 2 % 2:
     _forge(folder / 'train.json')
+  return path
+
+
+@functools.cache
+def _good_weights() -> dict[str, bytes]:
+  """Files of a folder of tiny weights, without checksums."""
+  import jax
+
+  from lakhnes_jax.model import transformer_xl
+  from lakhnes_jax.model.language_model import LanguageModel
+  from lakhnes_jax.weights import weights_folder
+  config = transformer_xl.ModelConfig(
+      n_token=631, n_layer=1, n_head=2, d_model=8, d_head=4, d_inner=12)
+  with tempfile.TemporaryDirectory() as folder:
+    weights_folder.save(folder, jax.device_get(LanguageModel(
+        config).init_params(jax.random.key(0))), {
+            'model': 'txl', 'config': config.to_dict(), 'format': 'tx1',
+            'mem_len': 16, 'step': 3})
+    return {path.name: path.read_bytes()
+            for path in pathlib.Path(folder).iterdir()
+            if path.name != weights_folder.SUMS}
+
+
+def _weights(folder: pathlib.Path, number: int) -> pathlib.Path:
+  """Writes weights of which one file is mutated, most often the config."""
+  rng = np.random.default_rng(number)
+  for name, data in _good_weights().items():
+    (folder / name).write_bytes(data)
+  path = folder / ('model.safetensors' if number % 3 == 1 else 'config.json')
+  mutators = KINDS['weights'][0]
+  mutator = mutators[int(rng.integers(len(mutators)))]
+  if number % 16:
+    data = path.read_bytes()
+    path.write_bytes(bytes(mutator(bytearray(data), rng, [data])))
   return path
 
 

@@ -225,6 +225,28 @@ def text_numbers(data, rng, bases):
 TEXT = (*(lines,) * 4, text_numbers)
 
 
+def tar_header(data, rng, bases):
+  """Sets a field of a header, and its checksum, or forgets the end."""
+  blocks = [at for at in range(0, len(data) - 511, 512)
+            if data[at + 257:at + 262] == b'ustar']
+  if not blocks or not rng.integers(8):
+    return data[:len(data) - int(rng.choice((1, 512, 1024, 9000, 10240)))]
+  at = blocks[int(rng.integers(len(blocks)))]
+  field = int(rng.integers(4))
+  if field == 0:
+    data[at + 156] = int(rng.choice(list(b'0123456LKxgSV')))
+  elif field == 1:
+    data[at:at + 100] = rng.bytes(100)
+  else:
+    size = int(rng.choice((0, 1, 511, 513, 10**5, 3 * 10**9, 8**11 - 1)))
+    data[at + 124:at + 136] = (
+        b'%011o\0' % size if field == 2 else
+        b'\x80' + (size << int(rng.integers(40))).to_bytes(11, 'big'))
+  data[at + 148:at + 156] = b' ' * 8
+  data[at + 148:at + 156] = b'%06o\0 ' % sum(data[at:at + 512])
+  return data
+
+
 def pickle_numbers(data, rng, bases):
   """A pickle of numbers that no score has."""
   rate = float(rng.choice((0, -1, 1e-9, .001, 24, 44100, 1e300, np.inf,
@@ -248,7 +270,9 @@ KINDS = {
     'exprsco.pkl': ((*ANY, pickle_numbers), (), '.exprsco.pkl'),
     'seprsco.pkl': ((*ANY, pickle_numbers), (), '.seprsco.pkl'),
     'blndsco.pkl': ((*ANY, pickle_numbers), (), '.blndsco.pkl'),
+    'tar': ((*ANY, *(tar_header,) * 9), (), '.tar'),
     'shards': ((*ANY, *TEXT), (), ''),
+    'weights': ((*ANY, *TEXT), (), ''),
 }
 
 
@@ -269,6 +293,7 @@ def mutate(kind: str, number: int, seed: int, bases: list[bytes]
     mutator = chosen[int(rng.integers(len(chosen)))]
     data = mutator(data, rng, bases)
     done.append(mutator.__name__)
-  if kind == 'vgm' and not rng.integers(8):
+  if (kind == 'vgm' and not rng.integers(8)) or (
+      kind == 'tar' and rng.integers(2)):
     data = gzip.compress(data, 1, mtime=0)
   return bytes(data), ' '.join(done)

@@ -4,6 +4,7 @@
 imported what training needs (seconds) and forks for each command.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -29,7 +30,10 @@ class Done(NamedTuple):
 def environment() -> dict[str, str]:
   """Of commands: as the tests', one device, no second start of Python."""
   return {**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}',
-          'XLA_FLAGS': '', 'GLIBC_TUNABLES': ''}
+          # One device; programs that are compiled quickly.
+          'XLA_FLAGS': '--xla_backend_optimization_level=0 '
+                       '--xla_llvm_disable_expensive_passes=true',
+          'GLIBC_TUNABLES': ''}
 
 
 def start(arguments, log, most_bytes: int | None = None) -> subprocess.Popen:
@@ -53,10 +57,8 @@ def _limit(most_bytes: int | None) -> None:
 
 def kill(process: subprocess.Popen) -> None:
   """Kills a process and all that it started."""
-  try:
+  with contextlib.suppress(ProcessLookupError):
     os.killpg(process.pid, signal.SIGKILL)
-  except ProcessLookupError:
-    pass
   process.wait()
 
 
