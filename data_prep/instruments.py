@@ -14,9 +14,11 @@ import time
 
 import numpy as np
 
+from lakhnes_jax import command_line
 from lakhnes_jax.tracker import instruments as ins
 
-# Macros of each kind of voice: sustained and self-ending levels, tones, offsets.
+# Macros of each kind of voice: sustained levels, levels that end by themselves,
+# tones, offsets.
 SIZES = {ins.PULSE: (288, 64, 24, 160), ins.TRIANGLE: (1, 0, 1, 96),
          ins.NOISE: (96, 160, 12, 64)}
 WINDOW = 64  # Frames of a note that are looked at.
@@ -28,36 +30,44 @@ _MOST = 20  # Notes of one macro that count in one song.
 
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m data_prep.instruments', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--input', required=True, type=pathlib.Path,
+  parser.add_argument('--input', required=True, type=command_line.path,
                       help='folder of shards with dynamics')
   parser.add_argument('--split', default='train')
-  parser.add_argument('--output', type=pathlib.Path, default=ins.PATH,
+  parser.add_argument('--output', type=command_line.path, default=ins.PATH,
                       help='the codebook (default: that of the package)')
   parser.add_argument('--songs', type=int, default=0, metavar='N',
                       help='of so many songs, spread evenly (default: all)')
   parser.add_argument('--rounds', type=int, default=1,
                       help='times that notes are found anew with the codebook')
-  parser.add_argument('--initial', type=pathlib.Path, metavar='FILE',
+  parser.add_argument('--initial', type=command_line.path, metavar='FILE',
                       help='codebook to find notes with in the first round, in '
                       'place of rules of thumb')
   parser.add_argument('--workers', type=int, default=0, metavar='N',
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
-  from data_prep import pool
+  if min(args.songs, args.rounds, args.workers) < 0:
+    parser.error('--songs, --rounds and --workers are not negative')
   from lakhnes_jax.data import shards
   started = time.monotonic()
   try:
     corpus = shards.Corpus(args.input, args.split)
+    n = len(corpus) if not args.songs else min(args.songs, len(corpus))
+    chosen = np.linspace(0, len(corpus) - 1, n).astype(int).tolist()
+    work = [(str(args.input), args.split, chosen[i:i + 16])
+            for i in range(0, n, 16)]
+    return _learn(work, args, started)
   except (OSError, ValueError) as error:
     print(f'data_prep.instruments: {error}', file=sys.stderr)
     return 1
-  n = len(corpus) if not args.songs else min(args.songs, len(corpus))
-  chosen = np.linspace(0, len(corpus) - 1, n).astype(int).tolist()
-  work = [(str(args.input), args.split, chosen[i:i + 16])
-          for i in range(0, n, 16)]
+
+
+def _learn(work, args, started) -> int:
+  """Writes the codebook, once more each round."""
+  from data_prep import pool
   for number in range(args.rounds + 1):
     counts = [collections.Counter() for _ in range(9)]
     known = args.output if number else args.initial
@@ -117,7 +127,8 @@ def _count(job):
           counts[3 * kind + 2][moves.tobytes()] += 1
     for number, (total, count) in enumerate(zip(totals, counts, strict=True)):
       for key, value in count.items():
-        # Movements of pitch are as many as songs; what is in one alone is melody.
+        # Movements of pitch are as many as songs; those of one song alone are
+        # melody.
         total[key] += min(value, 3 if number % 3 == ins.OFFSET else _MOST)
   return totals
 

@@ -10,22 +10,26 @@ shards give the same file, whatever the number of workers.
 import argparse
 import functools
 import os
-import pathlib
 import sys
 import time
 
+from lakhnes_jax import command_line
+
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m data_prep.tracker', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--input', required=True, type=pathlib.Path,
+  parser.add_argument('--input', required=True, type=command_line.path,
                       help='folder of shards; the patterns go there too')
   parser.add_argument('--splits', default='train,valid,test',
                       help='those that are there of (default: %(default)s)')
   parser.add_argument('--workers', type=int, default=0, metavar='N',
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
+  if args.workers < 0:
+    parser.error('--workers is not negative')
   # Small matrices: threads would only wait for one another.
   os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
   from data_prep import pool
@@ -34,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
   from lakhnes_jax.tracker import store, vocabulary
   started, done = time.monotonic(), 0
   try:
-    for split in args.splits.split(','):
-      if not (args.input / f'{split}.json').exists():
-        continue
+    splits = [split for split in args.splits.split(',')
+              if (args.input / f'{split}.json').exists()]
+    for split in splits or ['train']:  # 'train': for its error.
       corpus = shards.Corpus(args.input, split)
       if corpus.arranged_on_read:
         raise ValueError(f'{args.input}: {split} holds instruments that are '

@@ -10,14 +10,14 @@ import hashlib
 import io
 import os
 import pathlib
-import zipfile
 from collections.abc import Iterable
 
 import numpy as np
 
-from lakhnes_jax import atomic
+from lakhnes_jax import atomic, input_files
 from lakhnes_jax.tracker import pattern as pattern_lib
 
+_MAX_BYTES = 2**32
 _ENTRY_TYPES = {'frame': np.int32, 'voice': np.int8, 'pitch': np.int8,
                 'macro': np.int16, 'gate': np.int8, 'stays': np.int32}
 
@@ -68,7 +68,7 @@ def read(path: pathlib.Path, version: str
     FileNotFoundError: there is no such file.
     ValueError: it is damaged.
   """
-  data = pathlib.Path(path).read_bytes()
+  data = input_files.read(path, _MAX_BYTES)
   try:
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
       if str(file['version']) != version:
@@ -85,8 +85,11 @@ def read(path: pathlib.Path, version: str
           row_frames=arrays['row_frames'][row[i]:row[i + 1]],
           bar_rows=bar_rows, phase=phase, size=size,
           **{name: column[span] for name, column in columns.items()})
-  except (KeyError, ValueError, IndexError, OSError, EOFError,
-          zipfile.BadZipFile) as error:
-    raise ValueError(f'{path}: damaged ({error!r}); delete it, or make it anew '
-                     'with python -m data_prep.tracker') from None
+  except MemoryError:
+    raise
+  except Exception as error:  # Damaged archives fail in every possible way.
+    reason = ' '.join(str(error).split())[:200]
+    raise ValueError(f'{path}: damaged ({type(error).__name__}: {reason}); '
+                     'delete it, or make it anew with python -m '
+                     'data_prep.tracker') from None
   return found

@@ -13,8 +13,8 @@ from lakhnes_jax import atomic
 from lakhnes_jax.data import shards
 from lakhnes_jax.formats import song_files
 
-COMMANDS = ('compose', 'convert', 'download', 'lakh', 'nesmdb', 'prepare',
-            'stats')
+COMMANDS = ('compose', 'convert', 'download', 'instruments', 'lakh', 'nesmdb',
+            'prepare', 'stats', 'tracker')
 LATIN = os.fsdecode(b'caf\xe9')  # No UTF-8.
 LONG = 'n' * 250
 
@@ -75,6 +75,11 @@ def test_home_names_and_macos(home, command, folder):
     text = (home / 'out/manifest.tsv').read_text('utf-8')
     assert {line.split('.')[0] for line in text.splitlines()[1:]} == known
   assert run('stats', '~/out')[0] == 0
+  if command == 'nesmdb':
+    status, text = run('tracker', '--input=~/out', '--workers=1')
+    assert status == 0, text
+    status, text = run('tracker', '--input=~/chip')
+    assert status == 1 and "no split 'train' here" in text
 
 
 def test_convert(home):

@@ -5,8 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from data_prep import lakh_files, lakh_local
+from data_prep import compose_chip, lakh_files, lakh_local
 from lakhnes_jax.data import shards
+from lakhnes_jax.tracker import store, vocabulary
 from lakhnes_jax.weights import checkpoint, weights_folder
 
 pytestmark = pytest.mark.faults
@@ -75,6 +76,23 @@ def test_corpus(tmp_path, n_faults):
   harmless = flips(tmp_path / 'a', tmp_path / 'b', rng, n, read,
                    lambda a, b: a == b)
   assert harmless < n / 4  # White space of the index.
+
+
+def test_patterns(tmp_path, n_faults):
+  """Of songs that were parsed for the format `tracker`."""
+  rng = np.random.default_rng(7)
+  tracker = vocabulary.default()
+  songs = compose_chip.compose_game(np.random.default_rng(0), 0)[:2]
+  store.write(store.path_of(tmp_path / 'a', 'train'), tracker.version, [
+      (store.digest(song), tracker.parse(song)) for _, song in songs])
+
+  def read(folder):
+    found = store.read(store.path_of(folder, 'train'), tracker.version)
+    return {key: [np.asarray(field).tolist() for field in pattern]
+            for key, pattern in found.items()}
+
+  flips(tmp_path / 'a', tmp_path / 'b', rng, n_faults, read,
+        lambda a, b: a == b)
 
 
 def test_weights(tmp_path, n_faults):
