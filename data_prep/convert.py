@@ -152,7 +152,11 @@ def convert(job: Job) -> list[str]:
     song_files.write_song(job.target, song_files.to_song(job.source, log),
                           job.rate)
   note = f'{log.describe_left_out()} left out'
-  return [note, *lines] if log.left_out and note not in lines else lines
+  if log.left_out and note not in lines:
+    lines = [note, *lines]
+  if log.volume and job.target.suffix.lower() not in ('.vgm', '.vgz'):
+    lines = [*lines, f'its volume, {log.gain:.2f} times, left out']
+  return lines
 
 
 def _convert_song(job: Job, song) -> list[str]:

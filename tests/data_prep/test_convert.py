@@ -97,6 +97,26 @@ def log(tmp_path):
   return path
 
 
+@pytest.mark.parametrize('ending, notes', [
+    ('vgm', ['1 data blocks of a second NES chip left out']),
+    ('ndr.txt', ['1 data blocks of a second NES chip left out',
+                 'its volume, 0.50 times, left out']),
+    ('tx2.txt', ['1 data blocks of a second NES chip left out',
+                 'its volume, 0.50 times, left out'])])
+def test_what_is_left_out_is_named(tmp_path, capsys, ending, notes):
+  log = RegisterLog(np.array([0]), np.array([0x15], np.uint8),
+                    np.array([15], np.uint8), 735, volume=-32)
+  block = (b'\x67\x66\xc2' + struct.pack('<I', 3 | 1 << 31) + b'\x00\xc0\x55')
+  path = tmp_path / 'in/a.vgm'
+  atomic.write(path, vgm.build(log)[:-1] + block + b'\x66')
+  assert command(path, f'--to={ending}', f'--out={tmp_path / "o"}') == 0
+  lines = capsys.readouterr().err.splitlines()
+  assert [line for line in lines if line.startswith('note: ')] == [
+      f'note: {path}: {note}' for note in notes]
+  if ending == 'vgm':
+    assert vgm.read(tmp_path / 'o/a.vgm').gain == .5
+
+
 def test_logs_stay_logs(log, tmp_path):
   original = vgm.read(log)
   assert original.pal and original.length == 60 * 735
