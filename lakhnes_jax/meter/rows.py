@@ -15,6 +15,7 @@ from lakhnes_jax.meter import onsets, tempo
 
 _FEW, _ENOUGH = 8, 24  # Onsets that have no row, that have one for sure.
 _LEAST = .15  # Score of rows that are worth having.
+_CUT = 0.  # Score that a change of tempo must gain.
 _MOVES = 2  # Frames by which a row may deviate.
 _CHANGE = .8  # Cost of a frame of change of deviation, in onsets.
 _FALLBACK = 8.  # Frames of a row where there is none.
@@ -48,14 +49,10 @@ def find(notes: onsets.Onsets, first: int, n_frames: int) -> Rows:
   if np.count_nonzero(mass > .3) < _FEW:
     return _fallback(first, n_frames)
   parts, lengths = [], []
-  for start, end in tempo.segments(by_voice):
-    at = np.flatnonzero(mass[start:end] > .05)
-    track = (tempo.choose(at, by_voice[:, start:end],
-                          lengths[-1] if lengths else 0.)
-             if len(at) >= _FEW else None)
-    if track and track.score > _LEAST:
-      lengths.append(track.length)
-      parts.append(start + _place(at, mass[start:end], track))
+  for (start, end), track in _tracks(by_voice):
+    lengths.append(track.length)
+    parts.append(start + _place(
+        tempo.onset_frames(by_voice[:, start:end]), mass[start:end], track))
   if not parts:
     return _fallback(first, n_frames)
   frames = _cover(_join(parts, lengths), first, n_frames, lengths[-1])
@@ -65,6 +62,33 @@ def find(notes: onsets.Onsets, first: int, n_frames: int) -> Rows:
   enough = min(1., np.count_nonzero(mass > .3) / _ENOUGH)
   return Rows(length, enough * float(np.clip(
       (on_rows - chance) / (1 - chance), 0, 1)), frames)
+
+
+def _tracks(by_voice: np.ndarray
+            ) -> list[tuple[tuple[int, int], tempo.Track]]:
+  """Returns the rows of each part of a song with a tempo of its own.
+
+  Args:
+    by_voice: [4, F] weights of onsets.
+  """
+  whole = (0, by_voice.shape[1])
+  track = tempo.choose(by_voice)
+  single = [(whole, track)] if track and track.score > _LEAST else []
+  cut = tempo.segments(by_voice)
+  if len(cut) == 1:
+    return single
+  found, near = {}, 0.
+  for start, end in sorted(cut, key=lambda part: part[0] - part[1]):
+    track = tempo.choose(by_voice[:, start:end], near)
+    if track and track.score > _LEAST:
+      found[start, end] = track
+      near = near or track.length
+  # What the cuts explain must be worth them.
+  gained = sum((end - start) * track.value for (start, end), track in
+               found.items()) / whole[1]
+  if single and single[0][1].value > gained - _CUT:
+    return single
+  return sorted(found.items(), key=lambda item: item[0])
 
 
 def _fallback(first: int, n_frames: int) -> Rows:

@@ -15,10 +15,12 @@ LENGTHS = np.exp(np.arange(np.log(2.9), np.log(25), .004))  # Frames.
 _LONG, _LONGEST = .055, 12.  # Worth of a row of twice the length, up to this.
 _BEST, _OF_BEST = 7, .45  # So many lengths are tried, those of such scores.
 _PHASE_ROWS = 12  # Rows on either side, in which the phase is measured.
+_AUDIBLE, _FEW = .05, 8  # Weight of onsets that count; fewest with a row.
 _NEAR = .6  # Frames between an onset and the row it is on.
 _SWING, _EACH = .03, .45  # Shares of onsets, and of each parity, in swing.
 _SKEW = .3  # Of a row, by which odd rows may be late.
-_WINDOW, _HOP = 512, 128  # Frames; of the search for changes.
+_WINDOW, _HOP = 384, 96  # Frames; of the search for changes.
+_SAME = .1  # Worth of a row of about the length in another part of the song.
 _SWITCH = 1.6  # Cost of a change, in windows.
 
 
@@ -36,6 +38,11 @@ class Track(NamedTuple):
   place: np.ndarray
   swing: tuple[float, float]
   score: float
+
+  @property
+  def value(self) -> float:
+    """The score and what so long a row is worth; the largest wins."""
+    return self.score + float(_worth(self.length))
 
 
 @functools.lru_cache
@@ -72,10 +79,11 @@ def segments(mass: np.ndarray) -> list[tuple[int, int]]:
     mass: [V, F] weights of onsets by voice and frame.
   """
   n = mass.shape[1]
-  count = (n - _WINDOW) // _HOP + 1
-  if count < 4:
+  if n < 2 * _WINDOW:
     return [(0, n)]
-  windows = np.lib.stride_tricks.sliding_window_view(mass, _WINDOW, 1)
+  half = _WINDOW // 2  # The first and the last are half empty.
+  windows = np.lib.stride_tricks.sliding_window_view(
+      np.pad(mass, ((0, 0), (half, half))), _WINDOW, 1)
   windows = windows[:, ::_HOP].swapaxes(0, 1)
   score_WxL = np.maximum(scores(windows), 0) + 2 * _worth(LENGTHS)
   total = score_WxL[0]
@@ -93,7 +101,7 @@ def segments(mass: np.ndarray) -> list[tuple[int, int]]:
   cuts = np.flatnonzero(np.diff(path)) + 1
   length = LENGTHS[path]
   # A window that is half of either is about where the change is.
-  at = [_refine(mass.sum(0), c * _HOP + (_WINDOW - _HOP) // 2, length[c - 1],
+  at = [_refine(mass.sum(0), c * _HOP - _HOP // 2, length[c - 1],
                 length[c])
         for c in cuts.tolist() if not _multiple(length[c - 1], length[c])]
   at = sorted({cut for cut in at if 0 < cut < n})
@@ -127,17 +135,24 @@ def _multiple(a: float, b: float) -> bool:
   return abs(ratio - round(ratio)) < .03 * ratio
 
 
-def choose(at: np.ndarray, mass: np.ndarray, near: float = 0.) -> Track | None:
+def onset_frames(mass: np.ndarray) -> np.ndarray:
+  """[n] int64 frames with onsets that count, of [V, F] weights."""
+  return np.flatnonzero(mass.sum(0) > _AUDIBLE)
+
+
+def choose(mass: np.ndarray, near: float = 0.) -> Track | None:
   """Chooses the rows of a song, or of a part of it.
 
   Args:
-    at: [n] int64, ascending frames of onsets.
     mass: [V, F] weights of onsets by voice and frame.
     near: frames; rows of about this length are preferred.
 
   Returns:
-    the best, or None where nothing repeats
+    the best, along `onset_frames`, or None where nothing repeats
   """
+  at = onset_frames(mass)
+  if len(at) < _FEW:
+    return None
   score = scores(mass)
   inner = score[1:-1]
   peaks = 1 + np.flatnonzero((inner >= score[:-2]) & (inner > score[2:]))
@@ -148,7 +163,7 @@ def choose(at: np.ndarray, mass: np.ndarray, near: float = 0.) -> Track | None:
   peaks = peaks[np.argsort(-worth)[:_BEST]]
   weight = np.minimum(mass.sum(0)[at], 2)
   tracks = [follow(at, weight, float(LENGTHS[peak])) for peak in peaks]
-  return max(tracks, key=lambda track: track.score + _worth(track.length) + .1 * (
+  return max(tracks, key=lambda track: track.value + _SAME * (
       near > 0 and abs(np.log(track.length / near)) < .3))
 
 
