@@ -22,7 +22,7 @@ import numpy as np
 from experiments.benchmarks import meter_songs
 from lakhnes_jax import events as ev
 from lakhnes_jax import meter
-from lakhnes_jax.formats import nesmidi, vgm
+from lakhnes_jax.formats import nes_midi, vgm
 from lakhnes_jax.meter import onsets
 
 _MOSTLY, _HARDLY = .12, .02  # Share of notes between rows of some length.
@@ -91,8 +91,8 @@ def timed(song: np.ndarray) -> tuple[meter.Meter, float]:
 def composed(n: int, seed: int) -> None:
   """Prints shares of what is right, by what was done to the songs."""
   right, ms = collections.defaultdict(list), []
-  columns = 'frame', 'row', 'beat', 'bar', 'bar x 2', 'bar row', 'loop', (
-      'no loop')
+  columns = ('frame', 'row', 'beat', 'bar', 'bar x 2', 'bar row', 'loop',
+             'no loop')
   for number in range(n):
     song = meter_songs.make(seed, number)
     found, took = timed(song.events)
@@ -127,7 +127,7 @@ def notes_on_rows(folder: pathlib.Path) -> None:
   """Prints how sure rows of a folder's songs are, and what begins on them."""
   rows, shares, ms = [], [], []
   for path in sorted(folder.glob('*.mid')):
-    song = nesmidi.read(path)
+    song = nes_midi.read(path)
     found, took = timed(song)
     rows.append((found.row, found.row_confidence, found.frame_confidence))
     shares.append(onset_shares(song, found))
@@ -153,7 +153,7 @@ def loops(vgm_folder: pathlib.Path, midi_folder: pathlib.Path) -> None:
     if not midi.exists():
       counts['without MIDI'] += 1
       continue
-    song = nesmidi.read(midi)
+    song = nes_midi.read(midi)
     found, took = timed(song)
     ms.append(took)
     data = vgm.unpack(path.read_bytes())

@@ -76,7 +76,8 @@ def analyze(song: np.ndarray) -> Meter:
       rows_per_beat=bar.rows_per_beat, rows_per_bar=bar.rows_per_bar,
       bar_row=bar.bar_row, bar_confidence=bar.confidence, loop=loop,
       loop_confidence=loop_confidence,
-      sections=sections.find(by_row.pitch, bar, loop),
+      sections=(sections.find(by_row.pitch, bar, loop) if grid.length else
+                ((0, 'A'),)),
       frame_starts=ticks.starts)
 
 

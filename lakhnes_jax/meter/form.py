@@ -17,6 +17,7 @@ from lakhnes_jax.meter.bars import Bars
 _FEWEST_ROWS = 8  # Of a song that may loop.
 _EVERY = 64  # Rows from the start, each of which may be the loop's; then beats.
 _TAIL = 160  # Rows at the end that are compared with what was before.
+_MANY, _LONG = 24, .4  # Notes of a sure repeat; share of the song in a loop.
 _FAULTS = .1  # Share of notes of a repeat that may differ.
 _NO_LOOP, _SHORT, _HELD, _SIZE = 3.6, .75, 4.6, -.65  # Weights; see `_no_loop`.
 _SHORT_FRAMES, _FRAMES_PER_SECOND = 360, 60
@@ -28,6 +29,7 @@ _WEIGHTS = np.array([
     1.9, .2, 1., .8,  # of bars, of 2, 4, 8 bars.
     .7,  # Log of 1 + notes at the song's end that repeat what was `lag` before.
     .3,  # 0 to 2: they reach back to the song's start.
+    2.5,  # They are many, and the loop is long: not fitted, but set.
     -2.45,  # The rows before its start, of less than a bar, do not come again.
     7.05,  # Share of notes that are the same in the bars before start and end,
     -3.2,  # and of onsets.
@@ -136,7 +138,7 @@ def _features(pitch, bars: Bars, start, first: int, rows, notes, compared):
       is_whole, ~is_whole & (start < bar), np.minimum(start, 200) / 100,
       (start > 0) & (length % bars.rows_per_beat == 0),
       *(length % (bar * bars) == 0 for bars in (1, 2, 4, 8)),
-      np.log1p(notes), reach,
+      np.log1p(notes), reach, (notes >= _MANY) & (length > _LONG * n),
       (compared >= 2) & (start < bar) & (notes < .3 * compared),
       *_before(pitch, start, bar), alone[number] * at_bar,
       again[number] * at_bar, sounds[start][:, voices].mean(1), start / n,

@@ -35,7 +35,7 @@ def find(pitch: np.ndarray, bars: Bars, loop: tuple[int, int] | None
   if starts and n - starts[-1] < bars.rows_per_bar:
     starts = starts[:-1]
   starts = [0, *starts]
-  labels, seen = [], []
+  labels, seen = [], []  # Silence is like silence.
   for start, end in zip(starts, [*starts[1:], n], strict=True):
     part = pitch[start:end]
     like = [label for label, other in enumerate(seen) if _alike(part, other)]
@@ -55,7 +55,7 @@ def _alike(a: np.ndarray, b: np.ndarray) -> bool:
   if len(a) != len(b):
     return False
   either = ((a > 0) | (b > 0)).sum()
-  return bool(((a == b) & (a > 0)).sum() > _ALIKE * either)
+  return bool(((a == b) & (a > 0)).sum() >= _ALIKE * either)
 
 
 def _join(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -10,10 +10,9 @@ from lakhnes_jax import meter
 
 
 def test_composed_songs():
-  """Every tempo, rate and way to play; 95% of 400 are right in the benchmark.
-  """
+  """Each tempo at each rate; the benchmark has more."""
   right = {}
-  for number in range(48):
+  for number in range(24):
     song = meter_songs.make(1, number)
     for what, is_right in benchmark.judge(
         song, meter.analyze(song.events)).items():
@@ -114,8 +113,5 @@ def test_sections_that_are_alike_share_a_label():
   pitches = [*a, *b, *a, *b, *b]
   song = _song([8 * row for row in range(len(pitches))], pitches=pitches)
   found = meter.analyze(song)
-  label = {row: name for row, name in found.sections}
-  size = 64
-  if all(row in label for row in range(0, 5 * size, size)):
-    assert [label[row] for row in range(0, 5 * size, size)] == list('ABABB')
-  assert len(set(label.values())) < len(label)
+  label = dict(found.sections)
+  assert [label.get(64 * part) for part in range(5)] == list('ABABB')
