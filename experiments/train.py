@@ -94,8 +94,7 @@ def _train() -> dict[str, Any]:
   model = models.make(vocabulary)
   return loop.run(
       workdir, model, vocabulary, corpus, valid,
-      models.from_flags(loop.TrainConfig, evaluation=models.evaluation(),
-                        accumulation=FLAGS.grad_accumulation),
+      models.from_flags(loop.TrainConfig, evaluation=models.evaluation()),
       init=models.from_flags(loop.InitFrom),
       augmentation=token_stream.Augmentation.from_names(FLAGS.augment),
       min_tokens=FLAGS.min_tokens,

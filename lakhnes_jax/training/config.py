@@ -23,7 +23,7 @@ class TrainConfig:
     max_minutes: likewise, of training time, resumed runs added up.
     clip: norm to which gradients are clipped; 0 disables.
     optimizer: 'adam' or 'muon'.
-    accumulation: parts in which a batch is computed, to save memory.
+    grad_accumulation: parts in which a batch is computed, to save memory.
     memory_reset_prob: probability that a step begins with an empty memory.
     steps_per_dispatch: steps in one program, for devices that would otherwise
       wait for the host; the cadences are multiples of it.
@@ -42,7 +42,7 @@ class TrainConfig:
   max_minutes: float = 0.
   clip: float = 0.25
   optimizer: str = 'adam'
-  accumulation: int = 1
+  grad_accumulation: int = 1
   memory_reset_prob: float = 0.
   steps_per_dispatch: int = 1
   seed: int = 1111
@@ -52,10 +52,10 @@ class TrainConfig:
 
   def check(self, n_devices: int) -> None:
     """Raises a ValueError if the batch or a cadence does not divide."""
-    if self.batch_size % (n_devices * self.accumulation):
+    if self.batch_size % (n_devices * self.grad_accumulation):
       raise ValueError(
           f'batch_size {self.batch_size} is not a multiple of {n_devices} '
-          f'devices x {self.accumulation} accumulation steps')
+          f'devices x {self.grad_accumulation} accumulation steps')
     if self.steps_per_dispatch < 1:
       raise ValueError(
           f'steps_per_dispatch {self.steps_per_dispatch}: need at least 1')

@@ -143,7 +143,7 @@ def run(folder: str | pathlib.Path, model: SequenceModel, vocabulary, corpus,
   adam = optimizer.make(config.clip, config.optimizer)
   steps_fn = train_step.pmapped_steps(
       model=model, optimizer=adam, seed=config.seed,
-      accumulation=config.accumulation,
+      accumulation=config.grad_accumulation,
       memory_reset_prob=config.memory_reset_prob,
       schedule=optimizer.schedule(
           config.schedule, config.learning_rate, config.max_steps,
