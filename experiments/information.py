@@ -6,8 +6,8 @@ that a model wrote should cost it what real songs do at the same place. Nats per
 second of music and nats per note can be compared across formats, whose tokens
 differ.
 
-Source: Pearce, "The Construction and Evaluation of Statistical Models of Melodic
-Structure" (2005), for information content as -log p.
+Source: Pearce, "The Construction and Evaluation of Statistical Models of
+Melodic Structure" (2005), for information content as -log p.
 """
 
 from collections.abc import Sequence

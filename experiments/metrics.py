@@ -122,9 +122,10 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
     `critic.auc`, and `frechet` and `frechet_floor`, where there are enough
     songs; `information`, see `information.compare`; `memorisation`, for each
     view quantiles of the `length` of shared runs and their `share`; `samples`,
-    for each name `metrics` and `memorisation` (see `memorisation.measure`), where `held_out_as_long` is
-    the share of held-out songs whose run is as long, and `copied` whether that
-    is at most 2%, with 4 pitches and 1 s or more.
+    for each name `metrics` and `memorisation` (see `memorisation.measure`),
+    where `held_out_as_long` is the share of held-out songs whose run is as
+    long, and `copied` whether that is at most 2%, with 4 pitches and 1 s or
+    more.
 
   Raises:
     ValueError: there are no samples, or no real song is long enough.

@@ -20,7 +20,8 @@ _FORMER = {
     'min_events': 'min_tokens', 'end_at_start': 'stop_at_eos',
     'prime_events': 'prompt_events', 'prime_seconds': 'prompt_seconds',
     'without_prime': 'without_prompt', 'unroll': 'unroll_layers'}
-_FORMER_SWITCHES = {'--muon': '--optimizer=muon', '--nomuon': '--optimizer=adam'}
+_FORMER_SWITCHES = {'--muon': '--optimizer=muon',
+                    '--nomuon': '--optimizer=adam'}
 
 
 class _Range(flags.ArgumentParser):

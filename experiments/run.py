@@ -39,8 +39,9 @@ def main(argv: list[str]) -> None:
     if isinstance(error, RuntimeError) and (
         'RESOURCE_EXHAUSTED' not in str(error)):  # As XLA calls it.
       raise
-    sys.exit('experiments.run: out of memory; a smaller --batch_size, --mem_len '
-             'or --sample_batch, or a larger --grad_accumulation needs less')
+    sys.exit('experiments.run: out of memory; a smaller --batch_size, '
+             '--mem_len or --sample_batch, or a larger --grad_accumulation '
+             'needs less')
 
 
 def parse(argv: list[str]) -> list[str]:

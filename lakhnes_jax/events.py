@@ -179,8 +179,9 @@ class Vocabulary:
                    *(CODE_NAMES[c] for c in codes))
     first = 1 + len(WAITS)
     self._event = np.concatenate([[0], WAITS, ~codes]).astype(np.int32)
-    self.voice, self.kind, self.value = (of(self._event).astype(np.int32)
-                                         for of in (voice_of, kind_of, value_of))
+    self.voice, self.kind, self.value = (
+        of(self._event).astype(np.int32)
+        for of in (voice_of, kind_of, value_of))
     self.wait = np.maximum(self._event, 0)
     for table in (self.voice, self.kind, self.value, self.wait):
       table.setflags(write=False)

@@ -103,7 +103,8 @@ def windows(source, engine: str = 'clean', voices=None,
   """Renders a song piece by piece.
 
   Args:
-    source: a `register_log.RegisterLog`; for the clean engine also a `score.Score`.
+    source: a `register_log.RegisterLog`; for the clean engine also a
+      `score.Score`.
     engine, voices: see `render_events`.
     rate: Hz; the reference engine has 44100 only.
 

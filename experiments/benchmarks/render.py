@@ -93,9 +93,11 @@ def measure(stages: list[str], seconds: int = 60,
       audio = clean.render(start, state, count=seconds * render.SAMPLE_RATE)
       return jnp.round(audio * 32768).astype(jnp.int16)
 
-    results.append(_rate('batch', 8 * seconds, lambda: list(channels.prefetch_map(
-        lambda share: np.asarray(batch(start[share], state[share])), shares)),
-        repeats))
+    def batches():
+      return list(channels.prefetch_map(
+          lambda share: np.asarray(batch(start[share], state[share])), shares))
+
+    results.append(_rate('batch', 8 * seconds, batches, repeats))
   if 'log' in stages:  # Control units and all.
     results.append(_rate(
         'log', seconds, lambda: _to_int16(render.windows(log)), repeats))

@@ -4,10 +4,12 @@ Compiled into the loop of `generation.decode`, as `generation.constraints` are.
 
 *   First the prefix: LENGTH, DENSITY, VOICES, BAR, TEMPO, of which any may be
     asked for, then AT.
-*   In a row, events come in the order of their delays, then of voices; macros and
-    gate follow their note, each at most once. A row that is gone to has an event.
+*   In a row, events come in the order of their delays, then of voices; macros
+    and gate follow their note, each at most once. A row that is gone to has an
+    event.
 *   Only the voices of VOICES play; one that was silent gets no OFF.
-*   The song ends at <S>, or at the first row after so much time or so many tokens.
+*   The song ends at <S>, or at the first row after so much time or so many
+    tokens.
 
 Letters: B songs, V tokens.
 """
@@ -146,7 +148,8 @@ class Rules:
     kind_V, voice_V, value_V = (jnp.asarray(x) for x in self.vocabulary.table)
     asked_B = jnp.take_along_axis(
         state.asked_Bx5, jnp.minimum(state.stage_B, 4)[:, None], 1)[:, 0]
-    tokens_B = jnp.where((state.stage_B < 5) & (asked_B >= 0), asked_B, tokens_B)
+    tokens_B = jnp.where(
+        (state.stage_B < 5) & (asked_B >= 0), asked_B, tokens_B)
     kind, value = kind_V[tokens_B], value_V[tokens_B]
     moves = (kind == voc.AT) | (kind == voc.SKIP)
     first = moves & (state.stage_B == 5)

@@ -22,7 +22,7 @@ import numpy as np
 from lakhnes_jax import events as ev
 
 PATH = pathlib.Path(__file__).parent / 'instruments.npz'
-WIDTH = 256  # Frames that the expanded macros cover; longer notes hold the last.
+WIDTH = 256  # Frames of the expanded macros; longer notes hold the last.
 PULSE, TRIANGLE, NOISE = KINDS = range(3)
 KIND_NAMES = ('PU', 'TR', 'NO')
 KIND_OF_VOICE = (PULSE, PULSE, TRIANGLE, NOISE)

@@ -204,7 +204,7 @@ def _least(values: np.ndarray, places: np.ndarray, length: np.ndarray,
 
 def _matched(pitch: np.ndarray, places: np.ndarray,
              table: np.ndarray) -> np.ndarray:
-  """[n]: over how many frames some offset macro is exact, at most `_LONGEST`."""
+  """[n]: frames over which some offset macro is exact, at most `_LONGEST`."""
   near = min(12, len(pitch))
   windows = (_windows(pitch, places, near) - pitch[places][:, None]
             ).astype(np.int8)

@@ -83,7 +83,8 @@ def tunes(tmp_path, reference):
   folder = tmp_path / 'tunes'
   song_files.write_song(folder / 'copied.tx1.txt',
                    np.concatenate([melody(rng, 20), copied]))
-  song_files.write_song(folder / 'copied.mid', melody(rng, 5))  # The text is read.
+  # The text is read.
+  song_files.write_song(folder / 'copied.mid', melody(rng, 5))
   song_files.write_song(folder / 'new.tx1.txt', melody(rng, 50))
   song_files.write_song(folder / 'silent.tx1.txt', ev.from_text('P1_NOTEON_60'))
   return folder
@@ -99,7 +100,8 @@ def test_command(tunes, reference, capsys):
   assert run(tunes, f'--reference={reference}', '--seconds=8') == 0
   out, err = capsys.readouterr()
   assert '1 of 3 songs last no time at all: silent' in err
-  assert '1 of 3 songs end before 8 s, and are measured as they are: silent' in err
+  assert ('1 of 3 songs end before 8 s, and are measured as they are: silent'
+          in err)
   found = json.loads((tunes / 'metrics.json').read_text())
   assert found['seconds'] == 8
   assert (found['reference_songs'], found['floor_songs']) == (60, 3)
@@ -191,8 +193,9 @@ def test_what_real_songs_share_as_well_is_not_copied():
   fast = np.where(tune > 0, 300, tune).astype(np.int32)
   corpus = Songs(trill, fast, *others[:4])
   for song in trill, fast:
-    found = metrics.measure({'a': song}, corpus, Songs(*others[4:]), seconds=.1)[
-        'samples']['a']['memorisation']['notes']
+    found = metrics.measure(
+        {'a': song}, corpus, Songs(*others[4:]), seconds=.1)
+    found = found['samples']['a']['memorisation']['notes']
     assert found['length'] >= 40 and found['held_out_as_long'] == 0
     assert not found['copied']
 

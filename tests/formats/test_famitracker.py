@@ -129,8 +129,8 @@ def test_files(tmp_path):
   song_files.write_song(path, song)
   assert Module(path.read_text()).strings['TITLE'] == 'My song'
   log = transcribe.from_events(song)._replace(
-      tags={'title': 'Töne', 'author': 'Me', 'game': 'G'}, left_out={'writes to FDS sound': 5},
-      loop=20 * 735)
+      tags={'title': 'Töne', 'author': 'Me', 'game': 'G'},
+      left_out={'writes to FDS sound': 5}, loop=20 * 735)
   notes = song_files.write_log(path, log)
   module = Module(path.read_text())
   assert [module.strings[k] for k in ('TITLE', 'AUTHOR', 'COMMENT')][:2] == [

@@ -80,8 +80,8 @@ def test_values_above_127_of_notes_are_127():
 
 
 @pytest.mark.parametrize('event', [
-    b'\x00\xf0\x05\x7e\x7f\x09\x01\xf7', b'\x00\xff\x01\x01x', b'\x00\xf7\x01\xf6',
-    b'\x00\xf8'])
+    b'\x00\xf0\x05\x7e\x7f\x09\x01\xf7', b'\x00\xff\x01\x01x',
+    b'\x00\xf7\x01\xf6', b'\x00\xf8'])
 def test_running_status_outlasts_what_stands_between(event):
   """Never a note of 40,000: the second message is a note-off."""
   track = (NAME + NOTES[0] + event + WAIT + b'\x3c\x00' + b'\x83\x74\x3e\x0a' +

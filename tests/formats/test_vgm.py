@@ -80,7 +80,8 @@ def _block(kind, data, flags=0):
 
 
 def test_memory_of_a_second_chip_is_left_out_as_its_writes_are():
-  body = (_block(0xc2, b'\x00\xc0\x55') + _block(0xc2, b'\x00\xc0\xaa', 1 << 31) +
+  body = (_block(0xc2, b'\x00\xc0\x55') +
+          _block(0xc2, b'\x00\xc0\xaa', 1 << 31) +
           b'\xb4\x15\x10' + b'\xb4\x95\x10' + b'\xb4\x20\x00' + b'\x66')
   log = vgm.parse(_file(body, clock=1789773 | 1 << 30))
   assert log.memory == ((0, 0xc000, b'\x55'),)

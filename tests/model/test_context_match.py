@@ -89,7 +89,8 @@ def test_the_example_of_the_docstring():
   feature = context_match.ContextMatch(events.TX1, 40)
   text = '<S> P1_NOTEON_60 WT_20 P1_NOTEON_60 WT_20 P1_NOTEON_60'
   ids = [events.TX1.tokens.index(name) for name in text.split()]
-  found, _ = jax.jit(feature.observe)(feature.init_state(1), jnp.array([ids]), 6)
+  found, _ = jax.jit(feature.observe)(
+      feature.init_state(1), jnp.array([ids]), 6)
   assert context_match.CONTEXTS[0] == ('tokens', 2)
   assert [events.TX1.tokens[i] for i in found[0, 0]] == [
       *4 * ['<S>'], 'P1_NOTEON_60', 'WT_20']

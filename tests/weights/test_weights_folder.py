@@ -265,14 +265,15 @@ class TestShipped:
   """What comes with the package."""
 
   def test_is_whole_and_small(self):
-    sums = [line.split('  ') for line in
-            (weights_folder.PRETRAINED / weights_folder.SUMS).read_text().splitlines()]
+    folder, sums_name = weights_folder.PRETRAINED, weights_folder.SUMS
+    sums = [line.split('  ')
+            for line in (folder / sums_name).read_text().splitlines()]
     assert {name for _, name in sums} == {
-        path.name for path in weights_folder.PRETRAINED.iterdir()} - {weights_folder.SUMS}
+        path.name for path in folder.iterdir()} - {sums_name}
     for digest, name in sums:
-      content = (weights_folder.PRETRAINED / name).read_bytes()
+      content = (folder / name).read_bytes()
       assert hashlib.sha256(content).hexdigest() == digest, name
-    assert sum(path.stat().st_size for path in weights_folder.PRETRAINED.iterdir()) < 25e6
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 25e6
 
   def test_knows_music(self, real_data):
     """A uniform guess has 6.4 nats, the unigram model 5.3."""

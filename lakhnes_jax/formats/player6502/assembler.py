@@ -2,10 +2,10 @@
 
 A line is `label:`, `name = expression`, `.byte e, e`, `.word e, e`,
 `.if expression` ... `.else` ... `.endif` (not nested), or a mnemonic with an
-operand in the usual notation; `;` begins a comment. Expressions are numbers ($hex, %binary
-or decimal) and names joined by + and -, with < or > in front for the low or
-high byte. An address below $100 that is known when its line is read takes the
-zero-page form.
+operand in the usual notation; `;` begins a comment. Expressions are numbers
+($hex, %binary or decimal) and names joined by + and -, with < or > in front for
+the low or high byte. An address below $100 that is known when its line is read
+takes the zero-page form.
 
 Source: opcodes of the MOS MCS6500 Programming Manual, appendix B.
 """
