@@ -49,7 +49,7 @@ class Track(NamedTuple):
 def _cosines() -> np.ndarray:
   """[1 + _REACH, lengths] cosines of lags on circles of each length."""
   lag = np.arange(_REACH + 1)
-  return np.cos(2 * np.pi * lag[:, None] / LENGTHS)
+  return np.cos(2 * np.pi * lag[:, None] / LENGTHS).astype(np.float32)
 
 
 def scores(mass: np.ndarray) -> np.ndarray:
@@ -64,7 +64,9 @@ def scores(mass: np.ndarray) -> np.ndarray:
   power = (np.abs(spectrum) ** 2).sum(-2) + np.abs(spectrum.sum(-2)) ** 2
   pairs = np.maximum(np.fft.irfft(power, size)[..., :_REACH + 1], 0)
   pairs[..., :2] = 0
-  return pairs @ _cosines() / np.maximum(pairs.sum(-1, keepdims=True), 1)
+  pairs /= np.maximum(pairs.sum(-1, keepdims=True), 1)
+  # Not `@`: threads of BLAS wait for one another where cores are scarce.
+  return np.einsum('...d,dl->...l', pairs.astype(np.float32), _cosines())
 
 
 def _worth(length):
