@@ -298,6 +298,8 @@ def test_other_rates():
 
 
 def test_too_many_steps_are_refused_at_once():
-  long = np.full(100, 2**31 - 1, np.int32)
-  with pytest.raises(ValueError, match='116869858 steps of 24'):
-    score_pickle.write_expressive(long)
+  long = np.full(2, 2**30 - 1, np.int32)
+  with pytest.raises(ValueError, match='2147483646 steps of 44100'):
+    score_pickle.write_expressive(long, rate=44100)
+  with pytest.raises(ValueError, match='longer than 2147483647 samples'):
+    score_pickle.write_expressive(np.repeat(long, 2))
