@@ -67,7 +67,9 @@ def find_splits(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
   for split, named in found.items():
     if not named:
       raise ValueError(f'{folder / split}: no song files there; known endings '
-                       'are ' + ', '.join(song_files.FORMATS))
+                       'are ' + ', '.join(
+                           ending for ending, form in song_files.FORMATS.items()
+                           if form.read))
   return found
 
 

@@ -144,11 +144,17 @@ def test_pool_says_when_a_worker_is_killed():
     list(pool.attempt_all(kill_self, [1, 2], 2))
 
 
-@pytest.mark.parametrize('ending', song_files.FORMATS)
+@pytest.mark.parametrize('ending', [
+    ending for ending, form in song_files.FORMATS.items() if form.read])
 def test_every_kind_of_file(tmp_path, ending):
   song = ev.from_text('P1_NOTEON_60\nP1_VELOCITY_9\nWT_7350\nP1_NOTEOFF')
   song_files.write_song(tmp_path / f'in/train/a{ending}', song)
   assert command(tmp_path / 'in', tmp_path / 'out', '--workers=1') == 0
-  read = shards.Corpus(tmp_path / 'out', 'train').song(0)
-  np.testing.assert_array_equal(ev.without_dynamics(read),
-                                ev.without_dynamics(song))
+  read = ev.without_dynamics(shards.Corpus(tmp_path / 'out', 'train').song(0))
+  song = ev.without_dynamics(song)
+  if ending in ('.nsf', '.famitracker.txt'):  # Played once a frame.
+    notes, times = read[read < 0], ev.times_of(read)[read < 0]
+    np.testing.assert_array_equal(notes, song[song < 0])
+    assert abs(times[1] - times[0] - 7350) < 735
+  else:
+    np.testing.assert_array_equal(read, song)
