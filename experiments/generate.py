@@ -18,7 +18,9 @@ _OF_TASK = {
     'input': TASKS[1:], 'stop_at_eos': TASKS[:2],
     'prompt_events': TASKS[1:2], 'prompt_seconds': TASKS[1:2],
     'without_prompt': TASKS[1:2], 'given_voices': TASKS[3:],
-    'grammar': ('new', 'continue', 'voices')}
+    'grammar': ('new', 'continue', 'voices'), 'tempo': TASKS[:1],
+    'density': ('new', 'continue', 'voices'),
+    'voices': ('new', 'continue', 'voices'), 'song_length': TASKS[:2]}
 
 
 def main() -> None:
@@ -26,6 +28,7 @@ def main() -> None:
   models.check_can_sample('mode=sample')
   _check_flags()
   model = models.load_to_sample()
+  _asked(model.vocabulary)
   out_dir = pathlib.Path(
       FLAGS.out_dir or pathlib.Path(FLAGS.workdir or '', 'samples'))
   complaints = []
@@ -64,9 +67,23 @@ def _limits() -> tasks.Limits:
   return tasks.Limits(FLAGS.length, FLAGS.seconds, FLAGS.stop_at_eos)
 
 
+def _asked(vocabulary) -> dict[int, int]:
+  """Returns the prefix tokens that the flags ask for."""
+  if vocabulary.name != 'tracker':
+    for name in ('tempo', 'density', 'voices', 'song_length'):
+      if FLAGS[name].present and FLAGS[name].value:
+        raise ValueError(f'--{name} is for models of format tracker, not '
+                         f'{vocabulary.name}')
+    return {}
+  from lakhnes_jax.tracker import controls
+  return controls.asked(FLAGS.tempo, FLAGS.density, FLAGS.voices,
+                        FLAGS.song_length)
+
+
 def new_songs(model: sample.Model, n: int) -> Iterator[sample.Sample]:
   """Samples n songs from scratch, as the flags say."""
-  task = tasks.new_song(model.vocabulary, _limits(), grammar=FLAGS.grammar)
+  task = tasks.new_song(model.vocabulary, _limits(), grammar=FLAGS.grammar,
+                        asked=_asked(model.vocabulary))
   return _generate(model, [task], n=n)
 
 
@@ -101,10 +118,11 @@ def _make_task(vocabulary, song) -> tasks.GenerationTask:
   if FLAGS.task == 'voices':
     return tasks.accompaniment(
         vocabulary, song, tasks.voices_of(FLAGS.given_voices), FLAGS.length,
-        FLAGS.seconds, grammar=FLAGS.grammar)
+        FLAGS.seconds, grammar=FLAGS.grammar, asked=_asked(vocabulary))
   return tasks.continuation(
       vocabulary, song, _limits(), prompt_events=FLAGS.prompt_events,
-      prompt_seconds=FLAGS.prompt_seconds, grammar=FLAGS.grammar)
+      prompt_seconds=FLAGS.prompt_seconds, grammar=FLAGS.grammar,
+      asked=_asked(vocabulary))
 
 
 def _read_tasks(vocabulary, complain: Callable[[str], None]

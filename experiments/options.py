@@ -227,6 +227,16 @@ flags.DEFINE_bool('without_prompt', False,
                   'For continue: write only what was added.')
 flags.DEFINE_list('given_voices', [],
                   'For voices: voices that are kept, for example p1,tr.')
+flags.DEFINE_string(
+    'tempo', None, 'Format tracker, new songs: beats per minute, 38 to 450, as '
+    'in 150; or frames of a row, 2f to 24f, as in 6f.')
+_number('density', None, 'Format tracker: notes per second, all voices '
+        'together.', .01, 100)
+flags.DEFINE_list('voices', [], 'Format tracker: voices that play, for example '
+                  'p1,tr,no.')
+_number('song_length', None, 'Format tracker: write as in a song of about so '
+        'many seconds. It ends where --seconds, --length or --stop_at_eos say.',
+        .01, 3600)
 for _old, _new in _FORMER.items():
   flags.DEFINE_alias(_old, _new)
 

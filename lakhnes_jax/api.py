@@ -9,6 +9,7 @@ import numpy as np
 from lakhnes_jax import song as song_lib
 from lakhnes_jax.generation import load as load_lib
 from lakhnes_jax.generation import sample, tasks
+from lakhnes_jax.tracker import controls
 from lakhnes_jax.weights import weights_folder
 
 # A song, its events, or the path of its file.
@@ -62,7 +63,10 @@ class Model:
 
   def generate(self, n: int = 1, *, seconds: float | None = None,
                length: int | None = None, stop_at_eos: bool = False,
-               grammar: bool = True, **options: Any) -> list[song_lib.Song]:
+               grammar: bool = True, tempo: str | float | None = None,
+               density: float | None = None, voices: Sequence[str] = (),
+               song_length: float | None = None,
+               **options: Any) -> list[song_lib.Song]:
     """Writes songs from scratch.
 
     Args:
@@ -71,11 +75,14 @@ class Model:
       length: at most so many events; default: 1,024, or what `seconds` need.
       stop_at_eos: end a song also where the model draws <S>.
       grammar: mask events that real songs (nearly) never have.
+      tempo, density, voices, song_length: what kind of song, for models of
+        format tracker; see `lakhnes_jax.tracker.controls.asked`.
       **options: see `Model`.
     """
     task = tasks.new_song(
         self.sampled.vocabulary, tasks.Limits(length, seconds, stop_at_eos),
-        grammar=grammar)
+        grammar=grammar, asked=controls.asked(tempo, density, voices,
+                                              song_length))
     return self._sample(task, n, '', **options)
 
   def continue_song(self, song: SongLike, n: int = 1, *,

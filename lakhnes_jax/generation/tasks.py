@@ -99,10 +99,11 @@ class Limits:
   def max_events(self, default: int) -> int:
     if self.events is not None:
       return self.events
-    return default if self.seconds is None else _max_events(self.samples)
+    return default if self.seconds is None else max_events_in(self.samples)
 
 
-def _max_events(samples: int) -> int:
+def max_events_in(samples: int) -> int:
+  """Returns how many events a song of so many samples may have."""
   return 64 + _MAX_RATE * samples // ev.SAMPLE_RATE
 
 
@@ -150,9 +151,6 @@ def _read_prompt(vocabulary: ev.Vocabulary, song: np.ndarray,
   Raises:
     ValueError: nothing happens there.
   """
-  if vocabulary.name == 'tracker':
-    raise ValueError('a model of format tracker makes new songs; for other '
-                     'tasks take one of tx1 or tx2')
   limits = Limits(events, seconds)
   song = truncate(vocabulary.project(np.asarray(song)), limits.samples)
   trimmed = augment.trim(song)
@@ -180,6 +178,20 @@ def _states(chain: constraints.Chain, *states) -> tuple[Any, ...]:
   return (*states, *(c.init_state() for c in chain.constraints[len(states):]))
 
 
+def _tracker():
+  """Returns the tasks of the format `tracker`, which are imported for it."""
+  from lakhnes_jax.tracker import tasks
+  return tasks
+
+
+def _refuse(vocabulary: ev.Vocabulary, asked: Mapping[int, int] | None) -> None:
+  """Raises a ValueError if something is asked for."""
+  if asked:
+    raise ValueError(f'a model of format {vocabulary.name} cannot be asked for '
+                     'tempo, density, length or voices; take one of format '
+                     'tracker')
+
+
 def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
              grammar: bool = False,
              asked: Mapping[int, int] | None = None) -> GenerationTask:
@@ -189,18 +201,16 @@ def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
     vocabulary: of the model.
     limits: of the song; by default 1,024 events.
     grammar: see `constraints.Grammar`. In the format `tracker` its own grammar
-      always holds.
-    asked: in the format `tracker`, {kind of prefix token: value}.
+      always holds, in all tasks.
+    asked: in the format `tracker`, {kind of prefix token: value}; see
+      `tracker.controls`.
 
   Raises:
     ValueError: what is asked for has no token.
   """
   if vocabulary.name == 'tracker':
-    return _new_tracker_song(vocabulary, limits, asked or {})
-  if asked:
-    raise ValueError(f'format {vocabulary.name} has no prefix tokens, with '
-                     'which tempo, density, length or voices could be asked '
-                     'for')
+    return _tracker().new_song(vocabulary, limits, asked)
+  _refuse(vocabulary, asked)
   max_events = limits.max_events(DEFAULT_LENGTH)
   stopping = constraints.StoppingCriterion(vocabulary, limits.stop_at_eos)
   chain = _chain(vocabulary, grammar, stopping)
@@ -217,32 +227,12 @@ def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
       {'task': 'new', 'grammar': grammar, 'max_events': max_events})
 
 
-def _new_tracker_song(vocabulary, limits: Limits,
-                      asked: Mapping[int, int]) -> GenerationTask:
-  from lakhnes_jax.tracker import grammar
-  from lakhnes_jax.tracker import vocabulary as tracker_vocabulary
-  max_tokens = limits.max_events(DEFAULT_LENGTH)
-  rules = grammar.Rules(vocabulary, limits.stop_at_eos)
-
-  def assemble(ids):
-    song, tokens = vocabulary.decode_with_tokens(ids)
-    events = truncate(song, limits.samples)
-    return GeneratedSong(events, np.zeros(len(events), bool),
-                         tokens[:len(events)])
-
-  return GenerationTask(
-      vocabulary, rules, rules.start(max_tokens, limits.seconds, asked),
-      np.zeros(0, np.int32), max_tokens, assemble,
-      {'task': 'new', 'grammar': True, 'max_tokens': max_tokens, 'asked': {
-          tracker_vocabulary.KIND_NAMES[kind].lower(): value
-          for kind, value in asked.items()}})
-
-
 def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
                  limits: Limits = Limits(), *,
                  prompt_events: int | None = None,
                  prompt_seconds: float | None = None,
-                 grammar: bool = False) -> GenerationTask:
+                 grammar: bool = False,
+                 asked: Mapping[int, int] | None = None) -> GenerationTask:
   """Returns the task of continuing the beginning of a song.
 
   Args:
@@ -253,12 +243,17 @@ def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
       by default 512, or those within `prompt_seconds`.
     prompt_seconds: seconds of the song that are kept.
     grammar: see `constraints.Grammar`.
+    asked: as of `new_song`.
 
   Raises:
-    ValueError: the prompt is empty.
+    ValueError: the prompt is empty, or what is asked for is not to be had.
   """
   if prompt_events is None and prompt_seconds is None:
     prompt_events = PROMPT_EVENTS
+  if vocabulary.name == 'tracker':
+    return _tracker().continuation(vocabulary, song, limits, prompt_events,
+                                   prompt_seconds, asked)
+  _refuse(vocabulary, asked)
   prompt = _read_prompt(vocabulary, song, prompt_events, prompt_seconds)
   if prompt_seconds is not None:  # The pause at its end is part of it.
     events = np.concatenate([prompt.events, prompt.trail])
@@ -304,6 +299,8 @@ def rhythm(vocabulary: ev.Vocabulary, song: np.ndarray,
   Raises:
     ValueError: the song has no note that could get another pitch.
   """
+  if vocabulary.name == 'tracker':
+    return _tracker().rhythm(vocabulary, song, events, seconds)
   prompt = _read_prompt(vocabulary, song, events, seconds)
   voice = ev.voice_of(prompt.events)
   is_open = (ev.kind_of(prompt.events) == ev.NOTEON) & (voice != ev.NO)
@@ -347,7 +344,8 @@ def voices_of(names: Sequence[str]) -> tuple[int, ...]:
 def accompaniment(vocabulary: ev.Vocabulary, song: np.ndarray,
                   voices: Sequence[int], events: int | None = None,
                   seconds: float | None = None, *,
-                  grammar: bool = False) -> GenerationTask:
+                  grammar: bool = False,
+                  asked: Mapping[int, int] | None = None) -> GenerationTask:
   """Returns the task of the other voices to some voices of a song.
 
   Args:
@@ -358,10 +356,16 @@ def accompaniment(vocabulary: ev.Vocabulary, song: np.ndarray,
     events: only the first N of the song, the first wait not counted.
     seconds: only its beginning.
     grammar: see `constraints.Grammar`.
+    asked: as of `new_song`.
 
   Raises:
-    ValueError: these voices are silent in the song.
+    ValueError: these voices are silent in the song, or what is asked for is not
+      to be had.
   """
+  if vocabulary.name == 'tracker':
+    return _tracker().accompaniment(vocabulary, song, voices, events, seconds,
+                                    asked)
+  _refuse(vocabulary, asked)
   names = [ev.VOICES[voice].name.lower() for voice in voices]
   prompt = _read_prompt(vocabulary, song, events, seconds)
   its_voices = ev.voice_of(prompt.events)
@@ -375,7 +379,7 @@ def accompaniment(vocabulary: ev.Vocabulary, song: np.ndarray,
   times, end = all_times[is_given], int(all_times[-1])
   if end >= constraints.NO_LIMIT:
     raise ValueError('the song is longer than 13 hours')
-  n_free = _max_events(end)
+  n_free = max_events_in(end)
   infilling = constraints.VoiceInfilling(vocabulary)
   chain = _chain(vocabulary, grammar, infilling)
   return GenerationTask(

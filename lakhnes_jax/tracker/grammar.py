@@ -3,15 +3,15 @@
 Compiled into the loop of `generation.decode`, as `generation.constraints` are.
 
 *   First the prefix: LENGTH, DENSITY, VOICES, BAR, TEMPO, of which any may be
-    asked for, then AT.
+    asked for, then AT. More of a song may be given, with pitches left open.
 *   In a row, events come in the order of their delays, then of voices; macros
     and gate follow their note, each at most once. A row that is gone to has an
     event.
 *   Only the voices of VOICES play; one that was silent gets no OFF.
 *   The song ends at <S>, or at the first row after so much time or so many
-    tokens.
+    tokens. That row is gone to, so that the song lasts until then.
 
-Letters: B songs, V tokens.
+Letters: B songs, V tokens, N given tokens.
 """
 
 import dataclasses
@@ -21,22 +21,28 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import events as ev
-from lakhnes_jax.tracker import frames as frames_lib
 from lakhnes_jax.tracker import instruments as ins
 from lakhnes_jax.tracker import vocabulary as voc
 
-_BODY = 6  # Stage of a song whose prefix and first AT are written.
-_FREE = -1  # In the place of a token that is not asked for.
+BODY = 6  # Stage of a song whose prefix and first AT are written.
+FREE = -1  # Of a given token: any that the rules allow.
+_MIN_GIVEN = 512  # N is this or more.
 NO_LIMIT = np.iinfo(np.int32).max // 2
+
+
+def open_pitch(voice):
+  """Of a given token: some NOTE of this voice."""
+  return -2 - voice
 
 
 class RulesState(NamedTuple):
   """Where a song stands; int32.
 
   Attributes:
-    asked_Bx5: token of each kind of the prefix, or -1.
-    stage_B: tokens of the prefix written; `_BODY` after the first AT.
+    given_BxN: tokens that are emitted whatever is drawn, or `FREE`, or
+      `open_pitch`; the last holds for all that follow.
+    count_B: tokens written.
+    stage_B: likewise, but `BODY` at most.
     kind_B: of the token before.
     delay_B: frames, in this row.
     voice_B: of the last event of this instant, or -1.
@@ -44,12 +50,14 @@ class RulesState(NamedTuple):
     rank_B: of its last macro, or -1.
     mask_B: voices that may play, a bit each.
     on_B: voices that have a note, a bit each.
-    tempo_B, bar_B, row_B: as in `vocabulary.Clock`.
+    tempo_B, bar_B, row_B: as in `clock.Clock`.
     time_B: of the row, in parts of a frame.
-    end_B: time at which the song ends.
+    begin_B: frame before which the model adds no event.
+    end_B: frame at which the song ends.
     tokens_B: that may still be written.
   """
-  asked_Bx5: Any
+  given_BxN: Any
+  count_B: Any
   stage_B: Any
   kind_B: Any
   delay_B: Any
@@ -62,8 +70,19 @@ class RulesState(NamedTuple):
   bar_B: Any
   row_B: Any
   time_B: Any
+  begin_B: Any
   end_B: Any
   tokens_B: Any
+
+
+def frame_of(time_B):
+  """Frames of times in parts, rounded as `clock.Clock` does."""
+  return (time_B + voc.PARTS // 2) // voc.PARTS
+
+
+def rows_to(state: RulesState, row):
+  """Rows to the next that is this row of a bar."""
+  return (row - state.row_B - 1) % state.bar_B + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,38 +91,46 @@ class Rules:
 
   Attributes:
     vocabulary: a `vocabulary.Tracker`.
-    at_start: whether the model may end its song itself.
+    stop_at_eos: whether the model may end its song itself.
   """
   vocabulary: voc.Tracker
-  at_start: bool = True
+  stop_at_eos: bool = True
 
-  def start(self, tokens: int, seconds: float | None = None,
-            asked: Mapping[int, int] | None = None) -> RulesState:
+  def init_state(self, tokens: int, *, asked: Mapping[int, int] | None = None,
+                 given: np.ndarray = (), begin: int = 0,
+                 end: int = NO_LIMIT) -> RulesState:
     """Returns the state of one song before its first token.
 
     Args:
-      tokens: that may be written at most.
-      seconds: after which the song ends at a row.
+      tokens: that may be written at most, given ones included.
       asked: {kind of prefix token: value}, such as {TEMPO: 96}.
+      given: the beginning of the song (see `RulesState.given_BxN`), in place of
+        `asked`; what follows is free.
+      begin: frame before which nothing is added to what is given.
+      end: frame; the song ends at the first row from there on.
 
     Raises:
       ValueError: there is no such token.
     """
-    wanted = np.full(5, _FREE, np.int32)
-    for kind, value in (asked or {}).items():
-      try:
-        wanted[kind - voc.LENGTH] = self.vocabulary.id_of(kind, value)
-      except KeyError:
-        raise ValueError(f'{voc.KIND_NAMES[kind]}_{value} is no token of '
-                         'format tracker') from None
-    end = NO_LIMIT if seconds is None else min(NO_LIMIT, round(
-        seconds * ev.SAMPLE_RATE / frames_lib.FRAME * voc.PARTS))
+    given = np.asarray(given, np.int32)
+    if asked:
+      given = np.full(5, FREE, np.int32)
+      for kind, value in asked.items():
+        try:
+          given[kind - voc.LENGTH] = self.vocabulary.id_of(kind, value)
+        except KeyError:
+          raise ValueError(f'{voc.KIND_NAMES[kind]}_{value} is no token of '
+                           'format tracker') from None
     number = {name: np.int32(value) for name, value in {
-        'stage_B': 0, 'kind_B': voc.START, 'delay_B': 0, 'voice_B': -1,
-        'note_B': -1, 'rank_B': -1, 'mask_B': 15, 'on_B': 0,
+        'count_B': 0, 'stage_B': 0, 'kind_B': voc.START, 'delay_B': 0,
+        'voice_B': -1, 'note_B': -1, 'rank_B': -1, 'mask_B': 15, 'on_B': 0,
         'tempo_B': 6 * voc.PARTS, 'bar_B': 16, 'row_B': 0, 'time_B': 0,
-        'end_B': end, 'tokens_B': tokens}.items()}
-    return RulesState(asked_Bx5=wanted, **number)
+        'begin_B': begin, 'end_B': min(max(end, 1), NO_LIMIT),
+        'tokens_B': tokens}.items()}
+    # At least so long, so that most tasks share a program.
+    given = np.pad(given, (0, max(1, _MIN_GIVEN - len(given))),
+                   constant_values=FREE)
+    return RulesState(given_BxN=given, **number)
 
   def process_logits(self, state: RulesState, logits_BxV):
     kind, voice, value = self.vocabulary.table
@@ -114,58 +141,79 @@ class Rules:
 
     before = column(state.kind_B)
     stage = column(state.stage_B)
+    begin = column(state.begin_B)
+    frame = column(frame_of(state.time_B))
     after_event = before >= voc.NOTE
     is_event = (kind == voc.NOTE) | (kind == voc.OFF)
     allowed = is_event & (voice > column(state.voice_B)) & (
         (kind == voc.NOTE) & (bit & column(state.mask_B) > 0) |
-        (kind == voc.OFF) & (bit & column(state.on_B) > 0))
+        (kind == voc.OFF) & (bit & column(state.on_B) > 0)) & (
+            frame + column(state.delay_B) >= begin)
     owner = jnp.asarray(ins.KIND_OF_VOICE)[state.note_B]
     allowed |= (kind >= voc.LEVEL) & (column(state.note_B) >= 0) & (
         kind - voc.LEVEL > column(state.rank_B)) & (
             (kind == voc.GATE) | (voice == column(owner)))
     allowed |= (kind == voc.DELAY) & (value > column(state.delay_B)) & (
         before != voc.DELAY) & (before != voc.SKIP) & (
-            value * voc.PARTS < 2 * column(state.tempo_B))
+            value * voc.PARTS < 2 * column(state.tempo_B)) & (
+                frame + value >= begin)
     allowed |= (kind == voc.NUDGE) & (before == voc.AT)
     allowed |= (kind == voc.TEMPO) & (
         (before == voc.AT) | (before == voc.NUDGE))
     allowed &= before != voc.SKIP
+    rows = (value - column(state.row_B) - 1) % column(state.bar_B) + 1
     allowed |= (kind == voc.AT) & (value < column(state.bar_B)) & (
-        after_event | (before == voc.SKIP))
+        after_event | (before == voc.SKIP)) & (
+            frame_of(column(state.time_B) + rows * column(state.tempo_B)
+                     ) >= begin)
     allowed |= (kind == voc.SKIP) & (after_event | (before == voc.SKIP))
-    if self.at_start:
+    if self.stop_at_eos:
       allowed |= (kind == voc.START) & after_event
     early = jnp.where(stage < 5, kind == voc.LENGTH + stage,
                       (kind == voc.AT) & (value < column(state.bar_B)))
     # A song has a voice that plays.
     early &= (kind != voc.VOICES) | (value > 0)
-    allowed = jnp.where(stage < _BODY, early, allowed)
+    allowed = jnp.where(stage < BODY, early, allowed)
+    given = column(at(state.given_BxN, state.count_B))
+    allowed = jnp.where(given < FREE, (kind == voc.NOTE) & (
+        voice == open_pitch(given)), allowed)
     left = jnp.where(allowed, logits_BxV, -jnp.inf)
     return jnp.where(jnp.isfinite(left).any(-1, keepdims=True), left,
                      jnp.where(allowed, 0., -jnp.inf))
 
   def advance(self, state: RulesState, tokens_B):
+    given_B = at(state.given_BxN, state.count_B)
+    over_B = (frame_of(state.time_B) >= state.end_B) | (
+        state.tokens_B <= 0)
+    tokens_B = jnp.where(given_B >= 0, given_B,
+                         jnp.where(over_B, voc.START, tokens_B))
+    state = self.follow(state, tokens_B)
+    # Nothing is added to a note that was given.
+    given_note_B = (given_B != FREE) & (
+        at(state.given_BxN, state.count_B) == FREE)
+    return tokens_B, state._replace(
+        note_B=jnp.where(given_note_B, -1, state.note_B))
+
+  def follow(self, state: RulesState, tokens_B) -> RulesState:
+    """Returns the state after these tokens."""
     kind_V, voice_V, value_V = (jnp.asarray(x) for x in self.vocabulary.table)
-    asked_B = jnp.take_along_axis(
-        state.asked_Bx5, jnp.minimum(state.stage_B, 4)[:, None], 1)[:, 0]
-    tokens_B = jnp.where(
-        (state.stage_B < 5) & (asked_B >= 0), asked_B, tokens_B)
-    kind, value = kind_V[tokens_B], value_V[tokens_B]
+    kind, value, voice = kind_V[tokens_B], value_V[tokens_B], voice_V[tokens_B]
+    in_body = state.stage_B == BODY
     moves = (kind == voc.AT) | (kind == voc.SKIP)
-    first = moves & (state.stage_B == 5)
-    rows = jnp.where(kind == voc.SKIP, state.bar_B,
-                     (value - state.row_B - 1) % state.bar_B + 1)
-    time = state.time_B + jnp.where(moves & ~first, rows * state.tempo_B, 0)
-    over = moves & (time >= state.end_B) | (state.tokens_B <= 0)
-    tokens_B = jnp.where(over, voc.START, tokens_B)
+    rows = jnp.where(kind == voc.SKIP, state.bar_B, rows_to(state, value))
+    frame = frame_of(state.time_B)
+    time = state.time_B + jnp.where(moves & in_body, rows * state.tempo_B, 0)
+    # From here on rows are counted anew, from a whole frame.
+    time = jnp.where(in_body & (kind == voc.TEMPO), frame * voc.PARTS, time)
+    time = jnp.where(kind == voc.NUDGE, jnp.maximum(frame + value, 0) *
+                     voc.PARTS, time)
     is_note, is_off = kind == voc.NOTE, kind == voc.OFF
     is_event = is_note | is_off
-    voice = voice_V[tokens_B]
     bit = 1 << jnp.maximum(voice, 0)
     new_instant = moves | (kind == voc.DELAY)
-    stage = jnp.where(state.stage_B < _BODY, state.stage_B + 1, state.stage_B)
-    return tokens_B, RulesState(
-        asked_Bx5=state.asked_Bx5, stage_B=stage, kind_B=kind,
+    return state._replace(
+        count_B=state.count_B + 1,
+        stage_B=jnp.minimum(state.stage_B + 1, BODY), kind_B=kind,
         delay_B=jnp.where(kind == voc.DELAY, value,
                           jnp.where(moves, 0, state.delay_B)),
         voice_B=jnp.where(is_event, voice,
@@ -179,4 +227,10 @@ class Rules:
         tempo_B=jnp.where(kind == voc.TEMPO, value, state.tempo_B),
         bar_B=jnp.where(kind == voc.BAR, value, state.bar_B),
         row_B=jnp.where(kind == voc.AT, value, state.row_B), time_B=time,
-        end_B=state.end_B, tokens_B=state.tokens_B - 1)
+        tokens_B=state.tokens_B - 1)
+
+
+def at(values_BxN, index_B):
+  """Returns [B], element `index` of each row, or its last."""
+  index_B = jnp.minimum(index_B, values_BxN.shape[1] - 1)
+  return jnp.take_along_axis(values_BxN, index_B[:, None], 1)[:, 0]

@@ -58,6 +58,26 @@ def from_song(song: np.ndarray, codebook: ins.Codebook) -> Pattern:
     song: int32 song (see `events`). One without dynamics plays at full volume.
     codebook: of the macros.
   """
+  return parse(song, codebook)[0]
+
+
+def parse(song: np.ndarray, codebook: ins.Codebook, goes_on: bool = False
+         ) -> tuple[Pattern, np.ndarray]:
+  """Finds the pattern of a song, and when its frames are.
+
+  Args:
+    song: int32 song (see `events`). One without dynamics plays at full volume.
+    codebook: of the macros.
+    goes_on: it is the beginning of one: notes still on at its end do not end
+      there.
+
+  Returns:
+    the pattern; [size + 1] float64, the sample at which each of its frames
+    begins, and the last ends. These are the song's own frames where they are
+    an NTSC console's (see `frames.starts_of`).
+  """
+  if goes_on:  # What happens at the very end counts too.
+    song = np.append(song, round(2 * frames_lib.FRAME)).astype(np.int32)
   meter = meter_lib.analyze(song)
   starts = frames_lib.starts_of(meter)
   state = frames_lib.from_events(song, starts)
@@ -65,15 +85,19 @@ def from_song(song: np.ndarray, codebook: ins.Codebook) -> Pattern:
             for voice, kind in enumerate(ins.KIND_OF_VOICE)]
   rows, added = _fill(frames_lib.rows_of(meter, starts), parsed, len(state))
   bar_rows = int(np.clip(meter.rows_per_bar, 1, MOST_BAR_ROWS))
+  open_voices = _open_voices(song) if goes_on else ()
   entries = []
   for voice, (kind, notes) in enumerate(
       zip(ins.KIND_OF_VOICE, parsed, strict=True)):
     ends = codebook.kinds[kind].ends
     following = [*notes.start[1:].tolist(), len(state)][:len(notes.start)]
+    last = int(notes.start[-1]) if voice in open_voices and len(
+        notes.start) else None
     for start, end, pitch, level, tone, offset, after in zip(
         *(x.tolist() for x in notes), following, strict=True):
       length = end - start
-      if (end == after and after < len(state)) or ends[level] == length:
+      if (end == after and after < len(state)) or ends[level] == length or (
+          start == last):
         gate = -1
       elif length <= LONGEST_GATE:
         gate = length
@@ -87,7 +111,16 @@ def from_song(song: np.ndarray, codebook: ins.Codebook) -> Pattern:
   table[:, 0] -= first
   return Pattern(table[:, 0], table[:, 1], table[:, 2], table[:, 3:6],
                  table[:, 6], table[:, 7], rows - first, bar_rows,
-                 (-meter.bar_row - added) % bar_rows, len(state) - first)
+                 (-meter.bar_row - added) % bar_rows, len(state) - first
+                ), starts[first:]
+
+
+def _open_voices(song: np.ndarray) -> list[int]:
+  """Lists the voices whose last note has no end."""
+  kind, voice = ev.kind_of(song), ev.voice_of(song)
+  last = [np.flatnonzero((voice == v) & (kind <= ev.NOTEON)) for v in range(4)]
+  return [v for v in range(4)
+          if len(last[v]) and kind[last[v][-1]] == ev.NOTEON]
 
 
 def _fill(rows: np.ndarray, parsed, size: int) -> tuple[np.ndarray, int]:
@@ -138,6 +171,21 @@ def change(pattern: Pattern, voices, switch: bool, semitones: int) -> Pattern:
                           stays=columns[4])
 
 
+def length_of(frame, voice, pitch, macro, gate, codebook: ins.Codebook) -> int:
+  """Returns frames until all is silent, or one after the last entry."""
+  size = int(frame[-1]) + 1 if len(frame) else 1
+  for v, kind in enumerate(ins.KIND_OF_VOICE):
+    mine = np.flatnonzero(voice == v)
+    if len(mine) and pitch[mine[-1]]:
+      last = mine[-1]
+      end = int(codebook.kinds[kind].ends[macro[last][0]])
+      if gate[last] > 0:
+        end = min(end, int(gate[last]))
+      if end < ins.NEVER:
+        size = max(size, int(frame[last]) + end)
+  return min(size, MAX_FRAMES)
+
+
 def render(frame, voice, pitch, macro, gate, codebook: ins.Codebook,
            size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
   """Plays entries.
@@ -146,7 +194,7 @@ def render(frame, voice, pitch, macro, gate, codebook: ins.Codebook,
     frame, voice, pitch, macro, gate: as in `Pattern`; of entries of one voice
       in one frame the last counts. Gates of 0 and below are none.
     codebook: of the macros.
-    size: frames; by default until all is silent, or a row after the last entry.
+    size: frames; by default those of `length_of`.
 
   Returns:
     state [T, 4, 3] uint8, and source [T, 4] int32: the number of the entry that
@@ -155,17 +203,7 @@ def render(frame, voice, pitch, macro, gate, codebook: ins.Codebook,
   frame, voice, pitch, gate = (np.asarray(x, np.int64) for x in (
       frame, voice, pitch, gate))
   if size is None:
-    size = int(frame[-1]) + 1 if len(frame) else 1
-    for v, kind in enumerate(ins.KIND_OF_VOICE):
-      mine = np.flatnonzero(voice == v)
-      if len(mine) and pitch[mine[-1]]:
-        last = mine[-1]
-        end = int(codebook.kinds[kind].ends[macro[last][0]])
-        if gate[last] > 0:
-          end = min(end, int(gate[last]))
-        if end < ins.NEVER:
-          size = max(size, int(frame[last]) + end)
-    size = min(size, MAX_FRAMES)
+    size = length_of(frame, voice, pitch, macro, gate, codebook)
   state = np.zeros((size, 4, 3), np.uint8)
   source = np.full((size, 4), -1, np.int32)
   for v, kind in enumerate(ins.KIND_OF_VOICE):
@@ -191,21 +229,32 @@ def render(frame, voice, pitch, macro, gate, codebook: ins.Codebook,
   return state, source
 
 
-def to_events(state: np.ndarray, source: np.ndarray
+def to_events(state: np.ndarray, source: np.ndarray,
+              edges: np.ndarray | None = None
              ) -> tuple[np.ndarray, np.ndarray]:
   """Turns frames into a song.
 
+  Args:
+    state: [T, 4, 3] uint8.
+    source: [T, 4] int, where each voice's state is from (see `render`).
+    edges: [T + 1] int64 samples, not descending, when frames begin and the last
+      ends; by default those of an NTSC console. Frames without length are left
+      out.
+
   Returns:
-    int32 song, and for each of its elements the entry that it is of (see
-    `render`); -1 for waits.
+    int32 song, and for each of its elements its source; -1 for waits.
   """
-  size = len(state)
-  edges = np.rint(np.arange(size + 1) * frames_lib.FRAME).astype(np.int64)
+  if edges is None:
+    edges = np.rint(np.arange(len(state) + 1) * frames_lib.FRAME).astype(
+        np.int64)
+  lasts = np.diff(edges) > 0
+  begin = edges[:-1][lasts]
+  state, source = state[lasts], source[lasts]
   score = score_lib.compact(score_lib.Score(
-      edges[:-1], state, np.zeros((size, 4), bool), int(edges[-1])))
+      begin, state, np.zeros((len(state), 4), bool), int(edges[-1])))
   song = score_lib.to_events(score)
   times, chip = ev.times_of(song), song < 0
-  frame = np.minimum(np.searchsorted(edges, times[chip], 'right') - 1, size - 1)
+  frame = np.searchsorted(begin, times[chip], 'right') - 1
   owner = np.full(len(song), -1, np.int32)
   owner[chip] = source[frame, ev.voice_of(song[chip])]
   return song, owner

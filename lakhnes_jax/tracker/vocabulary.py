@@ -1,7 +1,7 @@
 """Patterns as token ids: the format `tracker`.
 
-A song is `<S>`, a few *prefix* tokens that say what kind of song it is, and
-then row by row what the voices do in it, P1, P2, TR, NO:
+A song is `<S>`, a few *prefix* tokens that say what kind of song it is, and then
+row by row what the voices do in it, P1, P2, TR, NO:
 
     LENGTH_4 DENSITY_5 VOICES_15 BAR_16 TEMPO_6.0
     AT_0 P1_NOTE_67 PU_LEVEL_12 PU_TONE_2 TR_NOTE_48 GATE_33
@@ -22,6 +22,7 @@ import numpy as np
 
 from lakhnes_jax import events as ev
 from lakhnes_jax.data import augment
+from lakhnes_jax.tracker import clock as clock_lib
 from lakhnes_jax.tracker import frames as frames_lib
 from lakhnes_jax.tracker import instruments as ins
 from lakhnes_jax.tracker import notes as notes_lib
@@ -30,7 +31,7 @@ from lakhnes_jax.tracker import store
 
 PARSER = 2  # Counts the ways in which songs were parsed.
 _MOST_PATTERNS = 1 << 16  # Kept in memory.
-PARTS = 16  # Of a frame, in which tempos are given.
+PARTS = clock_lib.PARTS
 TEMPOS = range(2 * PARTS, 24 * PARTS + 1)
 BARS = range(1, pattern_lib.MOST_BAR_ROWS + 1)  # Rows.
 NUDGES = (*range(-12, 0), *range(1, 13))
@@ -40,10 +41,41 @@ DENSITIES = (1, 2, 3, 4, 5.5, 7.5, 10, 13, 18, 25, 1 << 30)  # Notes a second.
 GATES = range(pattern_lib.LONGEST_GATE + 1)
 (START, LENGTH, DENSITY, VOICES, BAR, TEMPO, AT, SKIP, NUDGE, DELAY, NOTE, OFF,
  LEVEL, TONE, OFFSET, GATE) = KINDS = range(16)
-KIND_NAMES = ('<S>', 'LENGTH', 'DENSITY', 'VOICES', 'BAR', 'TEMPO', 'AT',
-              'SKIP', 'NUDGE', 'DELAY', 'NOTE', 'OFF', 'LEVEL', 'TONE',
-              'OFFSET', 'GATE')
-_DEFAULT_TEMPO, _DEFAULT_BAR = 6 * PARTS, 16
+KIND_NAMES = ('<S>', 'LENGTH', 'DENSITY', 'VOICES', 'BAR', 'TEMPO', 'AT', 'SKIP',
+              'NUDGE', 'DELAY', 'NOTE', 'OFF', 'LEVEL', 'TONE', 'OFFSET',
+              'GATE')
+
+
+class Reading(NamedTuple):
+  """What token ids say.
+
+  Attributes:
+    frame, voice, pitch, macro, gate: of each entry, as in `pattern.render`;
+      ascending by frame and voice.
+    token: [n] int64, the number of the token that each entry is of.
+    size: frame at which the last row ends.
+  """
+  frame: np.ndarray
+  voice: np.ndarray
+  pitch: np.ndarray
+  macro: np.ndarray
+  gate: np.ndarray
+  token: np.ndarray
+  size: int
+
+  def render(self, codebook: ins.Codebook, size: int = 0):
+    """Plays it, for as long as something sounds or a row or `size` lasts.
+
+    Returns:
+      as `pattern.render`, but [T, 4] the number of the token that each voice
+      is at in place of that of the entry.
+    """
+    size = max(size, self.size, pattern_lib.length_of(
+        self.frame, self.voice, self.pitch, self.macro, self.gate, codebook))
+    state, source = pattern_lib.render(
+        self.frame, self.voice, self.pitch, self.macro, self.gate, codebook,
+        min(size, pattern_lib.MAX_FRAMES))
+    return state, np.append(self.token, -1)[source]
 
 
 class Table(NamedTuple):
@@ -91,45 +123,6 @@ def _tokens(codebook: ins.Codebook):
                  LEVEL + macro, kind, i)
   for i in GATES:
     yield f'GATE_{i}', GATE, -1, i
-
-
-class Clock:
-  """Where rows begin, as tokens say it; the same in writing and in reading.
-
-  Attributes:
-    frame: at which the row begins.
-    row: of its bar; -1 before the first.
-  """
-
-  def __init__(self):
-    self.tempo, self.bar = _DEFAULT_TEMPO, _DEFAULT_BAR
-    self.frame, self.row = 0, -1
-    self._anchor = self._count = 0
-
-  def after(self, rows: int) -> int:
-    """Returns the frame at which the row so many rows later begins."""
-    return self._anchor + (
-        2 * self.tempo * (self._count + rows) + PARTS) // (2 * PARTS)
-
-  def advance(self, rows: int) -> None:
-    self.frame = self.after(rows)
-    self._count += rows
-    self.row = (self.row + rows) % self.bar
-
-  def rows_to(self, row: int) -> int:
-    """Returns how many rows later `AT_row` is."""
-    return (row % self.bar - self.row - 1) % self.bar + 1
-
-  def begin(self, row: int) -> None:
-    self.row = row % self.bar
-
-  def set_tempo(self, tempo: int) -> None:
-    self.tempo = tempo
-    self._anchor, self._count = self.frame, 0
-
-  def nudge(self, frames: int) -> None:
-    self.frame = max(0, self.frame + frames)
-    self._anchor, self._count = self.frame, 0
 
 
 class Tracker:
@@ -232,15 +225,15 @@ class Tracker:
     seconds = pattern.size * frames_lib.FRAME / ev.SAMPLE_RATE
     n_notes = int((pattern.pitch > 0).sum())
     playing = sum(1 << int(v) for v in np.unique(pattern.voice))
-    clock = Clock()
+    clock = clock_lib.Clock()
     clock.bar = pattern.bar_rows
     rows = pattern.row_frames
     row_of = np.searchsorted(rows, frame, 'right') - 1
     tempos = _tempos(rows)
     first = int(row_of[0])
     clock.tempo = int(tempos[first])
-    add(get[LENGTH, -1, _bin(seconds, LENGTHS)])
-    add(get[DENSITY, -1, _bin(n_notes / seconds, DENSITIES)])
+    add(get[LENGTH, -1, bin_of(seconds, LENGTHS)])
+    add(get[DENSITY, -1, bin_of(n_notes / seconds, DENSITIES)])
     add(get[VOICES, -1, playing])
     add(get[BAR, -1, clock.bar])
     add(get[TEMPO, -1, clock.tempo])
@@ -305,7 +298,7 @@ class Tracker:
           add(get[GATE, -1, wanted])
     return np.array(ids, np.int16)
 
-  def _nudge(self, ids: list[int], clock: Clock, frames: int) -> None:
+  def _nudge(self, ids: list[int], clock: clock_lib.Clock, frames: int) -> None:
     """Writes that a row begins so many frames later (or earlier, below 0)."""
     while frames:
       step = min(max(frames, NUDGES[0]), NUDGES[-1])
@@ -320,18 +313,17 @@ class Tracker:
             for j in range(i + 1, min(i + 3, len(used)))]
     return bool(late) and all(x >= off for x in late)
 
-  def read(self, ids: np.ndarray):
+  def read(self, ids: np.ndarray) -> Reading:
     """Reads tokens; whatever they are, they give entries.
 
-    Returns:
-      frame, voice, pitch, macro [n, 3], gate as in `pattern.render`, and
-      [n] the number of the token that each entry is of; sorted
+    Raises:
+      ValueError: an id is outside 0 .. size - 1.
     """
     ids = np.asarray(ids)
     if ids.size and not 0 <= ids.min() <= ids.max() < self.size:
       raise ValueError(f'token id outside 0 .. {self.size - 1}: '
                        f'{ids.min()} .. {ids.max()}')
-    clock = Clock()
+    clock = clock_lib.Clock()
     entries, now, last = [], [[0, 0, 0, 0] for _ in range(4)], -1
     delay = 0
     for number, token in enumerate(ids.tolist()):
@@ -365,11 +357,12 @@ class Tracker:
           clock.row %= value
     entries.sort(key=lambda entry: entry[:3])
     table = np.array(entries, np.int64).reshape(-1, 8)
-    return (table[:, 0], table[:, 1], table[:, 3], table[:, 4:7], table[:, 7],
-            table[:, 2])
+    return Reading(table[:, 0], table[:, 1], table[:, 3], table[:, 4:7],
+                   table[:, 7], table[:, 2],
+                   clock.after(1) if clock.row >= 0 else 0)
 
   @staticmethod
-  def _go(clock: Clock, rows: int) -> None:
+  def _go(clock: clock_lib.Clock, rows: int) -> None:
     if clock.after(rows) < pattern_lib.MAX_FRAMES - 1024:
       clock.advance(rows)
     else:
@@ -377,6 +370,9 @@ class Tracker:
 
   def decode(self, ids: np.ndarray) -> np.ndarray:
     """Turns token ids into a song; any ids of the vocabulary give one.
+
+    It lasts until its last row ends, or longer where a note does. Frames are
+    those of an NTSC console, whatever the song that was encoded had.
 
     Raises:
       ValueError: an id is outside 0 .. size - 1.
@@ -388,18 +384,16 @@ class Tracker:
     """Likewise, and says which token made which event.
 
     Returns:
-      int32 song; [n] int32 number of the NOTE or OFF in `ids` that each event
-      is of, -1 for waits
+      int32 song; [n] int32 number of the NOTE or OFF in `ids` that each event is
+      of, -1 for waits
     """
-    *entries, token = self.read(ids)
-    if not len(token):
+    reading = self.read(ids)
+    if not len(reading.token):
       return np.zeros(0, np.int32), np.zeros(0, np.int32)
-    song, owner = pattern_lib.to_events(
-        *pattern_lib.render(*entries, self.codebook))
-    return song, np.where(owner < 0, -1, token[owner]).astype(np.int32)
+    return pattern_lib.to_events(*reading.render(self.codebook))
 
 
-def _bin(value: float, edges) -> int:
+def bin_of(value: float, edges) -> int:
   return next(i for i, edge in enumerate(edges) if value < edge)
 
 

@@ -135,6 +135,8 @@ def test_one_bad_file_does_not_stop_the_others(made, tmp_path, capsys):
     (['--n_samples=0'], '--n_samples=0'),
     (['--top_p=0'], '--top_p=0: expected'),
     (['--format=tx2'], 'the model was trained on tx1'),
+    (['--tempo=150'], '--tempo is for models of format tracker, not tx1'),
+    (['--density=0'], '--density=0: expected a number from 0.01 to 100'),
     (['--model=lstm'], 'only a Transformer-XL can be sampled'),
 ])
 def test_what_is_refused(made, tmp_path, given, words):

@@ -4,17 +4,11 @@ import numpy as np
 import pytest
 
 from lakhnes_jax import events as ev
-from lakhnes_jax import vocabularies
 from lakhnes_jax.data import augment, shards
 from lakhnes_jax.tracker import frames, pattern, store
 from lakhnes_jax.tracker import vocabulary as voc
 
 FRAME = frames.FRAME
-
-
-@pytest.fixture(scope='module')
-def tracker() -> voc.Tracker:
-  return vocabularies.get('tracker')
 
 
 def played(song: np.ndarray) -> np.ndarray:

@@ -1,0 +1,253 @@
+"""Some voices of a pattern are given; the model writes the others, row by row.
+
+The order of all tokens is fixed by row, delay and voice, so it is known for
+each token that the model draws whether it would pass something given. Then what
+is given comes in its place, or a step towards it: SKIP, AT or DELAY. Rows keep
+their times, for NUDGE and TEMPO are given too.
+
+Letters: B songs, V tokens, G given tokens.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lakhnes_jax.tracker import clock as clock_lib
+from lakhnes_jax.tracker import grammar
+from lakhnes_jax.tracker import pattern as pattern_lib
+from lakhnes_jax.tracker import prompt as prompt_lib
+from lakhnes_jax.tracker import vocabulary as voc
+
+_NEVER = 1 << 29
+_MIN_GIVEN = 512  # G is this or more.
+
+
+class Script(NamedTuple):
+  """What is given of a pattern.
+
+  Attributes:
+    prefix: ids up to the first AT.
+    token, row, delay, voice: [G] int32; the last is <S>. Rows are counted from
+      the first; delay and voice are -1 for what begins a row.
+    chained: [G] int32, 1 for what comes right after the token before.
+    first: frame of the pattern at which the first row begins.
+    most_tokens: that may come without the model's own.
+  """
+  prefix: np.ndarray
+  token: np.ndarray
+  row: np.ndarray
+  delay: np.ndarray
+  voice: np.ndarray
+  chained: np.ndarray
+  first: int
+  most_tokens: int
+
+
+def script_of(vocabulary: voc.Tracker, prompt: prompt_lib.Prompt,
+              voices: Sequence[int], asked: Mapping[int, int]) -> Script:
+  """Takes the given voices out of a pattern; its row 0 is the song's.
+
+  Args:
+    vocabulary: a `vocabulary.Tracker`.
+    prompt: the whole song.
+    voices: those given.
+    asked: {kind of prefix token: value}, in place of what the voices say.
+  """
+  pattern = pattern_lib.change(prompt.pattern, voices, False, 0)
+  ids = vocabulary.write(pattern)
+  row, begin = prompt_lib.row_at(pattern, int(pattern.frame[0]))
+  lead = row - prompt_lib.row_at(pattern, 0)[0]
+  kind, voice, value = (x[ids].tolist() for x in vocabulary.table)
+  clock = clock_lib.Clock()
+  clock.bar, clock.tempo = value[3], value[4]
+  clock.begin(value[5] - lead)
+  prefix = ids[:6].astype(np.int32)
+  for name, wanted in {**asked, voc.AT: clock.row}.items():
+    prefix[name - voc.LENGTH if name != voc.AT else 5] = vocabulary.id_of(
+        name, wanted)
+  clock.advance(lead)
+  first = begin - clock.frame
+  row, delay, rows = lead, 0, []
+  for i in range(6, len(ids)):
+    if kind[i] in (voc.AT, voc.SKIP):
+      step = clock.bar if kind[i] == voc.SKIP else clock.rows_to(value[i])
+      clock.advance(step)
+      row, delay = row + step, 0
+    elif kind[i] == voc.DELAY:
+      delay = value[i]
+    elif kind[i] in (voc.NUDGE, voc.TEMPO):
+      (clock.nudge if kind[i] == voc.NUDGE else clock.set_tempo)(value[i])
+      rows.append((ids[i], row, -1, -1, 0))
+    elif kind[i] >= voc.LEVEL:
+      rows.append((ids[i], row, delay, rows[-1][3], 1))
+    else:
+      rows.append((ids[i], row, delay, voice[i], 0))
+  while clock.frame + first < pattern.size:
+    clock.advance(1)
+    row += 1
+  rows.append((vocabulary.id_of(voc.START), row, -1, -1, 0))
+  columns = np.array(rows, np.int32).T
+  return Script(prefix, *columns, first, 9 + 3 * len(rows) + row // clock.bar)
+
+
+class InfillingState(NamedTuple):
+  """What is given, and how far it has been played; int32.
+
+  Attributes:
+    rules: of `grammar.Rules`.
+    token_BxG, row_BxG, delay_BxG, voice_BxG, chained_BxG: as in `Script`.
+    given_B: voices that are given, a bit each.
+    next_B: number of the given token that comes next.
+    row_B: rows since the first.
+    left_B: tokens that the model may still write.
+  """
+  rules: grammar.RulesState
+  token_BxG: Any
+  row_BxG: Any
+  delay_BxG: Any
+  voice_BxG: Any
+  chained_BxG: Any
+  given_B: Any
+  next_B: Any
+  row_B: Any
+  left_B: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class VoiceInfilling:
+  """Lets the model write some voices while the others are given.
+
+  Where a given event is due, the model may draw any event, and what would not
+  come before the given one stands for it. Elsewhere the probability of events
+  of the given voices goes to the tokens that go on in time, in proportion.
+
+  Attributes:
+    rules: the grammar.
+  """
+  rules: grammar.Rules
+
+  def init_state(self, script: Script, voices: Sequence[int],
+                 n_free: int) -> InfillingState:
+    """Prepares one song.
+
+    Args:
+      script: of what is given.
+      voices: those given.
+      n_free: tokens that the model may write at most.
+    """
+    # At least so long, so that most songs share a program.
+    more = max(0, _MIN_GIVEN - len(script.token))
+    return InfillingState(
+        self.rules.init_state(grammar.NO_LIMIT, given=script.prefix),
+        *(np.pad(column, (0, more), 'edge') for column in (
+            script.token, script.row, script.delay, script.voice,
+            script.chained)),
+        np.int32(sum(1 << voice for voice in voices)), np.int32(0),
+        np.int32(0), np.int32(n_free))
+
+  def _is_given(self, state: InfillingState):
+    """[B, V] bool: events of the given voices."""
+    kind, voice, _ = self.rules.vocabulary.table
+    bit = np.where(voice >= 0, 1 << np.maximum(voice, 0), 0)
+    return ((kind == voc.NOTE) | (kind == voc.OFF)) & (
+        bit & state.given_B[:, None] > 0)
+
+  def process_logits(self, state: InfillingState, logits_BxV):
+    kind = self.rules.vocabulary.table.kind
+    logits_BxV = self.rules.process_logits(state.rules, logits_BxV)
+    row_B, delay_B = (grammar.at(x, state.next_B) for x in (
+        state.row_BxG, state.delay_BxG))
+    is_here_B = row_B == state.row_B
+    is_due_B = is_here_B & (delay_B == state.rules.delay_B)
+    given_BxV = self._is_given(state)
+    passes_V = ((kind == voc.AT) | (kind == voc.SKIP) | (kind == voc.DELAY))
+
+    def mass(chosen_BxV):
+      return jax.nn.logsumexp(logits_BxV, -1, where=chosen_BxV, keepdims=True)
+
+    passes_BxV = jnp.broadcast_to(passes_V, logits_BxV.shape)
+    # Where either is without mass, there is no ratio to go by.
+    more_Bx1 = jnp.nan_to_num(mass(passes_BxV | given_BxV) - mass(passes_BxV),
+                              nan=0., neginf=0., posinf=0.)
+    may_pass_B = is_here_B | (state.rules.kind_B >= voc.NOTE)
+    passing_BxV = jnp.where(passes_BxV & may_pass_B[:, None],
+                            logits_BxV + more_Bx1, logits_BxV)
+    passing_BxV = jnp.where(
+        given_BxV | (kind == voc.NUDGE) | (kind == voc.TEMPO), -jnp.inf,
+        passing_BxV)
+    in_prefix_B = state.rules.stage_B < grammar.BODY
+    asis_B = is_due_B | in_prefix_B | ~jnp.isfinite(passing_BxV).any(-1)
+    return jnp.where(asis_B[:, None], logits_BxV, passing_BxV)
+
+  def advance(self, state: InfillingState, tokens_B):
+    vocabulary, rules = self.rules.vocabulary, state.rules
+    kind_V, voice_V, value_V = (jnp.asarray(x) for x in vocabulary.table)
+    at_id, delay_id = _ids(vocabulary, voc.AT), _ids(vocabulary, voc.DELAY)
+    skip_id = vocabulary.id_of(voc.SKIP)
+    token_B, row_B, delay_B, voice_B, chained_B = (
+        grammar.at(x, state.next_B) for x in (
+            state.token_BxG, state.row_BxG, state.delay_BxG, state.voice_BxG,
+            state.chained_BxG))
+    kind, value, voice = (x[tokens_B] for x in (kind_V, value_V, voice_V))
+    is_event = (kind == voc.NOTE) | (kind == voc.OFF)
+    # Where the drawn token would go to.
+    to_row = state.row_B + jnp.where(
+        kind == voc.AT, grammar.rows_to(rules, value),
+        jnp.where(kind == voc.SKIP, rules.bar_B + 1,
+                  jnp.where(kind == voc.START, _NEVER, 0)))
+    moves = to_row > state.row_B
+    to_delay = jnp.where(moves, 0, jnp.where(kind == voc.DELAY, value,
+                                             rules.delay_B))
+    to_voice = jnp.where(is_event, voice, -1)
+    # Macros stay where they are, at their note.
+    to_voice = jnp.where(kind >= voc.LEVEL, -1, to_voice)
+    passes_B = _not_before((to_row, to_delay, to_voice),
+                           (row_B, delay_B, voice_B))
+    given_event_B = is_event & (
+        state.given_B & (1 << jnp.maximum(voice, 0)) > 0)
+    passes_B |= given_event_B | (chained_B > 0) | (state.left_B <= 0) | (
+        kind == voc.NUDGE) | (kind == voc.TEMPO)
+    ahead_B = row_B - state.row_B
+    step_B = jnp.where(
+        ahead_B > rules.bar_B, skip_id, at_id[(
+            rules.row_B + ahead_B) % rules.bar_B])
+    is_step_B = ahead_B > 0
+    waits_B = ~is_step_B & (delay_B > rules.delay_B)
+    step_B = jnp.where(waits_B, delay_id[jnp.maximum(delay_B, 0)], step_B)
+    due_B = ~is_step_B & ~waits_B
+    given_B = jnp.where(due_B, token_B, step_B)
+
+    in_prefix_B = rules.stage_B < grammar.BODY
+    tokens_B = jnp.where(
+        in_prefix_B, grammar.at(rules.given_BxN, rules.count_B),
+        jnp.where(passes_B, given_B, tokens_B))
+    played_B = passes_B & due_B & ~in_prefix_B
+    kind, value = kind_V[tokens_B], value_V[tokens_B]
+    rows = jnp.where(kind == voc.AT, grammar.rows_to(rules, value),
+                     jnp.where(kind == voc.SKIP, rules.bar_B, 0))
+    after = self.rules.follow(rules, tokens_B)
+    # The model has no say in given notes.
+    after = after._replace(note_B=jnp.where(played_B, -1, after.note_B))
+    return tokens_B, state._replace(
+        rules=after, next_B=state.next_B + played_B,
+        row_B=state.row_B + jnp.where(in_prefix_B, 0, rows),
+        left_B=state.left_B - ~(passes_B | in_prefix_B))
+
+
+def _not_before(a, b):
+  """Whether (row, delay, voice) a is b or comes after it."""
+  return (a[0] > b[0]) | (a[0] == b[0]) & (
+      (a[1] > b[1]) | (a[1] == b[1]) & (a[2] >= b[2]))
+
+
+def _ids(vocabulary: voc.Tracker, kind: int) -> jax.Array:
+  """Ids of the tokens of a kind by value, 0 where there is none."""
+  kinds, _, values = vocabulary.table
+  mine = kinds == kind
+  found = np.zeros(int(values[mine].max()) + 1, np.int32)
+  found[values[mine]] = np.flatnonzero(mine)
+  return jnp.asarray(found)
