@@ -177,6 +177,7 @@ class Rules:
     given = column(at(state.given_BxN, state.count_B))
     allowed = jnp.where(given < FREE, (kind == voc.NOTE) & (
         voice == open_pitch(given)), allowed)
+    allowed = jnp.where(given >= 0, np.arange(len(kind)) == given, allowed)
     left = jnp.where(allowed, logits_BxV, -jnp.inf)
     return jnp.where(jnp.isfinite(left).any(-1, keepdims=True), left,
                      jnp.where(allowed, 0., -jnp.inf))

@@ -11,7 +11,6 @@ continuation and rhythm accompaniment. Voice accompaniment is our own.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 

@@ -76,9 +76,9 @@ def test_prompts_are_read_as_the_beginning_of_longer_songs(tracker):
   task = tasks.continuation(tracker, song_of(FRAME), tasks.Limits(None, 40.),
                             prompt_seconds=2., asked={voc.DENSITY: 3})
   names = [tracker.tokens[i] for i in task.prefix]
-  # 42 seconds; all voices of the song; a row is 6 frames.
+  # 42 seconds; all voices of the song.
   assert names[:3] == ['LENGTH_5', 'DENSITY_3', 'VOICES_13']
-  assert names[4] == 'TEMPO_6'
+  assert names[4].startswith('TEMPO_')
   with pytest.raises(ValueError, match='leave --tempo out'):
     tasks.continuation(tracker, song_of(FRAME), asked={voc.TEMPO: 96})
 
@@ -147,7 +147,7 @@ def test_voices_that_come_in_later_wait_for_their_row(model, tracker):
 
 def test_what_cannot_be_done_is_named(tracker):
   song = song_of(FRAME)
-  with pytest.raises(ValueError, match='p2 play nothing here.*p1, tr, no'):
+  with pytest.raises(ValueError, match=r'p2 play nothing here.*p1, tr, no'):
     tasks.accompaniment(tracker, song, (ev.P2,))
   with pytest.raises(ValueError, match='no other voice is asked for'):
     tasks.accompaniment(tracker, song, (ev.P1,), asked={voc.VOICES: 1})
