@@ -68,8 +68,8 @@ def table(rows: list[dict[str, float]]) -> str:
     lines.append(f'| {name} | {x.mean():.4g} | {np.median(x):.4g} | '
                  f'{x.min():.4g} | {x.max():.4g} |')
   x = np.array([row['notes'] for row in rows])
-  lines += [f'| songs with notes {least:.0%} or more | {(x >= least).mean():.0%}'
-            ' | | | |' for least in (.97, .99)]
+  lines += [f'| songs with notes {least:.0%} or more | '
+            f'{(x >= least).mean():.0%} | | | |' for least in (.97, .99)]
   return '\n'.join(lines)
 
 

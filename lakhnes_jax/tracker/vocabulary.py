@@ -1,7 +1,7 @@
 """Patterns as token ids: the format `tracker`.
 
-A song is `<S>`, a few *prefix* tokens that say what kind of song it is, and then
-row by row what the voices do in it, P1, P2, TR, NO:
+A song is `<S>`, a few *prefix* tokens that say what kind of song it is, and
+then row by row what the voices do in it, P1, P2, TR, NO:
 
     LENGTH_4 DENSITY_5 VOICES_15 BAR_16 TEMPO_6.0
     AT_0 P1_NOTE_67 PU_LEVEL_12 PU_TONE_2 TR_NOTE_48 GATE_33
@@ -41,9 +41,9 @@ DENSITIES = (1, 2, 3, 4, 5.5, 7.5, 10, 13, 18, 25, 1 << 30)  # Notes a second.
 GATES = range(pattern_lib.LONGEST_GATE + 1)
 (START, LENGTH, DENSITY, VOICES, BAR, TEMPO, AT, SKIP, NUDGE, DELAY, NOTE, OFF,
  LEVEL, TONE, OFFSET, GATE) = KINDS = range(16)
-KIND_NAMES = ('<S>', 'LENGTH', 'DENSITY', 'VOICES', 'BAR', 'TEMPO', 'AT', 'SKIP',
-              'NUDGE', 'DELAY', 'NOTE', 'OFF', 'LEVEL', 'TONE', 'OFFSET',
-              'GATE')
+KIND_NAMES = ('<S>', 'LENGTH', 'DENSITY', 'VOICES', 'BAR', 'TEMPO', 'AT',
+              'SKIP', 'NUDGE', 'DELAY', 'NOTE', 'OFF', 'LEVEL', 'TONE',
+              'OFFSET', 'GATE')
 
 
 class Reading(NamedTuple):
@@ -384,8 +384,8 @@ class Tracker:
     """Likewise, and says which token made which event.
 
     Returns:
-      int32 song; [n] int32 number of the NOTE or OFF in `ids` that each event is
-      of, -1 for waits
+      int32 song; [n] int32 number of the NOTE or OFF in `ids` that each event
+      is of, -1 for waits
     """
     reading = self.read(ids)
     if not len(reading.token):

@@ -19,7 +19,8 @@ def test_tempos(tracker, tempo, token):
 @pytest.mark.parametrize('name, value, expected', [
     ('density', 6., (voc.DENSITY, 5)), ('density', 100, (voc.DENSITY, 10)),
     ('song_length', 4.9, (voc.LENGTH, 0)), ('song_length', 45, (voc.LENGTH, 6)),
-    ('voices', ['p1', 'TR'], (voc.VOICES, 5)), ('voices', 'no', (voc.VOICES, 8))])
+    ('voices', ['p1', 'TR'], (voc.VOICES, 5)),
+    ('voices', 'no', (voc.VOICES, 8))])
 def test_others(name, value, expected):
   assert controls.asked(**{name: value}) == dict([expected])
 

@@ -1,4 +1,4 @@
-"""Uses of given songs in the format tracker, with a model that knows nothing."""
+"""Uses of given songs in the format tracker; the model knows nothing."""
 
 import dataclasses
 
