@@ -128,13 +128,16 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
     np.testing.assert_array_equal(drawn[row], again[0])
 
 
-@pytest.mark.parametrize('settings, features', [
-    ({'smear_keys': True}, ''),
-    ({'smear_keys': True, 'same_length': True}, ''),
-    ({}, 'voice_state'), ({}, 'context_match=12'), ({}, 'voice_match=30'),
-    ({}, 'frame_counter')])
-@pytest.mark.parametrize('mem_len', [1, 4, 30])
-def test_options(monkeypatch, mem_len, settings, features):
+SMEARED = {'smear_keys': True}
+
+
+@pytest.mark.parametrize('settings, features, mem_len', [
+    *((SMEARED, '', mem_len) for mem_len in (1, 4, 30)),
+    *((SMEARED | {'same_length': True}, '', mem_len) for mem_len in (1, 4, 30)),
+    # Features have states of their own, whatever the memory.
+    ({}, 'voice_state', 1), ({}, 'context_match=12', 4),
+    ({}, 'voice_match=30', 4), ({}, 'frame_counter', 30)])
+def test_options(monkeypatch, settings, features, mem_len):
   """As the model does token by token; in blocks and rows of two lengths."""
   monkeypatch.setattr(decode, '_BLOCK', 1)
   config = dataclasses.replace(SMALL.config, **settings, n_token=(
