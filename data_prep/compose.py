@@ -70,8 +70,12 @@ def main(argv: list[str] | None = None) -> int:
   args = parser.parse_args(argv)
   if args.seed < 0 or args.web < 0 or args.chip < 0:
     parser.error('--seed, --web and --chip are not negative')
-  compose_web(args.out / 'web', args.seed, args.web)
-  compose_chip(args.out / 'chip', args.seed, args.chip)
+  try:
+    compose_web(args.out / 'web', args.seed, args.web)
+    compose_chip(args.out / 'chip', args.seed, args.chip)
+  except OSError as error:
+    print(f'data_prep.compose: {error}', file=sys.stderr)
+    return 1
   n_chip = sum(1 for _ in args.out.glob('chip/*/*.mid'))
   print(f'composed {args.web} songs in {args.out / "web"} and {n_chip} in '
         f'{args.out / "chip"}')
