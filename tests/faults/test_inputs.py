@@ -7,9 +7,10 @@ from support import fuzz_runs
 pytestmark = pytest.mark.faults
 # Of a hundred files, how many are of each kind.
 SHARES = {
-    'web': 20, 'mid': 20, 'vgm': 22, 'nlm.pkl': 4, 'ndf.txt': 4, 'ndr.txt': 4,
+    'web': 20, 'mid': 18, 'vgm': 18, 'nlm.pkl': 4, 'ndf.txt': 4, 'ndr.txt': 4,
     'tx1.txt': 3, 'tx2.txt': 3, 'exprsco.pkl': 3, 'seprsco.pkl': 3,
-    'blndsco.pkl': 3, 'shards': 4, 'tar': 4, 'weights': 3}
+    'blndsco.pkl': 3, 'shards': 4, 'tar': 4, 'weights': 3, 'nsf': 3,
+    'famitracker.txt': 3}
 
 
 @pytest.fixture(scope='module')

@@ -16,7 +16,8 @@ from lakhnes_jax.formats import song_files
 
 TESTS = pathlib.Path(__file__).parents[1]
 SONG_KINDS = ('mid', 'vgm', 'nlm.pkl', 'ndf.txt', 'ndr.txt', 'tx1.txt',
-              'tx2.txt', 'exprsco.pkl', 'seprsco.pkl', 'blndsco.pkl')
+              'tx2.txt', 'exprsco.pkl', 'seprsco.pkl', 'blndsco.pkl', 'nsf',
+              'famitracker.txt')
 _OWN = ('shards', 'weights')  # These make their own good files.
 
 

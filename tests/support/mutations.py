@@ -270,6 +270,8 @@ KINDS = {
     'exprsco.pkl': ((*ANY, pickle_numbers), (), '.exprsco.pkl'),
     'seprsco.pkl': ((*ANY, pickle_numbers), (), '.seprsco.pkl'),
     'blndsco.pkl': ((*ANY, pickle_numbers), (), '.blndsco.pkl'),
+    'nsf': (ANY, (), '.nsf'),
+    'famitracker.txt': ((*ANY, *TEXT), (), '.famitracker.txt'),
     'tar': ((*ANY, *(tar_header,) * 9), (), '.tar'),
     'shards': ((*ANY, *TEXT), (), ''),
     'weights': ((*ANY, *TEXT), (), ''),
