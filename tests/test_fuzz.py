@@ -23,8 +23,10 @@ def bases(tmp_path_factory):
 
 def test_some_files_of_each_kind(bases):
   results = fuzz_runs.fuzz(bases, 'web=60', 'mid=40', 'vgm=40', *(
-      f'{kind}=20' for kind in (*fuzz_runs.SONG_KINDS[2:], 'shards', 'tar')))
-  assert sum(r['result'] + r['reason'] for r in results) == 380
+      # Reading NSF runs its program for as long as the song is.
+      f'{kind}={8 if kind == "nsf" else 20}'
+      for kind in (*fuzz_runs.SONG_KINDS[2:], 'shards', 'tar')))
+  assert sum(r['result'] + r['reason'] for r in results) == 368
 
 
 @pytest.mark.slow
