@@ -72,6 +72,9 @@ def script_of(vocabulary: voc.Tracker, prompt: prompt_lib.Prompt,
   clock.advance(lead)
   first = begin - clock.frame
   row, delay, rows = lead, 0, []
+  if lead * clock.tempo % clock_lib.PARTS:  # Rows are counted from here.
+    clock.set_tempo(clock.tempo)
+    rows.append((vocabulary.id_of(voc.TEMPO, clock.tempo), row, -1, -1, 0))
   for i in range(6, len(ids)):
     if kind[i] in (voc.AT, voc.SKIP):
       step = clock.bar if kind[i] == voc.SKIP else clock.rows_to(value[i])

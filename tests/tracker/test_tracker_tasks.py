@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lakhnes_jax import events as ev
-from lakhnes_jax.generation import sample, tasks
-from lakhnes_jax.tracker import frames
+from lakhnes_jax.generation import constraints, sample, tasks
+from lakhnes_jax.tracker import frames, pattern, prompt
 from lakhnes_jax.tracker import vocabulary as voc
 
 FRAME = frames.FRAME
@@ -45,15 +45,16 @@ def generate(model, task, n=2):
 
 
 @pytest.mark.parametrize('frame', [FRAME, PAL])
-@pytest.mark.parametrize('prompt', [{'prompt_seconds': 2.5},
-                                    {'prompt_events': 101}])
+@pytest.mark.parametrize('kept_part', [{'prompt_seconds': 2.5},
+                                       {'prompt_events': 101}])
 def test_a_song_goes_on_after_its_exact_beginning(model, tracker, frame,
-                                                  prompt):
+                                                  kept_part):
   song = song_of(frame)
-  kept = (tasks.truncate(song, 110250) if 'prompt_seconds' in prompt
+  kept = (tasks.truncate(song, 110250) if 'prompt_seconds' in kept_part
           else song[:102])  # The wait at the start is not counted.
   length = int(ev.times_of(kept)[-1])
-  task = tasks.continuation(tracker, song, tasks.Limits(None, 1.5), **prompt)
+  task = tasks.continuation(tracker, song, tasks.Limits(None, 1.5),
+                            **kept_part)
   for made in generate(model, task)[0]:
     np.testing.assert_array_equal(made.events[:len(kept)], kept)
     np.testing.assert_array_equal(
@@ -99,8 +100,8 @@ def test_rhythm_keeps_all_but_pitches(model, tracker):
     assert np.isfinite(made.nll[made.events < 0]).all()
 
 
-@pytest.mark.parametrize('frame', [FRAME, PAL])
-@pytest.mark.parametrize('given', [('p1',), ('tr', 'no'), ('p1', 'p2', 'tr')])
+@pytest.mark.parametrize('given, frame', [
+    (('p1',), FRAME), (('tr', 'no'), PAL), (('p1', 'p2', 'tr'), FRAME)])
 def test_given_voices_stay_to_the_sample(model, tracker, given, frame):
   song = song_of(frame)
   voices = tasks.voices_of(given)
@@ -117,26 +118,32 @@ def test_given_voices_stay_to_the_sample(model, tracker, given, frame):
     others = (made.events < 0) & ~got
     assert others.any() and not made.given[others].any()
     assert np.isfinite(made.nll[made.events < 0]).all()
-    # The model read the given voices where they are, by frame.
-    alone = ev.from_times(ev.times_of(song)[mine], song[mine],
-                          int(ev.times_of(song)[-1]))
-    reading = tracker.read(tokens)
-    is_given = np.isin(reading.voice, voices)
-    expected = tracker.read(tracker.encode(alone))
-    for name in ('voice', 'pitch', 'macro'):
-      np.testing.assert_array_equal(
-          getattr(reading, name)[is_given], getattr(expected, name))
-    np.testing.assert_array_equal(np.diff(reading.frame[is_given]),
-                                  np.diff(expected.frame))
+    check_reading(tracker, tokens, song, voices)
 
 
-def test_voices_that_come_in_later_wait_for_their_row(model, tracker):
-  song = song_of(FRAME)
+def check_reading(tracker, tokens, song, voices):
+  """The model has read the given voices where they are, by frame."""
+  made = prompt.read(tracker, song, None, constraints.NO_LIMIT).pattern
+  expected = pattern.change(made, voices, False, 0)
+  reading = tracker.read(tokens)
+  is_given = np.isin(reading.voice, voices)
+  for name in ('voice', 'pitch', 'macro'):
+    np.testing.assert_array_equal(
+        getattr(reading, name)[is_given], getattr(expected, name))
+  np.testing.assert_array_equal(np.diff(reading.frame[is_given]),
+                                np.diff(expected.frame))
+
+
+@pytest.mark.parametrize('frame', [FRAME, PAL])  # PAL rows end amid frames.
+def test_voices_that_come_in_later_wait_for_their_row(model, tracker, frame):
+  song = song_of(frame)
   times, chip = ev.times_of(song)[song < 0], song[song < 0]
   late = (ev.voice_of(chip) != ev.TR) | (times > 3 * ev.SAMPLE_RATE)
   song = ev.from_times(times[late], chip[late], int(ev.times_of(song)[-1]))
   task = tasks.accompaniment(tracker, song, (ev.TR,))
-  made = generate(model, task)[0][0]
+  songs, ids = generate(model, task)
+  made = songs[0]
+  check_reading(tracker, ids[0], song, (ev.TR,))
   triangle = ev.voice_of(song) == ev.TR
   got = ev.voice_of(made.events) == ev.TR
   np.testing.assert_array_equal(ev.times_of(made.events)[got],
