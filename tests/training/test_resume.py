@@ -150,3 +150,10 @@ def test_evaluation_is_checked_at_the_start(corpora, tmp_path):
   with pytest.raises(ValueError, match='too short to fill one segment of 999'):
     train(tmp_path, corpora, config)
   assert not (tmp_path / 'checkpoints').exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(corpora, tmp_path):
+  config = dataclasses.replace(
+      CONFIG, learning_rate=1e30, clip=0., eval_every=0)
+  with pytest.raises(FloatingPointError, match=r'step \d: the loss is nan'):
+    train(tmp_path, corpora, config)
