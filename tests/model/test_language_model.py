@@ -61,7 +61,8 @@ class TestFeature:
   def test_segments_equal_the_whole(self, features, length):
     whole, _ = self._read(features, 24)
     parts, _ = self._read(features, length)
-    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-5)
+    # Logits of up to 10; programs that are not optimised round otherwise.
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=5e-5)
 
   def test_matters(self, features):
     whole, _ = self._read(features, 24)

@@ -369,7 +369,8 @@ def _transposed(tables, token, voice, semitones):
 
 
 def _at(x_BxK, place_BxN):
-  return jnp.take_along_axis(x_BxK, place_BxN, 1)
+  """Looks places up; -1, for nowhere, is as the oldest, not as the newest."""
+  return jnp.take_along_axis(x_BxK, jnp.maximum(place_BxN, 0), 1)
 
 
 def _back(x_BxK, place_BxN):
