@@ -251,7 +251,8 @@ def _deviations(values: np.ndarray, start: np.ndarray, end: np.ndarray,
   length = end - start
   near = min(_NEAR, int(length.max()))
   inside = np.arange(near) < length[:, None]
-  windows = np.where(inside, _windows(values, start, near), -1).astype(np.int8)
+  windows = np.where(
+      inside, _windows(values, start, near).astype(np.int8), np.int8(-1))
   # Frames at each value after the head.
   counts = np.concatenate([np.zeros((top, 1), np.int32), np.cumsum(
       values[None] == np.arange(top)[:, None], 1, dtype=np.int32)], 1)

@@ -149,8 +149,8 @@ def test_options(monkeypatch, settings, features, mem_len):
   if 'tick_gate' in params:  # 0 at first.
     params['tick_gate'] = jax.random.normal(
         jax.random.key(1), params['tick_gate'].shape)
-  # Logits of many tokens reach 10.
-  atol = 1e-4 if features else 1e-5
+  # Logits reach 10; programs that are not optimised add up in other orders.
+  atol = 1e-4 if features else 5e-5
   # Comes round after 11 tokens.
   tokens = (np.arange(2 * 37).reshape(2, 37)**2 % 11 + 1) * 57 % config.n_token
   state, expected = model.init_state(2, mem_len), []
