@@ -1,8 +1,15 @@
-"""What all tests that break things have in common."""
+"""Data for the faults, and how many there are to be."""
 
 import pathlib
+import tarfile
 
+import numpy as np
 import pytest
+
+from data_prep import compose
+from lakhnes_jax import events
+from lakhnes_jax.data import shards
+from support import victims
 
 HERE = pathlib.Path(__file__).parent
 
@@ -17,3 +24,57 @@ def pytest_collection_modifyitems(items):
     if HERE in item.path.parents:
       item.add_marker(pytest.mark.filterwarnings(
           'ignore::pytest.PytestUnraisableExceptionWarning'))
+
+
+@pytest.fixture(scope='session')
+def n_faults(request) -> int:
+  """N of --faults: about N kills, 10 N flipped bits, 100 N mutated files."""
+  return request.config.getoption('--faults')
+
+
+@pytest.fixture(scope='session')
+def music(tmp_path_factory) -> pathlib.Path:
+  """Folders `web` and `chip` of composed songs, and web.tar.gz."""
+  folder = tmp_path_factory.mktemp('music')
+  assert not compose.main([f'--out={folder}', '--web=24', '--chip=12'])
+  with tarfile.open(folder / 'web.tar.gz', 'w:gz') as archive:
+    archive.add(folder / 'web', 'web')
+  return folder
+
+
+@pytest.fixture(scope='session')
+def corpus(tmp_path_factory) -> pathlib.Path:
+  """Shards of random songs: some epochs are 24 steps of 4 lanes."""
+  folder = tmp_path_factory.mktemp('corpus')
+  rng = np.random.default_rng(1)
+  notes = ~np.flatnonzero(events.CODE_KIND <= events.NOTEON)
+  for split, n_songs in (('train', 12), ('valid', 4)):
+    songs = []
+    for i in range(n_songs):
+      n = rng.integers(12, 40)
+      songs.append((f'{i}', np.stack(
+          [rng.integers(1, 5000, n), rng.choice(notes, n)], 1).reshape(-1)))
+    shards.write_split(folder, split, songs)
+  return folder
+
+
+@pytest.fixture(scope='session')
+def preloaded():
+  """Runs `experiments.run` without the seconds that imports take."""
+  process = victims.Preloaded()
+  yield process
+  process.close()
+
+
+@pytest.fixture(scope='session')
+def train(corpus):
+  """Returns the flags of a tiny training in a run directory."""
+  flags = {
+      'data_dir': corpus, 'n_layer': 2, 'n_head': 2, 'd_model': 16, 'd_head': 8,
+      'd_inner': 24, 'tgt_len': 8, 'mem_len': 12, 'eval_tgt_len': 4,
+      'eval_batch_size': 2, 'batch_size': 4, 'augment': 'all', 'max_steps': 24,
+      'log_every': 5, 'eval_every': 8, 'save_every': 2, 'seed': 3,
+      'learning_rate': 1e-3}
+  return lambda workdir, **changes: [
+      f'--{name}={value}' for name, value in
+      {**flags, 'workdir': workdir, **changes}.items()]
