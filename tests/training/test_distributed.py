@@ -97,8 +97,8 @@ def test_two_processes_equal_one_and_each_goes_on_with_the_other(
   _run(data_dir, one, 1, devices=2, max_steps=step)
   np.testing.assert_allclose(_losses(two), _losses(one), rtol=1e-5)
   np.testing.assert_allclose(
-      tree['memory']['hidden'],
-      checkpoint.restore(one, 'last')[0]['memory']['hidden'], atol=1e-3)
+      *(tree['lanes']['memory']['hidden']
+        for tree in (tree, checkpoint.restore(one, 'last')[0])), atol=1e-3)
   assert {path.name for path in two.iterdir()} == {
       path.name for path in one.iterdir()}
 
