@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lakhnes_jax import atomic, command_line
+from lakhnes_jax import atomic, command_line, vocabularies
 from lakhnes_jax.report import model_card
 from lakhnes_jax.weights import weights_folder
 
@@ -70,6 +70,10 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
         *(pathlib.Path(path).name for path in average)]}
   meta = {key: value for key, value in meta.items() if key not in _OF_RUN}
   meta |= {'lineage': lineage, 'evaluations': evaluations}
+  if meta['format'] in vocabularies.NAMES:
+    vocabulary = vocabularies.get(meta['format'])
+    if vocabulary.size == meta['config'].get('n_token'):  # Older do not say.
+      meta['vocabulary_digest'] = vocabularies.digest(vocabulary)
   weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
                       dtype=dtype)
   atomic.write(out / 'README.md', model_card.render(

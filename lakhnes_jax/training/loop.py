@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from lakhnes_jax import vocabularies
 from lakhnes_jax.data import token_stream
 from lakhnes_jax.model import language_model
 from lakhnes_jax.model.language_model import SequenceModel
@@ -56,6 +57,7 @@ def _starting_point(folder: pathlib.Path, init: InitFrom,
     if source and (name != 'this run' or checkpoint.exists(source, 'last')):
       tree, meta = checkpoint.restore(source, 'last')
       where = f'{source}/checkpoints/last'
+      vocabularies.check(meta, where)
       changed = run_dir.check_identity(
           meta.get('identity', {}), identity, init.allow_changes, where)
       words = f'resuming {name} at step {meta["step"]}' + (
@@ -180,7 +182,9 @@ def run(folder: str | pathlib.Path, model: SequenceModel, vocabulary, corpus,
     def save(to: checkpoint.Checkpoints, host: train_step.TrainState) -> None:
       to.save(progress.step, host, {
           'model': model.name, 'config': model.to_dict(),
-          'format': vocabulary.name, 'mem_len': config.mem_len,
+          'format': vocabulary.name,
+          'vocabulary_digest': vocabularies.digest(vocabulary),
+          'mem_len': config.mem_len,
           'data': batches.state(), 'identity': identity,
           **progress.to_meta()})
 

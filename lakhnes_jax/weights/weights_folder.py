@@ -19,7 +19,7 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
-from lakhnes_jax import atomic, input_files, schema
+from lakhnes_jax import atomic, input_files, schema, vocabularies
 from lakhnes_jax.weights import checkpoint, fetch
 
 # The pretrained weights that come with the package.
@@ -28,7 +28,8 @@ SUMS = 'SHA256SUMS'
 _MODEL, _OPTIMIZER = 'model.safetensors', 'optimizer.safetensors'
 _MAX_BYTES, _MAX_CONFIG_BYTES = 2**34, 2**22
 # Sizes beyond these would be allocated before they are found to be wrong.
-_META = {'model': str, 'format': str, 'mem_len?': int, 'config': {
+_META = {'model': str, 'format': str, 'mem_len?': int,
+         'vocabulary_digest?': str, 'config': {
     f'{name}?': schema.Range(1, 2**20)
     for name in ('n_token', 'n_layer', 'n_head', 'd_model', 'd_head',
                  'd_inner')}}
@@ -161,11 +162,13 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   Raises:
     FileNotFoundError: neither is there.
     OSError: a URL cannot be fetched.
-    ValueError: a file is damaged.
+    ValueError: a file is damaged, or its tokens mean something else here.
   """
   path = local(path)
   if not (path / _MODEL).exists():
-    return checkpoint.restore(path)
+    tree, meta = checkpoint.restore(path)
+    vocabularies.check(meta, path)
+    return tree, meta
   if (path / SUMS).exists():
     for file, sha256 in _sums(path / SUMS).items():
       try:
@@ -182,6 +185,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   except (OSError, ValueError) as error:
     raise ValueError(f'{config}: does not describe the weights beside it '
                      f'({error})') from None
+  vocabularies.check(meta, path)
   return tree, meta
 
 
@@ -201,7 +205,6 @@ def load(path: str | os.PathLike, kind=None):
   """
   import jax
 
-  from lakhnes_jax import vocabularies
   from lakhnes_jax.model import language_model
   kind = kind or language_model.LanguageModel
   tree, meta = read(path)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from lakhnes_jax import events
+from lakhnes_jax import events, vocabularies
 from lakhnes_jax.data import shards
 from lakhnes_jax.model.language_model import LanguageModel, ModelConfig
 from lakhnes_jax.training import evaluate, log, loop, run_dir
@@ -136,6 +136,18 @@ def test_other_data_and_seed_are_refused_by_name(corpora, tmp_path, capfd):
       'asked': 6}
   # From here on these are the run's.
   train(tmp_path, corpora, changed, corpus=1)
+
+
+def test_other_meanings_of_the_tokens(corpora, tmp_path, monkeypatch):
+  train(tmp_path, corpora, dataclasses.replace(
+      CONFIG, max_steps=2, eval_every=0))
+  monkeypatch.setattr(vocabularies, 'digest', lambda _: '0123456789abcdef')
+  with pytest.raises(ValueError, match='last: trained on other tokens or '
+                     r'instruments of format tx1 .*\(.0123456789abcdef.\)'):
+    train(tmp_path, corpora)
+  with pytest.raises(ValueError, match='trained on other tokens'):
+    train(tmp_path / 'new', corpora,
+          init=loop.InitFrom(init_from=str(tmp_path)))
 
 
 def test_a_directory_in_use(corpora, tmp_path):

@@ -1,5 +1,6 @@
 """Weights folders: what goes in comes out, and what is wrong is named."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,10 +13,12 @@ import pytest
 import safetensors.numpy
 from flax import serialization
 
-from lakhnes_jax import events
+from lakhnes_jax import events, export, vocabularies
 from lakhnes_jax.formats import nes_midi
 from lakhnes_jax.model import language_model, transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
+from lakhnes_jax.tracker import instruments
+from lakhnes_jax.tracker import vocabulary as tracker
 from lakhnes_jax.training import optimizer
 from lakhnes_jax.weights import weights_folder
 
@@ -191,6 +194,26 @@ def test_hostile_tensors(folder, tensors, reason):
     weights_folder.load(folder)
   assert str(error.value).startswith(str(folder))
   assert '\n' not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_other_instruments_of_the_same_number(tmp_path, monkeypatch):
+  vocabulary = vocabularies.get('tracker')
+  model = LanguageModel(dataclasses.replace(CONFIG, n_token=vocabulary.size))
+  meta = {**META, 'config': model.to_dict(), 'format': 'tracker'}
+  params = jax.device_get(model.init_params(jax.random.key(0)))
+  weights_folder.save(tmp_path / 'old', params, meta)
+  assert 'vocabulary_digest' not in weights_folder.load(tmp_path / 'old')[2]
+  export.export(str(tmp_path / 'old'), tmp_path / 'new')
+  weights_folder.load(tmp_path / 'new')
+  level, *others = vocabulary.codebook.kinds[0].table
+  codebook = instruments.Codebook((
+      vocabulary.codebook.kinds[0]._replace(table=(level[::-1], *others)),
+      *vocabulary.codebook.kinds[1:]), 'reversed')
+  monkeypatch.setattr(tracker, 'default', lambda: tracker.Tracker(codebook))
+  weights_folder.load(tmp_path / 'old')
+  with pytest.raises(ValueError, match='new: trained on other tokens or '
+                     'instruments of format tracker'):
+    weights_folder.load(tmp_path / 'new')
 
 
 def test_what_is_no_file_is_not_waited_for(folder):
