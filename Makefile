@@ -1,6 +1,7 @@
 # make demo: sets up and runs the whole path on music composed for it.
 # make test: sets up and runs the tests, two at a time (WORKERS=4: four).
-# make lint: sets up and checks the style.
+# make lint: sets up and checks the style, and the types of the face.
+# make docs: sets up and writes the API documentation to api/.
 # Each makes a virtual environment in .venv; PYTHON=python3.13 picks another
 # interpreter, VENV=FOLDER another place, CONSTRAINTS=FILE versions for pip.
 
@@ -10,7 +11,7 @@ WORKERS ?= 2
 CONSTRAINTS ?=
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint docs install clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.demo --out=demo
@@ -20,6 +21,10 @@ test: $(VENV)/installed
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(VENV)/installed
+	$(BIN)/python -m experiments.api_docs --out=api
 
 install: $(VENV)/installed
 
@@ -31,4 +36,4 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) api demo build *.egg-info

@@ -12,7 +12,14 @@ which `lakhnes_jax.read_song` reads. Modules are imported when they are used:
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+  from lakhnes_jax.api import Model, load
+  from lakhnes_jax.nes import SAMPLE_RATE
+  from lakhnes_jax.song import Song, read_song
+
+__all__ = ['SAMPLE_RATE', 'Model', 'Song', 'load', 'read_song']
 # Name -> the module that has it.
 _LAZY = {
     'Model': 'lakhnes_jax.api',
@@ -21,10 +28,9 @@ _LAZY = {
     'read_song': 'lakhnes_jax.song',
     'SAMPLE_RATE': 'lakhnes_jax.nes',
 }
-__all__ = list(_LAZY)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
   if name not in _LAZY:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   return getattr(importlib.import_module(_LAZY[name]), name)

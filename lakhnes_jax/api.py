@@ -39,11 +39,12 @@ class Model:
 
   All methods take the same options beside their own:
 
-    n: songs to write.
-    seed: of the draws. Song i depends on the seed and i, not on n.
-    temperature, top_k, top_p: how events are drawn, see
+  *   `n`: songs to write.
+  *   `seed`: of the draws. Song i depends on the seed and i, not on n.
+  *   `temperature`, `top_k`, `top_p`: how events are drawn, see
       `lakhnes_jax.generation.sample.SamplingConfig`.
-    progress: called with the number of tokens done and the most there can be.
+  *   `progress`: called with the number of tokens done and the most there can
+      be.
 
   They return a list of `Song`s, and raise a ValueError where an option is out
   of range or a given song is of no use. The first call compiles a program,

@@ -14,9 +14,11 @@ Source: LakhNES (Donahue et al., ISMIR 2019), formats TX1 and TX2.
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from lakhnes_jax.nes import SAMPLE_RATE  # noqa: F401 - of every wait.
 
@@ -55,7 +57,7 @@ _TIES_UP = np.concatenate([
 ])
 
 
-def _codes():
+def _codes() -> Iterator[tuple[int, int, int]]:
   """Lists (voice, kind, value) for each code."""
   for voice, (_, pitches, velocities, timbres) in enumerate(VOICES):
     for kind, values in enumerate(((0,), pitches, velocities, timbres)):
@@ -171,7 +173,7 @@ class Vocabulary:
     wait: [size] int32 samples; 0 for all but waits.
   """
 
-  def __init__(self, name: str, kinds: tuple[int, ...]):
+  def __init__(self, name: str, kinds: Sequence[int]):
     self.name = name
     self.dynamics = VELOCITY in kinds
     codes = np.flatnonzero(np.isin(CODE_KIND, kinds))
@@ -201,7 +203,7 @@ class Vocabulary:
     """Drops what the format cannot say."""
     return events if self.dynamics else without_dynamics(events)
 
-  def encode(self, events: np.ndarray) -> np.ndarray:
+  def encode(self, events: npt.ArrayLike) -> np.ndarray:
     """Turns a song into token ids, int16, without <S>.
 
     Each wait goes to the nearest of `WAITS` on its own, no error carried.

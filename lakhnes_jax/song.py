@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from lakhnes_jax import events as ev
 from lakhnes_jax import nes, render
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.report import plot
+
+if TYPE_CHECKING:
+  import matplotlib.figure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,7 +71,7 @@ class Song:
     audio, = render.render_events([self.events], engine, voices=numbers)
     return audio
 
-  def roll(self):
+  def roll(self) -> 'matplotlib.figure.Figure':
     """Draws the piano roll; returns a matplotlib figure."""
     return plot.roll_figure(self.events, self.name)
 
@@ -99,7 +102,7 @@ class Song:
           [*song_files.FORMATS, *render.AUDIO_ENDINGS, '.png']))
     return path
 
-  def play(self):
+  def play(self) -> Any:
     """Returns a player for a notebook: `display(song.play())`."""
     from IPython.display import HTML
     return HTML(self._repr_html_())

@@ -1,8 +1,12 @@
-"""What setup.cfg promises: commands, and files beside the modules."""
+"""What setup.cfg promises: commands, files beside the modules, types."""
 
 import configparser
 import importlib
+import os
 import pathlib
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -36,8 +40,8 @@ def test_data_files_are_there_and_packed():
             for pattern in patterns.split()
             for path in (ROOT / package).glob(pattern)}
   beside = {path for package in data for path in (ROOT / package).rglob('*')
-            if path.is_file() and path.suffix not in ('.py', '.pyc', '.png',
-                                                      '.md')}
+            if path.is_file() and path.suffix not in (
+                  '.py', '.pyc', '.png', '.md', '.ipynb', '.ogg')}
   assert beside <= packed
 
 
@@ -52,3 +56,67 @@ def test_lower_bounds_are_what_is_tested():
   for name, version in tested.items():
     if name != 'jaxlib':  # jax's own.
       assert f'{name}>={version}' in needed.replace(',', '\n').split('\n')
+
+
+def test_users_see_types(tmp_path):
+  """Of the face, which is imported lazily."""
+  from mypy import api
+  code = tmp_path / 'user.py'
+  code.write_text('''
+import lakhnes_jax
+model = lakhnes_jax.load()
+reveal_type(model)
+song, = model.generate(seconds=2)
+reveal_type(song.render(engine=3))
+''')
+  found, errors, status = api.run([
+      str(code), f'--cache-dir={tmp_path / "cache"}', '--config-file=',
+      '--ignore-missing-imports', '--follow-imports=silent'])
+  assert (errors, status) == ('', 1)
+  model, audio, wrong, _ = found.splitlines()
+  assert model.endswith('Revealed type is "lakhnes_jax.api.Model"')
+  assert 'Argument "engine" to "render" of "Song"' in wrong
+  assert 'Revealed type is "numpy.ndarray' in audio
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_run_from_an_empty_folder(tmp_path):
+  """The wheel is made from the sdist, so that both hold all that is needed."""
+  source = tmp_path / 'source'
+  for name in ('lakhnes_jax', 'experiments', 'data_prep'):
+    shutil.copytree(ROOT / name, source / name)
+  for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'):
+    shutil.copy(ROOT / name, source)
+
+  def run(*command: str | os.PathLike) -> str:
+    done = subprocess.run(
+        command, cwd=empty, text=True, capture_output=True, check=False, env={
+            name: value for name, value in os.environ.items()
+            if name != 'PYTHONPATH'})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+  empty = tmp_path / 'empty'
+  empty.mkdir()
+  run(sys.executable, '-m', 'build', '--no-isolation',
+      f'--outdir={tmp_path}/dist', source)
+  wheel, = tmp_path.glob('dist/*.whl')
+  assert [path.name for path in tmp_path.glob('dist/*.tar.gz')]
+  run(sys.executable, '-m', 'venv', tmp_path / 'venv')
+  python = tmp_path / 'venv/bin/python'
+  run(python, '-m', 'pip', 'install', '--quiet', '--no-deps', wheel)
+  # The dependencies are those of this environment, behind the package.
+  site, = tmp_path.glob('venv/lib/*/site-packages')
+  (site / 'others.pth').write_text('\n'.join(
+      path for path in sys.path if path.endswith('-packages')))
+  place = run(python, '-c', 'import lakhnes_jax; print(lakhnes_jax.__file__)')
+  assert pathlib.Path(place).is_relative_to(site)
+
+  scripts = tmp_path / 'venv/bin'
+  run(scripts / 'lakhnes-run', '--flagfile=sample.flags', '--n_samples=1',
+      '--seconds=1')
+  song, = empty.glob('samples/*.mid')
+  run(scripts / 'lakhnes-render', song, '--out=song.wav')
+  run(scripts / 'lakhnes-convert', song, '--to=nes', '--out=converted')
+  assert {path.name for path in empty.iterdir()} == {
+      'samples', 'song.wav', 'converted'}
