@@ -163,6 +163,27 @@ def read(job: tuple[pathlib.Path, str]) -> Song:
               bool((ev.kind_of(song) == ev.VELOCITY).any()))
 
 
+def read_song(path: pathlib.Path, seed: int = 0) -> np.ndarray:
+  """Reads a song file of any kind; general MIDI is arranged for the chip.
+
+  Args:
+    path: of the file.
+    seed: which voice plays which instrument.
+
+  Returns:
+    int32 song
+
+  Raises:
+    ValueError, OSError: it cannot be used; the message names it and the reason.
+  """
+  from lakhnes_jax.data import arrangement
+  song = read((path, path.name))
+  if not song.adapted:
+    return song.events
+  return arrangement.arrange(arrangement.unpack(song.events),
+                             np.random.default_rng(seed))
+
+
 def _is_general(data: bytes) -> bool:
   """Whether a MIDI file is not in NES-MDB's layout: no track is named so."""
   from lakhnes_jax.formats import nes_midi

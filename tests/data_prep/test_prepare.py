@@ -253,3 +253,14 @@ def test_one_clear_line(tmp_path, capsys):
   song_files.write_song(tmp_path / 'in/train/a.tx1.txt', tune(1))
   assert run(tmp_path / 'in', tmp_path / 'out') == 1
   assert 'data_prep.nesmdb keeps to such splits' in capsys.readouterr().err
+
+
+def test_one_song(folder):
+  song = prepare.read_song(folder / 'game 0/song 0.mid')
+  np.testing.assert_array_equal(song, tune(0))
+  arranged, other = (prepare.read_song(folder / 'general/sung.KAR', seed)
+                     for seed in (0, 1))
+  assert len(set(ev.voice_of(arranged[arranged < 0]).tolist())) >= 2
+  assert not np.array_equal(arranged, other)
+  with pytest.raises(ValueError, match=r'broken\.mid: '):
+    prepare.read_song(folder / 'broken.mid')
