@@ -128,7 +128,7 @@ run('experiments.run', *chip, '--data_dir=data/nesmdb',
 
 # %%
 # @title 6. Learning curves, and perplexity (minutes)
-# @markdown The paper's model has 2.80 on the songs of valid.
+# @markdown README.md has the perplexities of other models.
 from lakhnes_jax.report import plot
 
 plot.learning_curves([runs / 'pretrain', runs / 'finetune'], runs / 'curves.png')
