@@ -55,6 +55,7 @@ class RulesState(NamedTuple):
     begin_B: frame before which the model adds no event.
     end_B: frame at which the song ends.
     tokens_B: that may still be written.
+    length_B: LENGTH is this or more.
   """
   given_BxN: Any
   count_B: Any
@@ -73,6 +74,7 @@ class RulesState(NamedTuple):
   begin_B: Any
   end_B: Any
   tokens_B: Any
+  length_B: Any
 
 
 def frame_of(time_B):
@@ -97,8 +99,8 @@ class Rules:
   stop_at_eos: bool = True
 
   def init_state(self, tokens: int, *, asked: Mapping[int, int] | None = None,
-                 given: np.ndarray = (), begin: int = 0,
-                 end: int = NO_LIMIT) -> RulesState:
+                 given: np.ndarray = (), begin: int = 0, end: int = NO_LIMIT,
+                 length: int = 0) -> RulesState:
     """Returns the state of one song before its first token.
 
     Args:
@@ -108,6 +110,7 @@ class Rules:
         `asked`; what follows is free.
       begin: frame before which nothing is added to what is given.
       end: frame; the song ends at the first row from there on.
+      length: least LENGTH that the model may draw.
 
     Raises:
       ValueError: there is no such token.
@@ -126,7 +129,7 @@ class Rules:
         'voice_B': -1, 'note_B': -1, 'rank_B': -1, 'mask_B': 15, 'on_B': 0,
         'tempo_B': 6 * voc.PARTS, 'bar_B': 16, 'row_B': 0, 'time_B': 0,
         'begin_B': begin, 'end_B': min(max(end, 1), NO_LIMIT),
-        'tokens_B': tokens}.items()}
+        'tokens_B': tokens, 'length_B': length}.items()}
     # At least so long, so that most tasks share a program.
     given = np.pad(given, (0, max(1, _MIN_GIVEN - len(given))),
                    constant_values=FREE)
@@ -171,6 +174,7 @@ class Rules:
       allowed |= (kind == voc.START) & after_event
     early = jnp.where(stage < 5, kind == voc.LENGTH + stage,
                       (kind == voc.AT) & (value < column(state.bar_B)))
+    early &= (kind != voc.LENGTH) | (value >= column(state.length_B))
     # A song has a voice that plays.
     early &= (kind != voc.VOICES) | (value > 0)
     allowed = jnp.where(stage < BODY, early, allowed)

@@ -31,13 +31,16 @@ def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
   """Returns the task of a song from scratch; see `generation.tasks`.
 
   With a limit of seconds the song lasts exactly so long, unless the model draws
-  <S> or runs out of tokens before.
+  <S> or runs out of tokens before; it is then written as one that lasts so long
+  or longer, unless a length is asked for.
   """
   asked = dict(asked or {})
   max_tokens = limits.max_events(tasks.DEFAULT_LENGTH)
   rules = grammar.Rules(vocabulary, limits.stop_at_eos)
-  end = (grammar.NO_LIMIT if limits.seconds is None else
-         int(np.ceil(limits.samples / frames_lib.FRAME)))
+  end, length = grammar.NO_LIMIT, 0
+  if limits.seconds is not None:
+    end = int(np.ceil(limits.samples / frames_lib.FRAME))
+    length = voc.bin_of(limits.seconds, voc.LENGTHS)
 
   def assemble(ids):
     song, tokens = vocabulary.decode_with_tokens(ids)
@@ -46,7 +49,8 @@ def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
                                tokens[:len(events)])
 
   return tasks.GenerationTask(
-      vocabulary, rules, rules.init_state(max_tokens, asked=asked, end=end),
+      vocabulary, rules, rules.init_state(
+          max_tokens, asked=asked, end=end, length=length),
       np.zeros(0, np.int32), max_tokens, assemble,
       {'task': 'new', 'grammar': True, 'max_tokens': max_tokens,
        'asked': _names(asked)})

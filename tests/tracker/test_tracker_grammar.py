@@ -67,6 +67,14 @@ def test_songs_end_after_so_many_seconds(tracker, model):
     assert ev.times_of(song.events)[-1] == 2 * ev.SAMPLE_RATE
 
 
+def test_a_song_of_so_many_seconds_is_written_as_one_that_lasts(tracker, model):
+  task = tasks.new_song(tracker, tasks.Limits(20, 40., False))
+  lengths = [tracker.tokens[ids[0]] for ids in _ids(model, task, 8)[0]]
+  # From 30 to 45 seconds, or longer.
+  assert set(lengths) <= {f'LENGTH_{i}' for i in range(5, 11)}
+  assert len(set(lengths)) > 1
+
+
 def test_what_has_no_token_is_named(tracker):
   with pytest.raises(ValueError, match='TEMPO_7 is no token'):
     tasks.new_song(tracker, asked={voc.TEMPO: 7})
