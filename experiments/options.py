@@ -131,6 +131,9 @@ flags.DEFINE_bool(
 flags.DEFINE_bool(
     'smear_keys', False, 'Mix each key with the one before it: copying is '
     'learned from far fewer songs (Olsson et al., 2022).')
+flags.DEFINE_bool(
+    'within_song', False, 'Attend to nothing before the <S> that a song begins '
+    'with: in training, songs then begin as they do in sampling.')
 flags.DEFINE_string(
     'features', '', 'What tokens come with, separated by commas, for example '
     'voice_state,context_match=4096,voice_match=4096,frame_counter; see '

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lakhnes_jax import events
 from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.model.features import base, names
 from lakhnes_jax.model.transformer_xl import ModelConfig
@@ -136,7 +137,8 @@ class LanguageModel:
     in_a_loop = dataclasses.replace(c, unroll_layers=False)  # Compiles sooner.
     layers = transformer_xl.TransformerXL(in_a_loop).init(
         layers_rng, jnp.zeros((1, 1, c.d_model)),
-        transformer_xl.init_memory(c, 1, 1))['params']
+        transformer_xl.init_memory(c, 1, 1), jnp.zeros((1, 1), jnp.int32)
+    )['params']
     return {
         'embedding': _INIT_STD * jax.random.normal(rng, (c.n_token, c.d_model)),
         'output_bias': jnp.zeros(c.n_token),
@@ -166,9 +168,18 @@ class LanguageModel:
         {'params': {name: params[name] for name in (
             'content_bias', 'position_bias', 'layers')}},
         self.embed(params, tokens_BxL, signals), state.memory,
+        self._context(tokens_BxL, state) if self.config.within_song else None,
         rngs={} if dropout_rng is None else {'dropout': dropout_rng})
     return (self.logits(params, hidden_BxLxD, signals),
             State(memory, features))
+
+  def _context(self, tokens_BxL, state: State):
+    """Counts the tokens of its own song before each, [B, L] int32."""
+    place = jnp.arange(tokens_BxL.shape[1])
+    start_BxL = jax.lax.cummax(
+        jnp.where(tokens_BxL == events.BOS_EOS, place, -1), 1)
+    return place - jnp.where(
+        start_BxL < 0, -state.memory.length[0][:, None], start_BxL)
 
   def embed(self, params, tokens_BxL, signals):
     """Embeds tokens and what comes with them as [B, L, D] float32."""

@@ -44,6 +44,8 @@ class ModelConfig:
     unroll_layers: compile each layer by itself instead of a loop over them: a
       fifth faster for small models on CPUs, whose loops copy what the backward
       pass needs; takes N times as long to compile, and more memory.
+    within_song: see nothing before the start of a song, so that songs in
+      training begin as songs from scratch do. The caller says where they start.
   """
   n_token: int
   n_layer: int = 12
@@ -60,6 +62,7 @@ class ModelConfig:
   remat: bool = False
   smear_keys: bool = False
   unroll_layers: bool = False
+  within_song: bool = False
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -108,7 +111,8 @@ class Memory(NamedTuple):
 
   Attributes:
     hidden: [N, B, M, D], inputs of each layer, the newest last.
-    length: int32 scalar; only the last `length` of M are valid.
+    length: int32 scalar; only the last `length` of M are valid. With
+      `within_song` [1, B], those of the song that goes on.
   """
   hidden: Any
   length: Any
@@ -123,7 +127,8 @@ def check_memory(config: ModelConfig, mem_len: int) -> None:
 def init_memory(config: ModelConfig, batch: int, mem_len: int) -> Memory:
   """Makes a memory of nothing yet that will hold up to `mem_len` states."""
   shape = (config.n_layer, batch, mem_len, config.d_model)
-  return Memory(jnp.zeros(shape, config.dtype), jnp.int32(0))
+  return Memory(jnp.zeros(shape, config.dtype),
+                jnp.zeros((1, batch) if config.within_song else (), jnp.int32))
 
 
 def widen(forward, d_inner: int):
@@ -194,6 +199,37 @@ def visible(config: ModelConfig, length: int, mem_len: int, valid):
   return causal & (key >= mem_len - valid)
 
 
+def visible_within_song(config: ModelConfig, mem_len: int, length_1xB,
+                        context_BxL):
+  """Says which keys each query may see, where songs are kept apart.
+
+  Args:
+    config: the model's.
+    mem_len: M.
+    length_1xB: int32, states of the memory that are of the song that goes on.
+    context_BxL: int32, tokens of its own song before each; 0 where one starts.
+
+  Returns:
+    ([B, 1, L, K] bool as `visible`, for each lane; [B, K] bool, keys whose next
+    is of the same song, and may be mixed with them)
+  """
+  n = np.arange(context_BxL.shape[1])
+  distance = mem_len + n[:, None] - np.arange(mem_len + len(n))
+  farthest = n + (max(mem_len - 1, 0) if config.smear_keys else mem_len)
+  if config.same_length:
+    farthest = np.minimum(farthest, mem_len - 1)
+  seen_BxLxK = (distance >= 0) & (
+      distance <= jnp.minimum(context_BxL, farthest)[..., None])
+  remembered_BxM = np.arange(mem_len) >= mem_len - length_1xB[0][:, None]
+  goes_on_BxL = context_BxL > 0
+  if mem_len:
+    remembered_BxM = remembered_BxM.at[:, -1].set(
+        remembered_BxM[:, -1] & goes_on_BxL[:, 0])
+  mixed_BxK = jnp.concatenate(
+      [remembered_BxM, jnp.roll(goes_on_BxL, -1, 1)], 1)
+  return seen_BxLxK[:, None], mixed_BxK
+
+
 def smear(weight, keys, before):
   """Mixes keys with those before them; sigmoid(weight) is their own share."""
   own = jax.nn.sigmoid(weight).astype(keys.dtype)
@@ -216,7 +252,10 @@ def shift(scores_BHLP):
 
 def _attend(config: ModelConfig, q_BxLxHxC, k_BxKxHxC, v_BxKxHxC, r_PxHxC,
             content_bias_HxC, position_bias_HxC, visible_LxK, dropout_rng):
-  """Mixes values, [B, L, H, C], by content and distance of their keys."""
+  """Mixes values, [B, L, H, C], by content and distance of their keys.
+
+  `visible_LxK` is that, or [B, 1, L, K].
+  """
   c = config
   # The scale is put on the queries, the smaller factor of either product.
   scale = c.d_head**-0.5
@@ -270,7 +309,7 @@ class _Attention(nn.Module):
       # From a head that mostly looks one back to one that hardly does.
       weight_H = self.param(
           'smear', lambda _, n: jnp.linspace(-2., 2., n), c.n_head)
-      existing = jnp.where(exists_K[:, None, None], k_BxKxHxC, 0)
+      existing = jnp.where(exists_K[..., None, None], k_BxKxHxC, 0)
       k_BxKxHxC = smear(weight_H[:, None], k_BxKxHxC, jnp.pad(
           existing[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0))))
     r_PxHxC = jnp.einsum('pd,dhc->phc', position_PxD, position_DxHxC)
@@ -337,7 +376,8 @@ class TransformerXL(nn.Module):
   """The layers; their parameters are stacked on axis 0.
 
   Called on embedded tokens and the memory of the segments before, whose M may
-  differ from call to call, and be 0. Returns the output of the last layer
+  differ from call to call, and be 0; with `within_song` also on [B, L] int32,
+  how many tokens of its own song come before each. Returns the output of the last layer
   [B, L, D], and the memory to go on with; no gradient flows through either
   memory.
   """
@@ -345,7 +385,7 @@ class TransformerXL(nn.Module):
   deterministic: bool = True
 
   @nn.compact
-  def __call__(self, x_BxLxD, memory: Memory):
+  def __call__(self, x_BxLxD, memory: Memory, context_BxL=None):
     c = self.config
     length, mem_len = x_BxLxD.shape[1], memory.hidden.shape[2]
     check_memory(c, mem_len)
@@ -364,6 +404,15 @@ class TransformerXL(nn.Module):
     # does not see it; but in the gradient it would cancel, and leave noise.
     position_PxD = (position_PxD - position_PxD.mean(0)).astype(c.dtype)
 
+    if c.within_song:
+      seen, exists = visible_within_song(
+          c, mem_len, memory.length, context_BxL)
+      valid = context_BxL[None, :, -1] + 1
+    else:
+      seen = visible(c, length, mem_len, memory.length)
+      exists = jnp.arange(mem_len + length) >= mem_len - memory.length
+      valid = memory.length + length
+
     layer = nn.remat(_Layer, prevent_cse=False) if c.remat else _Layer
     x_BxLxD, hidden_NxBxMxD = nn.scan(
         layer, variable_axes={'params': 0}, length=c.n_layer,
@@ -371,9 +420,7 @@ class TransformerXL(nn.Module):
         in_axes=(0, *5 * (nn.broadcast,)),
         unroll=c.n_layer if c.unroll_layers else 1)(
             c, self.deterministic, name='layers')(
-                x_BxLxD, memory.hidden, position_PxD,
-                jnp.arange(mem_len + length) >= mem_len - memory.length,
-                visible(c, length, mem_len, memory.length),
+                x_BxLxD, memory.hidden, position_PxD, exists, seen,
                 content_bias_HxC, position_bias_HxC)
     return dropout(x_BxLxD), Memory(
-        hidden_NxBxMxD, jnp.minimum(memory.length + length, mem_len))
+        hidden_NxBxMxD, jnp.minimum(valid, mem_len))
