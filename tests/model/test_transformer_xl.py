@@ -75,6 +75,29 @@ def test_no_gradient_into_memory():
              logit(params['embedding'], first.at[0, 0].set(9))) > 1e-4
 
 
+@pytest.mark.parametrize('smear_keys', [False, True])
+@pytest.mark.parametrize('step', [1, 3, 6, 23])
+def test_songs_are_kept_apart(smear_keys, step):
+  """Songs one after another in a lane are read as each is by itself."""
+  config = dataclasses.replace(SMALL, smear_keys=smear_keys, within_song=True)
+  params = _large_params(config)
+  rng = np.random.default_rng(0)
+  songs = [np.append(0, rng.integers(1, 11, n)) for n in (5, 3, 9, 2)]
+  alone = np.concatenate([
+      apply(params, config, jnp.asarray(song[None]), empty(config, 1, 0))[0][0]
+      for song in songs])
+  lanes = np.stack([np.concatenate(songs), np.concatenate(songs[::-1])])
+  state, found = empty(config, 2, 12), []
+  for start in range(0, lanes.shape[1], step):
+    logits, state = apply(
+        params, config, jnp.asarray(lanes[:, start:start + step]), state)
+    found.append(logits)
+  found = np.concatenate(found, 1)
+  np.testing.assert_allclose(found[0], alone, atol=1e-4)
+  np.testing.assert_allclose(found[1, :3], alone[-3:], atol=1e-4)
+  assert np.ptp(alone) > 1
+
+
 @pytest.mark.parametrize('same_length', [False, True])
 def test_visible(same_length):
   config = dataclasses.replace(SMALL, same_length=same_length)
