@@ -92,7 +92,7 @@ def auc(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
 
   Args:
     samples, real: songs, cut to one length; at least `FOLDS` each.
-    sample_features, real_features: of the same (see `features.features`).
+    sample_features, real_features: of the same (see `song_features.measure`).
 
   Returns:
     AUC for each of `VIEWS`: of logistic regressions on the features, on hashed

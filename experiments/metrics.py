@@ -17,7 +17,6 @@ is measured over whole samples.
 """
 
 import argparse
-import functools
 import json
 import pathlib
 import sys
@@ -27,9 +26,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from experiments.features import features, loudness_range
 from lakhnes_jax import atomic
 from lakhnes_jax import events as ev
+from lakhnes_jax.analysis import song_features
 
 SECONDS = 30.  # Measured of each song.
 _GRID = 1024  # Points of a density.
@@ -140,8 +139,8 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
   if not real or not floor:
     raise ValueError(f'no real song lasts {seconds:g} s; measure less of each '
                      'with --seconds')
-  parts = list(map(functools.partial(truncate, seconds=seconds),
-                   whole.values())), floor, real
+  parts = [ev.truncate(song, round(seconds * ev.SAMPLE_RATE))
+           for song in whole.values()], floor, real
   measured = [_features(songs, audio) for songs in parts]
   table, yardstick = (compare(songs, measured[2]) for songs in measured[:2])
   for name, row in table.items():
@@ -197,28 +196,17 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
   }
 
 
-def truncate(song: np.ndarray, seconds: float) -> np.ndarray:
-  """Returns the first seconds of a song, exactly; all of a shorter one."""
-  times = ev.times_of(song)
-  limit = round(seconds * ev.SAMPLE_RATE)
-  if not len(times) or times[-1] <= limit:
-    return song
-  end = int(np.searchsorted(times, limit))  # The wait that reaches the limit.
-  rest = limit - (int(times[end - 1]) if end else 0)
-  return np.append(song[:end], [rest] if rest else []).astype(np.int32)
-
-
 def _duration(song: np.ndarray) -> float:
   return float(np.maximum(song, 0).sum(dtype=np.int64)) / ev.SAMPLE_RATE
 
 
 def _features(songs: list[np.ndarray], audio: bool) -> list[dict[str, float]]:
   """Measures each song, with `loudness_range` if asked for."""
-  rows = [features(song) for song in songs]
+  rows = [song_features.measure(song) for song in songs]
   if audio:
     from lakhnes_jax import render
     for row, song in zip(rows, songs, strict=True):
-      row['loudness_range'] = loudness_range(
+      row['loudness_range'] = song_features.loudness_range(
           render.render_events([song])[0]) if _duration(song) else np.nan
   return rows
 
@@ -229,7 +217,7 @@ def _draw(corpus, seconds: float, n: int) -> list[np.ndarray]:
   for i in np.random.default_rng(0).permutation(len(corpus)):
     song = corpus.song(i)
     if len(songs) < n and _duration(song) >= seconds:
-      songs.append(truncate(song, seconds))
+      songs.append(ev.truncate(song, round(seconds * ev.SAMPLE_RATE)))
   return songs
 
 

@@ -116,6 +116,20 @@ def times_of(events: np.ndarray) -> np.ndarray:
   return np.cumsum(np.maximum(events, 0), dtype=np.int64)
 
 
+def truncate(song: np.ndarray, samples: int) -> np.ndarray:
+  """Truncates a song to a length in samples, within a wait if need be.
+
+  Events at that very sample are left out. A shorter song stays as it is.
+  """
+  times = times_of(song)
+  if not len(times) or times[-1] < samples:
+    return song
+  last = int(np.argmax(times >= samples))
+  song = song[:last + 1].copy()
+  song[last] -= times[last] - samples
+  return song[:last] if song[last] == 0 else song
+
+
 def from_times(times: np.ndarray, events: np.ndarray,
                length: int) -> np.ndarray:
   """Builds a song from chip events at exact times.

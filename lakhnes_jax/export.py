@@ -10,17 +10,22 @@ run directory (`experiments.run --mode=eval`).
 """
 
 import argparse
+import itertools
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from lakhnes_jax import atomic, command_line, vocabularies
+from lakhnes_jax import events as ev
+from lakhnes_jax.analysis import typicality
+from lakhnes_jax.data import shards
 from lakhnes_jax.report import model_card
 from lakhnes_jax.weights import weights_folder
 
+_TYPICAL = 500  # Songs.
 # Of a checkpoint's meta, what matters to the run alone.
 _OF_RUN = ('data', 'since_line', 'flags', 'versions', 'git_revision', 'device',
            'n_devices')
@@ -30,7 +35,8 @@ _OF_BEST = ('best', 'best_step')
 
 def export(source: str, out: pathlib.Path, *, name: str | None = None,
            dtype: str = 'float32', optimizer: bool = False,
-           average: Sequence[str] = (), notes: str = '') -> int:
+           average: Sequence[str] = (), typical_of: str | None = None,
+           notes: str = '') -> int:
   """Writes a weights folder from a run directory or another such folder.
 
   Args:
@@ -42,6 +48,8 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
     average: other runs or folders; each array of `source` is replaced by the
       mean of its own and of theirs, where they have it (Wortsman et al., "Model
       soups", 2022). That helps where one began with the weights of another.
+    typical_of: folder of shards; the weights then say what its train songs are
+      like, of which 500 that last 30 s are measured, for `best_of` in sampling.
     notes: Markdown for the card.
 
   Returns:
@@ -74,6 +82,9 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
     vocabulary = vocabularies.get(meta['format'])
     if vocabulary.size == meta['config'].get('n_token'):  # Older do not say.
       meta['vocabulary_digest'] = vocabularies.digest(vocabulary)
+  if typical_of:
+    songs = _long_songs(shards.Corpus(typical_of, 'train'))
+    meta['typical'] = typicality.typical(itertools.islice(songs, _TYPICAL))
   weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
                       dtype=dtype)
   atomic.write(out / 'README.md', model_card.render(
@@ -83,6 +94,14 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
       ['optimizer.safetensors'] if optimizer else [])
   weights_folder.write_sums(out, files)
   return sum((out / file).stat().st_size for file in files)
+
+
+def _long_songs(corpus: shards.Corpus) -> Iterator[np.ndarray]:
+  """Draws songs that last as long as is measured of each."""
+  for i in np.random.default_rng(0).permutation(len(corpus)).tolist():
+    song = corpus.song(i)
+    if ev.times_of(song)[-1:].sum() >= typicality.SECONDS * ev.SAMPLE_RATE:
+      yield song
 
 
 def _n_params(params: dict[str, Any]) -> int:
@@ -122,6 +141,9 @@ def main(argv: list[str] | None = None) -> None:
   add('--average', nargs='+', default=[], metavar='OTHER',
       help='export the mean of RUN and of these runs or weights folders: those '
       'that it began with, or that began with the same')
+  add('--typical_of', type=command_line.path, metavar='SHARDS',
+      help='measure what the train songs of this folder are like, so that '
+      'sampling can keep the most typical of several songs (--best_of)')
   add('--notes', type=command_line.path, metavar='FILE',
       help='Markdown file to include in the card')
   args = parser.parse_args(argv)
@@ -130,6 +152,7 @@ def main(argv: list[str] | None = None) -> None:
         command_line.expand(args.source), args.out, name=args.name,
         dtype=args.dtype, optimizer=args.optimizer,
         average=[command_line.expand(path) for path in args.average],
+        typical_of=args.typical_of,
         notes=args.notes.read_text('utf-8') if args.notes else '')
   except (OSError, ValueError) as error:
     sys.exit(f'export: {error}')

@@ -216,3 +216,12 @@ def test_tables_say_what_the_text_says(vocabulary):
     assert tuple(table[token] for table in (
         vocabulary.voice, vocabulary.kind, vocabulary.value, vocabulary.wait
     )) == expected
+
+
+def test_truncation_is_exact_to_the_sample():
+  note = ev.event(ev.P1, ev.NOTEON, 60)
+  song = np.array([5, note, 10, note, 10], np.int32)
+  for samples, expected in ((3, [3]), (5, [5]), (6, [5, note, 1]),
+                            (15, [5, note, 10]), (25, song), (99, song)):
+    np.testing.assert_array_equal(ev.truncate(song, samples), expected)
+  np.testing.assert_array_equal(ev.truncate(song[1:], 0), [note])

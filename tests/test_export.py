@@ -7,7 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from lakhnes_jax import events as ev
 from lakhnes_jax import export
+from lakhnes_jax.data import shards
 from lakhnes_jax.model import language_model, transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.weights import weights_folder
@@ -142,6 +144,24 @@ def test_sums_are_of_all_files(run, tmp_path):
   assert {tuple(line.split('  ')) for line in lines} == {
       (hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
       for path in (tmp_path / 'out').iterdir() if path.name != 'SHA256SUMS'}
+
+
+def test_what_is_typical_of_songs_that_last(run, tmp_path):
+  note = ev.event(ev.P1, ev.NOTEON, 60)
+  songs = [np.array([note, wait] * 400, np.int32)
+           for wait in (4000, 5000, 9, 6000)]
+  shards.write_split(tmp_path / 'data', 'train', [
+      (str(i), song) for i, song in enumerate(songs)])
+  export.main([str(run), f'--out={tmp_path / "out"}',
+               f'--typical_of={tmp_path / "data"}'])
+  meta = weights_folder.load(tmp_path / 'out')[2]
+  found = {row['feature']: row for row in meta['typical']}
+  rates = np.array([44100 / wait for wait in (4000, 5000, 6000)])
+  assert found['note_density']['mean'] == pytest.approx(rates.mean(), .01)
+  assert found['note_density']['deviation'] == pytest.approx(rates.std(), .05)
+  with pytest.raises(SystemExit, match="nowhere: no split 'train' here"):
+    export.main([str(run), f'--out={tmp_path / "out"}',
+                 f'--typical_of={tmp_path / "nowhere"}'])
 
 
 def test_nothing_to_export(tmp_path):

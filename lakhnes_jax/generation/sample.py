@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax.analysis import typicality
 from lakhnes_jax.generation import constraints, decode
 from lakhnes_jax.generation import tasks as tasks_lib
 from lakhnes_jax.model import language_model
@@ -24,11 +26,17 @@ class Model(NamedTuple):
     params: its parameters.
     vocabulary: of its tokens.
     mem_len: tokens before the newest that it may see.
+    typical: what songs like those it learned from are like (see
+      `analysis.typicality`); None if it is not known.
   """
   model: language_model.LanguageModel
   params: Any
   vocabulary: ev.Vocabulary
   mem_len: int = 512
+  typical: Sequence[typicality.Range] | None = None
+
+
+_BEST_OF = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +50,8 @@ class SamplingConfig:
     seed: of the draws.
     batch: songs at once, at most; each takes memory on the device.
     int8: round the model's kernels to 8 bits; see `lakhnes_jax.model.quantize`.
+    best_of: songs that are drawn for each, of which the most typical is kept;
+      None for 4 where the model has `typical`, and 1 where not.
   """
   temperature: float = .95
   top_k: int = 32
@@ -49,6 +59,7 @@ class SamplingConfig:
   seed: int = 0
   batch: int = 32
   int8: bool = False
+  best_of: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +132,16 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
   Raises:
     ValueError: a setting is out of range, or the model has another vocabulary.
   """
-  if n < 1 or config.batch < 1:
-    raise ValueError(f'{n} songs, {config.batch} at once: need at least 1')
+  if config.best_of is None:
+    config = dataclasses.replace(
+        config, best_of=1 if model.typical is None else _BEST_OF)
+  if min(n, config.batch, config.best_of) < 1:
+    raise ValueError(f'{n} songs, {config.batch} at once, the best of '
+                     f'{config.best_of}: need at least 1')
+  if config.best_of > 1 and model.typical is None:
+    raise ValueError(
+        f'best_of={config.best_of}: the weights do not say what is typical; '
+        'export them with --typical_of=FOLDER OF SHARDS, or take 1')
   vocabulary = model.vocabulary
   if model.model.config.n_token != vocabulary.size:
     raise ValueError(
@@ -133,25 +152,43 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
   jobs = [(task, i, f'{name}-{i:03}' if name else f'{i:03}')
           for task, name in zip(tasks, names or [''] * len(tasks), strict=True)
           for i in range(n)]
+  draws = [(task, i * config.best_of + candidate) for task, i, _ in jobs
+           for candidate in range(config.best_of)]
   model = model._replace(params=decode.to_decode_params(
       model.model, model.params, int8=config.int8))
+  rows = _sample_in_batches(model, draws, config, progress)
+  for task, i, name in jobs:
+    song, given, tokens, nll = _most_typical([
+        (*task.assemble(ids), nll)
+        for ids, nll in itertools.islice(rows, config.best_of)], model.typical)
+    yield Sample(
+        name, song, given,
+        np.where(tokens >= 0, np.append(nll, np.nan)[tokens], np.nan), {
+            **task.metadata, 'number': i, 'format': vocabulary.name,
+            'mem_len': model.mem_len, **{
+                field: value for field, value in vars(config).items()
+                if field != 'batch'}})
+
+
+def _most_typical(songs: list[tuple],
+                  typical: Sequence[typicality.Range] | None):
+  """Returns one of several songs; each begins with its events."""
+  if len(songs) == 1:
+    return songs[0]
+  return min(songs, key=lambda song: typicality.atypicality(song[0], typical))
+
+
+def _sample_in_batches(model: Model, draws, config: SamplingConfig, progress
+                      ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields ids and nats for each (task, number), `config.batch` at once."""
   # Batches of one size, so that one program serves all.
-  n_batches = -(-len(jobs) // config.batch)
-  size = -(-len(jobs) // max(n_batches, 1))
-  for start in range(0, len(jobs), max(size, 1)):
-    batch = jobs[start:start + size]
+  n_batches = -(-len(draws) // config.batch)
+  size = -(-len(draws) // max(n_batches, 1))
+  for start in range(0, len(draws), max(size, 1)):
+    batch = draws[start:start + size]
     padded = batch + batch[-1:] * (size - len(batch))
-    rows = _sample_batch(model, [job[0] for job in padded],
-                         [job[1] for job in padded], config, progress)
-    for (task, i, name), (ids, nll) in zip(batch, rows, strict=False):
-      song, given, tokens = task.assemble(ids)
-      yield Sample(
-          name, song, given,
-          np.where(tokens >= 0, np.append(nll, np.nan)[tokens], np.nan), {
-              **task.metadata, 'number': i, 'format': vocabulary.name,
-              'mem_len': model.mem_len, **{
-                  field: value for field, value in vars(config).items()
-                  if field != 'batch'}})
+    yield from _sample_batch(model, *zip(*padded, strict=True), config,
+                             progress)[:len(batch)]
 
 
 def _sample_batch(model: Model, tasks: Sequence[tasks_lib.GenerationTask],

@@ -107,20 +107,6 @@ def max_events_in(samples: int) -> int:
   return 64 + _MAX_RATE * samples // ev.SAMPLE_RATE
 
 
-def truncate(song: np.ndarray, samples: int) -> np.ndarray:
-  """Truncates a song to a length in samples, within a wait if need be.
-
-  Events at that very sample are left out. A shorter song stays as it is.
-  """
-  times = ev.times_of(song)
-  if not len(times) or times[-1] < samples:
-    return song
-  last = int(np.argmax(times >= samples))
-  song = song[:last + 1].copy()
-  song[last] -= times[last] - samples
-  return song[:last] if song[last] == 0 else song
-
-
 class Prompt(NamedTuple):
   """A given song: what the model reads, and what comes before and after.
 
@@ -152,7 +138,7 @@ def _read_prompt(vocabulary: ev.Vocabulary, song: np.ndarray,
     ValueError: nothing happens there.
   """
   limits = Limits(events, seconds)
-  song = truncate(vocabulary.project(np.asarray(song)), limits.samples)
+  song = ev.truncate(vocabulary.project(np.asarray(song)), limits.samples)
   trimmed = augment.trim(song)
   lead = song[:1][song[:1] >= 0]
   trail = song[len(lead) + len(trimmed):]
@@ -216,7 +202,7 @@ def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
   chain = _chain(vocabulary, grammar, stopping)
 
   def assemble(ids):
-    events = truncate(vocabulary.decode(ids), limits.samples)
+    events = ev.truncate(vocabulary.decode(ids), limits.samples)
     return GeneratedSong(events, np.zeros(len(events), bool),
                          np.arange(len(events)))
 
@@ -268,7 +254,7 @@ def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
   chain = _chain(vocabulary, grammar, forced, stopping)
 
   def assemble(ids):
-    added = truncate(vocabulary.decode(ids[n_prompt:]), limits.samples)
+    added = ev.truncate(vocabulary.decode(ids[n_prompt:]), limits.samples)
     events = np.concatenate([prompt.events, added])
     number = np.arange(len(events))
     return prompt.restore(GeneratedSong(events, number < n_prompt, number))

@@ -377,9 +377,9 @@ class TransformerXL(nn.Module):
 
   Called on embedded tokens and the memory of the segments before, whose M may
   differ from call to call, and be 0; with `within_song` also on [B, L] int32,
-  how many tokens of its own song come before each. Returns the output of the last layer
-  [B, L, D], and the memory to go on with; no gradient flows through either
-  memory.
+  how many tokens of its own song come before each. Returns the output of the
+  last layer [B, L, D], and the memory to go on with; no gradient flows through
+  either memory.
   """
   config: ModelConfig
   deterministic: bool = True

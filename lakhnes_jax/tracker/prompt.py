@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax.generation import tasks
 from lakhnes_jax.tracker import pattern as pattern_lib
 
 # Letters: n events, T frames of the pattern.
@@ -94,7 +93,7 @@ def read(vocabulary: Any, song: np.ndarray, events: int | None,
   Raises:
     ValueError: nothing is played.
   """
-  song = tasks.truncate(np.asarray(song, np.int32), samples)
+  song = ev.truncate(np.asarray(song, np.int32), samples)
   if events is not None:
     song = song[:events + int((song[:1] >= 0).sum())]
   if not (ev.kind_of(song) == ev.NOTEON).any():

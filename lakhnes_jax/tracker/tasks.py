@@ -44,7 +44,7 @@ def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
 
   def assemble(ids):
     song, tokens = vocabulary.decode_with_tokens(ids)
-    events = tasks.truncate(song, limits.samples)
+    events = ev.truncate(song, limits.samples)
     return tasks.GeneratedSong(events, np.zeros(len(events), bool),
                                tokens[:len(events)])
 

@@ -137,15 +137,6 @@ class Songs:
     return len(self.names)
 
 
-@pytest.mark.parametrize('seconds', [0, .5, 1, 1.5, 9])
-def test_truncate(seconds):
-  song = ev.from_text('P1_NOTEON_60\nWT_44100\nP1_NOTEOFF\nWT_11025\nWT_11025')
-  found = metrics.truncate(song, seconds)
-  assert np.maximum(found, 0).sum() == min(seconds, 1.5) * 44100
-  # At the very end nothing begins any more.
-  assert (ev.EVENT[ev.P1, ev.NOTEOFF, 0] in found) == (seconds > 1)
-
-
 def test_a_critic_hears_what_differs_and_nothing_else():
   """Tunes in whole frames, against such tunes and against chromatic scales."""
   def corpus(seed, scale):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax import events as ev
+from lakhnes_jax.analysis import song_features
 from lakhnes_jax.data import augment
 from lakhnes_jax.generation import sample, tasks
 from lakhnes_jax.model import transformer_xl
@@ -251,7 +252,7 @@ def test_a_model_that_never_waits_still_plays_along():
   source = SONGS['tx1'][0]
   got, = sample.generate(of._replace(params=params), [
       tasks.accompaniment(ev.TX1, source, (1,), seconds=.3)], CONFIG)
-  _check_given_part(got, tasks.truncate(source, round(.3 * 44100)), (1,))
+  _check_given_part(got, ev.truncate(source, round(.3 * 44100)), (1,))
   assert (~got.given).sum() >= got.metadata['max_events'] == 88
 
 
@@ -268,6 +269,36 @@ def test_the_same_song_in_any_batch():
     np.testing.assert_array_equal(made[2].events, alone.events)
     np.testing.assert_allclose(made[2].nll, alone.nll, rtol=1e-4, atol=1e-4)
     assert len({s.events.tobytes() for s in made}) == 4
+
+
+def test_the_most_typical_of_several_is_kept():
+  of, task = MODELS['tx1'], tasks.new_song(ev.TX1, tasks.Limits(60))
+  many = [s.events for s in sample.generate(of, [task], CONFIG, n=6)]
+  assert len({x.tobytes() for x in many}) == 6
+  for number, mine in enumerate((1, 5)):
+    found = song_features.measure(many[mine])
+    of = of._replace(typical=[
+        {'feature': name, 'mean': value, 'deviation': 1e-6}
+        for name, value in found.items() if np.isfinite(value)])
+    three = sample.SamplingConfig(**{**vars(CONFIG), 'best_of': 3})
+    kept = list(sample.generate(of, [task], three, n=2))
+    assert [s.metadata['number'] for s in kept] == [0, 1]
+    assert kept[0].metadata['best_of'] == 3
+    np.testing.assert_array_equal(kept[number].events, many[mine])
+  # As many as that, by default, for who says what is typical.
+  four, = sample.generate(of, [task], CONFIG)
+  assert four.metadata['best_of'] == 4
+  assert any((four.events == x).all() if len(x) == len(four.events) else False
+             for x in many[:4])
+
+
+def test_nothing_is_typical_of_weights_that_do_not_say_so():
+  task = tasks.new_song(ev.TX1, tasks.Limits(8))
+  for best_of, message in ((2, 'export them with --typical_of'),
+                           (0, 'the best of 0: need at least 1')):
+    config = sample.SamplingConfig(best_of=best_of)
+    with pytest.raises(ValueError, match=message):
+      next(sample.generate(MODELS['tx1'], [task], config))
 
 
 def test_songs_end_at_exactly_the_given_time():
@@ -298,15 +329,6 @@ def test_a_song_may_end_where_the_model_draws_the_end():
   task = tasks.new_song(ev.TX1, tasks.Limits(200))
   for got in sample.generate(of, [task], CONFIG, n=2):
     assert len(got.events) == 200
-
-
-def test_given_time_is_cut_to_the_sample():
-  note = ev.event(ev.P1, ev.NOTEON, 60)
-  song = np.array([5, note, 10, note, 10], np.int32)
-  for samples, expected in ((3, [3]), (5, [5]), (6, [5, note, 1]),
-                            (15, [5, note, 10]), (25, song), (99, song)):
-    np.testing.assert_array_equal(tasks.truncate(song, samples), expected)
-  np.testing.assert_array_equal(tasks.truncate(song[1:], 0), [note])
 
 
 NOTES = np.array([100, ev.event(ev.P1, ev.NOTEON, 60), 700,

@@ -50,7 +50,7 @@ def generate(model, task, n=2):
 def test_a_song_goes_on_after_its_exact_beginning(model, tracker, frame,
                                                   kept_part):
   song = song_of(frame)
-  kept = (tasks.truncate(song, 110250) if 'prompt_seconds' in kept_part
+  kept = (ev.truncate(song, 110250) if 'prompt_seconds' in kept_part
           else song[:102])  # The wait at the start is not counted.
   length = int(ev.times_of(kept)[-1])
   task = tasks.continuation(tracker, song, tasks.Limits(None, 1.5),

@@ -9,8 +9,8 @@ import collections
 
 import numpy as np
 
-from experiments import structure
 from lakhnes_jax import events as ev
+from lakhnes_jax.analysis import structureness
 from lakhnes_jax.synth import score as scores
 
 _MAJOR = np.array([1, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1])
@@ -20,7 +20,7 @@ _REPEAT = 16  # Notes.
 _FEW = 3  # Notes of different pitch or voice.
 
 
-def features(song: np.ndarray) -> dict[str, float]:
+def measure(song: np.ndarray) -> dict[str, float]:
   """Measures one song.
 
   Args:
@@ -44,7 +44,7 @@ def features(song: np.ndarray) -> dict[str, float]:
     stasis: see `stasis`.
     longest_pause: seconds, the longest time without a NOTEON, up to the end.
     volume_mean, volume_entropy, volume_changes, duty_entropy: see `dynamics`.
-    structureness_short, _mid, _long: see `experiments.structure`.
+    structureness_short, _mid, _long: see `structureness`.
   """
   score = scores.from_events(song)
   lasts = np.diff(score.start, append=score.length)
@@ -76,7 +76,7 @@ def features(song: np.ndarray) -> dict[str, float]:
           [[0], score.start[score.onset.any(1)], [score.length]])).max(
               ) / ev.SAMPLE_RATE if score.length else np.nan,
       **dynamics(score),
-      **structure.structureness(song),
+      **structureness.structureness(song),
   }
   return {name: float(value) for name, value in found.items()}
 

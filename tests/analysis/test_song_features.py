@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import features
 from lakhnes_jax import events as ev
+from lakhnes_jax.analysis import song_features
 
 
 def song(text: str) -> np.ndarray:
@@ -13,7 +13,7 @@ def song(text: str) -> np.ndarray:
 
 def test_by_hand():
   # Seconds 0-1: P1 and TR; 1-2: P1; 2-3: nothing; 3-4: P1 and noise.
-  found = features.features(song(
+  found = song_features.measure(song(
       'P1_NOTEON_60 TR_NOTEON_43 WT_44100 TR_NOTEOFF P1_NOTEON_61 WT_44100 '
       'P1_NOTEOFF WT_44100 P1_NOTEON_72 P1_VELOCITY_3 NO_NOTEON_4 WT_22050 '
       'P1_VELOCITY_2 WT_22050'))
@@ -54,33 +54,33 @@ def test_by_hand():
 ])
 def test_scale_consistency(pitches, share):
   text = ' '.join(f'P2_NOTEON_{p} WT_100' for p in pitches)
-  found = features.features(song(text))
+  found = song_features.measure(song(text))
   assert found['scale_consistency'] == pytest.approx(share)
   # Noise has no pitch.
-  assert features.features(song(f'NO_NOTEON_1 {text} NO_NOTEON_3 WT_100'))[
+  assert song_features.measure(song(f'NO_NOTEON_1 {text} NO_NOTEON_3 WT_100'))[
       'scale_consistency'] == pytest.approx(share)
 
 
 def test_entropy_is_between_none_and_log_12():
-  one = features.features(song('P1_NOTEON_60 WT_5 TR_NOTEON_48 WT_5'))
+  one = song_features.measure(song('P1_NOTEON_60 WT_5 TR_NOTEON_48 WT_5'))
   assert one['pitch_class_entropy'] == 0
-  all_ = features.features(song(
+  all_ = song_features.measure(song(
       ' '.join(f'P1_NOTEON_{p} WT_5' for p in range(50, 74))))
   assert all_['pitch_class_entropy'] == pytest.approx(np.log2(12))
 
 
 def test_songs_with_nothing_to_measure():
   for text in ('', 'P1_NOTEON_60', 'P1_NOTEON_60 P1_NOTEON_61'):
-    found = features.features(song(text) if text else np.zeros(0, np.int32))
+    found = song_features.measure(song(text) if text else np.zeros(0, np.int32))
     assert all(np.isnan(value) for value in found.values()), text
-  silent = features.features(song('WT_441000'))
+  silent = song_features.measure(song('WT_441000'))
   assert silent['note_density'] == 0
   assert silent['silence'] == silent['silence_P1'] == 1
   for name in ('polyphony', 'pitch_class_entropy', 'scale_consistency',
                'groove_consistency', 'groove_recurrence', 'self_repetition',
                'stasis'):
     assert np.isnan(silent[name])
-  drums = features.features(song('NO_NOTEON_3 WT_44100'))
+  drums = song_features.measure(song('NO_NOTEON_3 WT_44100'))
   assert np.isnan(drums['scale_consistency'])
   assert drums['note_density'] == drums['polyphony'] == 1
 
@@ -98,7 +98,7 @@ def test_groove_finds_the_bar():
 
   def measure(seconds_list, total, kind='consistency'):
     onsets = np.array(seconds_list) * 44100
-    return features.groove(onsets.astype(int), int(total * 44100))[
+    return song_features.groove(onsets.astype(int), int(total * 44100))[
         f'groove_{kind}']
 
   steady = [1.5 * bar + t for bar in range(8) for t in odd]
@@ -124,14 +124,14 @@ def test_groove_finds_the_bar():
 
 @pytest.mark.parametrize('seconds, measured', [(1.99, False), (2.01, True)])
 def test_groove_needs_two_bars(seconds, measured):
-  found = features.groove(np.array([0, 44100]), int(seconds * 44100))
+  found = song_features.groove(np.array([0, 44100]), int(seconds * 44100))
   assert list(np.isfinite(list(found.values()))) == [measured] * 2
-  nothing = features.groove(np.zeros(0, int), 441000)
+  nothing = song_features.groove(np.zeros(0, int), 441000)
   assert np.isnan(list(nothing.values())).all()
 
 
 def test_groove_holds_an_onset_at_the_end():
-  found = features.groove(np.array([0, 88200 - 1]), 88200)
+  found = song_features.groove(np.array([0, 88200 - 1]), 88200)
   assert found == {'groove_consistency': 1 - 2 / 32, 'groove_recurrence': 0}
 
 
@@ -139,19 +139,19 @@ def test_self_repetition():
   def notes(*pitches, wait=10):
     return song(' '.join(f'P1_NOTEON_{p} WT_{wait}' for p in pitches))
 
-  assert features.self_repetition(notes(*range(40, 48)), 4) == 0
+  assert song_features.self_repetition(notes(*range(40, 48)), 4) == 0
   twice = np.concatenate([notes(40, 41, 42, 43, 44),
                           notes(40, 41, 42, 43, 50, wait=7)])
-  assert features.self_repetition(twice, 4) == 8 / 10
-  assert features.self_repetition(twice, 3) == 8 / 10
-  assert features.self_repetition(twice, 5) == 0
+  assert song_features.self_repetition(twice, 4) == 8 / 10
+  assert song_features.self_repetition(twice, 3) == 8 / 10
+  assert song_features.self_repetition(twice, 5) == 0
   # Another voice's note is another note.
   other = notes(40, 41, 42, 43).tolist() + [
       ev.event(ev.P2, ev.NOTEON, p) for p in (40, 41, 42, 43)]
-  assert features.self_repetition(np.array(other), 4) == 0
-  assert np.isnan(features.self_repetition(notes(*range(40, 47)), 4))
+  assert song_features.self_repetition(np.array(other), 4) == 0
+  assert np.isnan(song_features.self_repetition(notes(*range(40, 47)), 4))
   # Runs that overlap repeat as well.
-  assert features.self_repetition(notes(*[40] * 8), 4) == 1
+  assert song_features.self_repetition(notes(*[40] * 8), 4) == 1
 
 
 @pytest.mark.parametrize('text, share', [
@@ -167,11 +167,11 @@ def test_self_repetition():
         ' P1_NOTEON_67 WT_10 P1_NOTEON_69 WT_10'), 9 / 10),
 ])
 def test_stasis(text, share):
-  assert features.stasis(song(text)) == pytest.approx(share)
+  assert song_features.stasis(song(text)) == pytest.approx(share)
 
 
 def test_duties_and_volumes_of_silence_do_not_count():
-  found = features.features(song(
+  found = song_features.measure(song(
       'P1_TIMBRE_2 P1_VELOCITY_4 WT_100 P1_NOTEON_60 P1_VELOCITY_8 WT_300 '
       'P2_NOTEON_50 P2_VELOCITY_8 P2_TIMBRE_1 WT_100 P2_NOTEOFF WT_1'))
   assert found['volume_mean'] == 8
@@ -181,10 +181,10 @@ def test_duties_and_volumes_of_silence_do_not_count():
 
 def test_loudness_range():
   tone = np.sin(np.arange(44100 * 8) * .1)
-  assert features.loudness_range(tone) == pytest.approx(0, abs=.1)
+  assert song_features.loudness_range(tone) == pytest.approx(0, abs=.1)
   # Half of the time at a tenth of the amplitude: 20 dB.
   loud = tone * np.where(np.arange(len(tone)) < len(tone) / 2, 1, .1)
-  assert features.loudness_range(loud) == pytest.approx(20, abs=.2)
-  assert np.isnan(features.loudness_range(0 * tone))
+  assert song_features.loudness_range(loud) == pytest.approx(20, abs=.2)
+  assert np.isnan(song_features.loudness_range(0 * tone))
   # The triangle's level that is held is no sound.
-  assert np.isnan(features.loudness_range(np.ones(44100 * 8)))
+  assert np.isnan(song_features.loudness_range(np.ones(44100 * 8)))

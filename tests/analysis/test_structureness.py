@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments import structure
 from lakhnes_jax import events as ev
+from lakhnes_jax.analysis import structureness
 
 
 def tune(pitches, seconds=.5) -> np.ndarray:
@@ -18,19 +18,19 @@ def tune(pitches, seconds=.5) -> np.ndarray:
 def test_repetition_in_another_key_counts_and_chance_does_not():
   rng = np.random.default_rng(0)
   theme = rng.integers(48, 72, 20)  # 10 s.
-  theirs = structure.structureness(tune([*theme, *theme + 5, *theme]))
-  chance = structure.structureness(tune(rng.integers(48, 72, 60)))
+  theirs = structureness.structureness(tune([*theme, *theme + 5, *theme]))
+  chance = structureness.structureness(tune(rng.integers(48, 72, 60)))
   assert theirs['structureness_mid'] > .55
   assert chance['structureness_mid'] < .3
   assert np.isnan(theirs['structureness_long']) is np.False_
-  short = structure.structureness(tune(theme[:10]))
+  short = structureness.structureness(tune(theme[:10]))
   assert np.isnan(short['structureness_short'])
 
 
 def test_chroma_is_time_sounding():
   song = ev.from_text('P1_NOTEON_60\nWT_11025\nP1_NOTEON_67\nTR_NOTEON_48\n'
                       'WT_11025\nP1_NOTEOFF\nTR_NOTEOFF\nNO_NOTEON_5\nWT_22050')
-  chroma = structure.chromagram(song)
+  chroma = structureness.chromagram(song)
   assert chroma.shape == (2, 12)
   expected = np.zeros(12)
   expected[[0, 7]] = 2, 1  # C a quarter of a second in each of two voices.
@@ -75,7 +75,7 @@ def test_fitness_is_that_of_the_best_family(length):
   similarity = np.maximum(similarity, similarity.T)
   np.fill_diagonal(similarity, 1)
   starts = np.arange(n - length + 1)
-  found = structure.fitness(similarity, starts, length)
+  found = structureness.fitness(similarity, starts, length)
   assert found == pytest.approx([
       best_family(similarity, start, length) for start in starts])
   assert found.max() > 0
