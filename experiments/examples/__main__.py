@@ -1,7 +1,7 @@
 """The songs that README.md lets hear: `python -m experiments.examples`.
 
-Writes the first four songs of a seed, unselected, to this folder: each as a
-small OGG file with its piano roll, and a README.md that says what they are of.
+Writes the first four songs of a seed to this folder, none chosen by hand: each
+as a small OGG file with its piano roll, and a README.md that says what it is.
 Run it again whenever the pretrained weights change; a test compares them.
 """
 
@@ -68,9 +68,10 @@ def main(argv: list[str] | None = None) -> int:
     songs = lakhnes_jax.load().generate(N_SONGS, seconds=args.seconds,
                                         seed=args.seed)
     write(songs, args.out, f'''\
-The pretrained model's first {N_SONGS} songs with seed {args.seed}, unselected,
-{args.seconds:g} seconds each. `python -m experiments.examples` makes them. The
-weights have the SHA-256 `{weights_digest()}`.''')
+The pretrained model's first {N_SONGS} songs with seed {args.seed},
+{args.seconds:g} seconds each; none was chosen by hand.
+`python -m experiments.examples` makes them. The weights have the SHA-256
+`{weights_digest()}`.''')
   except (OSError, ValueError, ImportError) as error:
     print(f'experiments.examples: {error}', file=sys.stderr)
     return 1
