@@ -63,6 +63,13 @@ class Model:
     return (f'Model({self.sampled.vocabulary.name}, {config.n_layer} layers of '
             f'{config.d_model}, memory {self.sampled.mem_len})')
 
+  @property
+  def controls(self) -> tuple[str, ...]:
+    """What can be asked of new songs: names of arguments of `generate`."""
+    if self.sampled.vocabulary.name != 'tracker':
+      return ()
+    return 'tempo', 'density', 'voices', 'song_length'
+
   def generate(self, n: int = 1, *, seconds: float | None = None,
                length: int | None = None, stop_at_eos: bool = False,
                grammar: bool = True, tempo: str | float | None = None,

@@ -42,6 +42,10 @@ class Song:
     """Its length."""
     return int(ev.times_of(self.events)[-1:].sum()) / nes.SAMPLE_RATE
 
+  def summary(self) -> dict[str, Any]:
+    """Returns how it was made, with its name."""
+    return {**self.metadata, 'name': self.name}
+
   def render(self, engine: str = 'clean', *,
              voices: Iterable[str] | None = None) -> np.ndarray:
     """Synthesizes the song.

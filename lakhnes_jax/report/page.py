@@ -161,25 +161,39 @@ def write_readable(folder: str | os.PathLike, title: str | None = None
     tabs.append(f'<a href="#g{i}">{shown} <small>{len(names)}</small></a>')
   seconds = sum(int(ev.times_of(song)[-1]) for song in read.values()
                 if len(song)) / ev.SAMPLE_RATE
-  template = importlib.resources.files('lakhnes_jax.report').joinpath(
-      'page.html')
-  values = {
+  page = fill(resource('page.html'), {
+      'style': resource('player.css'), 'script': resource('player.js'),
       'title': song_card.text(
           title or _title_of(folder) or folder.resolve().name),
+      'summary': f'{song_card.count(read)}, {song_card.clock(seconds)}',
+      'tabs': (f'<nav aria-label="Sections">{"".join(tabs)}</nav>'
+               if len(groups) > 1 else ''),
+      'songs': '\n'.join(sections),
+  })
+  atomic.write(folder / 'index.html', page.encode())
+  return folder / 'index.html', errors
+
+
+def resource(name: str) -> str:
+  """Returns a file of this package: page.html, player.css or player.js."""
+  return importlib.resources.files('lakhnes_jax.report').joinpath(
+      name).read_text('utf-8')
+
+
+def fill(template: str, values: dict[str, str]) -> str:
+  """Puts HTML in place of each {{name}} of a page.
+
+  Besides `values` there are `colours`, the voices' as CSS variables that
+  player.css and player.js use, and `legend`, which says whose they are.
+  """
+  values = {
       'colours': ''.join(f'--v{i}:{colour};'
                          for i, colour in enumerate(plot.COLOURS)),
       'legend': ''.join(
           f'<li style="--c:var(--v{i})">{voice.name} {_VOICES[i]}</li>'
           for i, voice in enumerate(ev.VOICES)),
-      'summary': f'{song_card.count(read)}, {song_card.clock(seconds)}',
-      'tabs': (f'<nav aria-label="Sections">{"".join(tabs)}</nav>'
-               if len(groups) > 1 else ''),
-      'songs': '\n'.join(sections),
-  }
-  page = re.sub(r'\{\{(\w+)\}\}', lambda mark: values[mark[1]],
-                template.read_text('utf-8'))
-  atomic.write(folder / 'index.html', page.encode())
-  return folder / 'index.html', errors
+      **values}
+  return re.sub(r'\{\{(\w+)\}\}', lambda mark: values[mark[1]], template)
 
 
 def _title_of(folder: pathlib.Path) -> str | None:

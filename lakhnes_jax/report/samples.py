@@ -9,19 +9,19 @@ from typing import Any
 
 from lakhnes_jax import atomic, input_files, render
 from lakhnes_jax.formats import song_files
-from lakhnes_jax.generation.sample import Sample
 from lakhnes_jax.report import page, plot
 
 
-def write(samples: Iterable[Sample], out_dir: str | os.PathLike) -> None:
+def write(samples: Iterable[Any], out_dir: str | os.PathLike) -> None:
   """Writes each sample as text, MIDI, WAV and piano roll, and a listening page.
 
-  `samples.json` is a list of `Sample.summary`, those of samples that were there
+  `samples.json` is a list of their summaries, those of samples that were there
   before included; `index.html` plays them all. A line on stderr says what
   cannot be made: audio of a song without any wait, pictures without matplotlib.
 
   Args:
-    samples: written one by one as they come.
+    samples: `generation.sample.Sample`s or `lakhnes_jax.Song`s, written one by
+      one as they come.
     out_dir: folder for the files; made if missing.
 
   Raises:

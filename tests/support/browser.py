@@ -105,11 +105,12 @@ class Browser:
         self.problems.append(f'{entry["text"]} {entry.get("url", "")}')
     return message
 
-  def open(self, path: pathlib.Path) -> None:
-    """Opens a file and waits until it is loaded."""
-    self._call('Page.navigate', url=path.resolve().as_uri())
+  def open(self, page: pathlib.Path | str) -> None:
+    """Opens a file, or an address, and waits until it is loaded."""
+    url = page if isinstance(page, str) else page.resolve().as_uri()
+    self._call('Page.navigate', url=url)
     self.wait('document.readyState === "complete" && location.protocol === '
-              '"file:"')
+              f'"{url.partition(":")[0]}:"')
 
   def js(self, expression: str) -> Any:
     """Returns the JSON value of an expression."""
@@ -153,6 +154,23 @@ class Browser:
     if end:
       mouse('mouseMoved', end, 1)
     mouse('mouseReleased', end or start, 0)
+
+  def choose(self, selector: str, path: pathlib.Path) -> None:
+    """Chooses a file in an <input type=file>."""
+    found = self._call('Runtime.evaluate',
+                       expression=f'document.querySelector("{selector}")')
+    self._call('DOM.setFileInputFiles', files=[str(path)],
+               objectId=found['result']['objectId'])
+
+  def type(self, selector: str, text: str) -> None:
+    """Types into a field, in place of what is there."""
+    self.js(f'document.querySelector("{selector}").select()')
+    self._call('Input.insertText', text=text)
+
+  def download_to(self, folder: pathlib.Path) -> None:
+    """Says where downloads go."""
+    self._call('Browser.setDownloadBehavior', behavior='allow',
+               downloadPath=str(folder))
 
   def click(self, selector: str) -> None:
     self.drag(self.middle(selector))

@@ -1,0 +1,102 @@
+"""What the page asks for: checked, and put to the model."""
+
+import dataclasses
+import random
+from collections.abc import Callable
+from typing import Any
+
+from lakhnes_jax import api, schema
+from lakhnes_jax.song import Song
+
+LONGEST = 600  # Seconds; a page's slider has less.
+# Task -> what it is called, and how the name of its file reads there.
+_TITLES = {'new': 'New song', 'continue': 'Continuation of {}',
+           'rhythm': 'New pitches for {}', 'voices': 'New voices for {}'}
+_SCHEMA = {
+    'task': str, 'prompt?': int, 'seconds': float, 'prompt_seconds?': float,
+    'given_voices?': [str], 'temperature': float,
+    'seed?': schema.Range(0, 2**32 - 1), 'tempo?': float, 'density?': float,
+    'voices?': [str], 'song_length?': float}
+# Tokens per second of music, about, for the progress bar alone.
+_RATES = {'tx1': 58, 'tx2': 150, 'tracker': 28}
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One song that is asked for.
+
+  Attributes:
+    task: 'new', 'continue', 'rhythm' or 'voices'.
+    song: the given one; None for new songs.
+    options: of the method of `lakhnes_jax.Model` that makes it.
+  """
+  task: str
+  song: Song | None
+  options: dict[str, Any]
+
+  @property
+  def title(self) -> str:
+    name = _TITLES[self.task].format(self.song.name if self.song else '')
+    return (f'{name}, {self.options["seconds"]:g} s, '
+            f'seed {self.options["seed"]}')
+
+  def expected_tokens(self, form: str) -> float:
+    """Returns about how many tokens of a format the song will have."""
+    return _RATES[form] * (self.options['seconds'] +
+                           self.options.get('prompt_seconds', 0))
+
+  def write(self, model: api.Model, progress: Callable[[int, int], Any]
+           ) -> Song:
+    """Has the song written; see `lakhnes_jax.Model` for `progress`.
+
+    Raises:
+      ValueError: an option is out of range, or the given song is of no use.
+    """
+    options = {**self.options, 'progress': progress}
+    if self.task == 'new':
+      made = model.generate(**options)
+    elif self.task == 'continue':
+      made = model.continue_song(self.song, **options)
+    elif self.task == 'rhythm':
+      made = model.new_pitches(self.song, **options)
+    else:
+      made = model.accompany(self.song, **options)
+    return made[0]
+
+
+def parse(data: bytes, model: api.Model, song_of: Callable[[int], Song]
+         ) -> Request:
+  """Reads what the page sends.
+
+  Args:
+    data: JSON.
+    model: which is asked.
+    song_of: returns an uploaded song by its number.
+
+  Raises:
+    ValueError: it is not what the page sends, or the model cannot do it.
+    KeyError: of `song_of`.
+  """
+  value = schema.parse(data, _SCHEMA)
+  task = value['task']
+  if task not in _TITLES:
+    raise ValueError(f'task: expected one of {", ".join(_TITLES)}')
+  if not 0 < value['seconds'] <= LONGEST:
+    raise ValueError(f'seconds: expected more than 0 and at most {LONGEST}')
+  taken = ['seconds', 'temperature']
+  if task == 'new':
+    taken += [name for name in model.controls if name in value]
+  elif 'prompt' not in value:
+    raise ValueError('choose a song file first')
+  if task == 'continue':
+    taken.append('prompt_seconds')
+  if task == 'voices':
+    value['voices'] = value.get('given_voices', [])
+    taken.append('voices')
+  for name in taken:
+    if name not in value:
+      raise ValueError(f'{name} is missing')
+  return Request(
+      task, None if task == 'new' else song_of(value['prompt']),
+      {name: value[name] for name in taken} |
+      {'seed': value.get('seed', random.randrange(10**6))})
