@@ -120,9 +120,9 @@ class Browser:
       raise RuntimeError(f'{expression}: {answer["exceptionDetails"]}')
     return answer['result'].get('value')
 
-  def wait(self, condition: str) -> None:
+  def wait(self, condition: str, seconds: float = _TIMEOUT) -> None:
     """Waits until an expression is true."""
-    end = time.monotonic() + _TIMEOUT
+    end = time.monotonic() + seconds
     while not self.js(condition):
       if time.monotonic() > end:
         raise TimeoutError(condition)

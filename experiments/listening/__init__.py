@@ -1,0 +1,1 @@
+"""The paper's listening study: `python -m experiments.listening`."""
