@@ -5,7 +5,7 @@ import importlib.resources
 import itertools
 import json
 import pathlib
-from typing import Any
+import tempfile
 
 import numpy as np
 
@@ -66,22 +66,28 @@ def write(out: pathlib.Path, folders: dict[str, pathlib.Path], sheets: int,
              for method, folder in folders.items()}
   sources[CONTROL] = (clips.control(draws) for _ in itertools.count())
   methods = [method for method in folders if method != REAL]
-  key: dict[str, Any] = {'seed': seed, 'first': methods[0], 'sheets': {}}
-  numbers = iter(draws.permutation(10**6).tolist())
-  for test, number in itertools.product(TESTS, range(1, sheets + 1)):
-    rows = []
-    for pair in pairs_of(test, methods, draws):
-      row = []
-      for method in pair:
-        name = f'{next(numbers):06}'
-        render.write_audio(out / f'clips/{name}.wav', next(sources[method]))
-        row.append({'clip': name, 'method': method})
-      rows.append([row[i] for i in draws.permutation(2)])
-    sheet = f'{test}-{number}'
-    key['sheets'][sheet] = rows
-    atomic.write(out / f'{sheet}.html', _sheet(sheet, test, rows).encode())
-  path = out.with_name(f'{out.name}.key.json')
-  atomic.write(path, json.dumps(key, indent=1).encode())
+  key = {'seed': seed, 'first': methods[0], 'sheets': {
+      f'{test}-{number}': pairs_of(test, methods, draws)
+      for test in TESTS for number in range(1, sheets + 1)}}
+  out.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+    place = pathlib.Path(folder, out.name)  # All of it is there, or nothing.
+    numbers = iter(draws.permutation(10**6).tolist())
+    for sheet, pairs in key['sheets'].items():
+      rows = []
+      for pair in pairs:
+        row = []
+        for method in pair:
+          name = f'{next(numbers):06}'
+          render.write_audio(place / f'clips/{name}.wav',
+                             next(sources[method]))
+          row.append({'clip': name, 'method': method})
+        rows.append([row[i] for i in draws.permutation(2)])
+      key['sheets'][sheet] = rows
+      atomic.write(place / f'{sheet}.html', _sheet(sheet, rows).encode())
+    path = out.with_name(f'{out.name}.key.json')
+    atomic.write(path, json.dumps(key, indent=1).encode())
+    place.rename(out)
   return path, errors
 
 
@@ -113,7 +119,7 @@ def _endless_clips(method, folder, paths, draws, errors):
                    f'play within {clips.SECONDS} seconds')
 
 
-def _sheet(sheet: str, test: str, rows) -> str:
+def _sheet(sheet: str, rows) -> str:
   """Returns the page of a sheet."""
   items = []
   for i, row in enumerate(rows):
@@ -130,4 +136,5 @@ def _sheet(sheet: str, test: str, rows) -> str:
           'sheet.html').read_text('utf-8'), {
               'style': page.resource('player.css'), 'sheet': sheet,
               'title': f'Listening test {html.escape(sheet)}',
-              'question': _QUESTIONS[test], 'pairs': '\n'.join(items)})
+              'question': _QUESTIONS[sheet.rpartition('-')[0]],
+              'pairs': '\n'.join(items)})

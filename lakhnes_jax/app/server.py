@@ -54,7 +54,7 @@ _HEADERS = {
     'X-Content-Type-Options': 'nosniff'}
 # What all songs of one model share.
 _NOT_SHOWN = ('grammar', 'max_events', 'format', 'mem_len', 'int8', 'top_k',
-              'top_p')
+              'top_p', 'best_of')
 _TYPES = {'.mid': 'audio/midi', '.wav': 'audio/wav'}
 
 
@@ -119,9 +119,7 @@ class App:
     """The page."""
     model = self.jobs.model
     return HTMLResponse(page.fill(_resource('app.html').read_text('utf-8'), {
-        'model': song_card.text(
-            f'{model.sampled.vocabulary.name}, '
-            f'{model.sampled.model.config.n_layer} layers'),
+        'model': model.sampled.vocabulary.name,
         'out': song_card.text(str(self.jobs.out)),
         'accept': ','.join(ending for ending, known in
                            song_files.FORMATS.items() if known.read),

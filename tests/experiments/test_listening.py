@@ -112,7 +112,9 @@ def test_a_listener_answers(made, chromium, tmp_path):
   # A clip is heard; another stops it.
   playing = '!document.querySelectorAll("audio")[{}].paused'
   for i in (0, 1):
-    chromium.js(f'document.querySelectorAll("audio")[{i}].play()')
+    x, y = chromium.middle(f'.pair div:nth-of-type({i + 1}) audio')
+    wide = chromium.js('document.querySelector("audio").offsetWidth')
+    chromium.drag((x - wide / 2 + 20, y))  # The button at its left end.
     chromium.wait(playing.format(i))
   chromium.wait('!(' + playing.format(0) + ')')
   real = [next(side['clip'] for side in row if side['method'] == 'real')
@@ -200,7 +202,7 @@ def test_shares(tmp_path, capsys):
     ('{', 'not JSON'), ('{}', "'sheet' is missing"),
     ({'sheet': 'turing-9'}, 'not the answers to a sheet of this study'),
     ({'chosen': ['0']}, 'not the answers to a sheet'),
-    ({'chosen': ['0', '2', '4', '0']}, "'0' is no clip of its pair"),
+    ({'chosen': ['0', '2', '4', '0'], 'listener': 'b'}, "'0' is no clip of its pair"),
     ({}, 'same listener and sheet'),
 ])
 def test_answers_of_no_use_are_named(tmp_path, capsys, content, words):
@@ -232,6 +234,7 @@ def test_studies_that_cannot_be_made(tmp_path, capsys):
         'make', f'--out={tmp_path / out}', f'--real={tmp_path / "real"}',
         f'--method={name}={tmp_path / folder}', '--sheets=1']) == 1
     assert words in capsys.readouterr().err
+    assert not (tmp_path / 'new').exists()  # Nor half of it.
   for flags in (['--method=control=x'], ['--method=x'], ['--sheets=0']):
     with pytest.raises(SystemExit) as end:
       command.main(['make', '--out=x', '--real=x', '--method=a=b', *flags])
