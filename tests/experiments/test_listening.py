@@ -202,7 +202,8 @@ def test_shares(tmp_path, capsys):
     ('{', 'not JSON'), ('{}', "'sheet' is missing"),
     ({'sheet': 'turing-9'}, 'not the answers to a sheet of this study'),
     ({'chosen': ['0']}, 'not the answers to a sheet'),
-    ({'chosen': ['0', '2', '4', '0'], 'listener': 'b'}, "'0' is no clip of its pair"),
+    ({'chosen': ['0', '2', '4', '0'], 'listener': 'b'},
+     "'0' is no clip of its pair"),
     ({}, 'same listener and sheet'),
 ])
 def test_answers_of_no_use_are_named(tmp_path, capsys, content, words):
