@@ -1,7 +1,6 @@
 """What the listeners' answers say."""
 
 import collections
-import itertools
 import math
 import os
 import pathlib
@@ -117,10 +116,9 @@ def draw(found: dict[str, Any], path: str | os.PathLike) -> pathlib.Path:
   for axes, test, title in zip(fig.subplots(1, 2, sharey=True), study.TESTS,
                                titles, strict=True):
     rows = found[test]
-    colours = itertools.islice(itertools.cycle(plot.COLOURS), len(rows))
     axes.bar(list(rows), [row['share'] for row in rows.values()],
              yerr=[row['stderr'] for row in rows.values()], capsize=4,
-             color=list(colours), width=.6)
+             color=plot.COLOURS[1], width=.6)
     axes.axhline(.5, color='#666672', linestyle='--', linewidth=1)
     axes.set(ylim=(0, 1.05), title=title)
     axes.spines[['top', 'right']].set_visible(False)
