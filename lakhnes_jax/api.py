@@ -163,8 +163,8 @@ class Model:
     return self._sample(make_task(events), n, name, **options)
 
   def _sample(self, task: tasks.GenerationTask, n: int, name: str, *,
-              seed: int = 0, temperature: float = 1., top_k: int = 64,
-              top_p: float = 1., best_of: int | None = None,
+              seed: int = 0, temperature: float = 1., top_k: int = 0,
+              top_p: float = .96, best_of: int | None = None,
               progress: Callable[[int, int], Any] = lambda tokens, of: None
              ) -> list[song_lib.Song]:
     config = sample.SamplingConfig(temperature=temperature, top_k=top_k,

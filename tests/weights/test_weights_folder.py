@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 from flax import serialization
 
-from lakhnes_jax import events, export, vocabularies
+from lakhnes_jax import export, vocabularies
 from lakhnes_jax.formats import nes_midi
 from lakhnes_jax.model import language_model, transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
@@ -299,9 +299,9 @@ class TestShipped:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 25e6
 
   def test_knows_music(self, real_data):
-    """A uniform guess has 6.4 nats, the unigram model 5.3."""
+    """Train songs cost it 1.2 nats a token; a uniform guess 7.4."""
     model, params, meta = weights_folder.load(weights_folder.PRETRAINED)
-    vocabulary = events.VOCABULARIES[meta['format']]
+    vocabulary = vocabularies.get(meta['format'])
     with tarfile.open(real_data / 'nesmdb_midi_train_valid.tar.xz',
                       'r|xz') as archive:
       songs = []
@@ -314,4 +314,5 @@ class TestShipped:
     songs = np.stack([song for song in songs if len(song) == 257])
     logits, _ = jax.jit(model.apply)(
         params, songs[:, :-1], model.init_state(len(songs), 8))
-    assert language_model.nll(logits, songs[:, 1:])[:, 128:].mean() < 3
+    assert language_model.nll(logits, songs[:, 1:])[:, 128:].mean() < 2
+    assert len(meta['typical']) > 10  # Needed for `best_of`.
