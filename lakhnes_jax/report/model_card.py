@@ -27,7 +27,7 @@ from lakhnes_jax import input_files
 TRAINING_FLAGS = (
     'format', 'features', 'tgt_len', 'mem_len', 'batch_size', 'augment',
     'min_tokens', 'memory_reset_prob', 'optimizer', 'learning_rate', 'schedule',
-    'warmup_steps', 'max_steps', 'dropout', 'seed')
+    'warmup_steps', 'max_steps', 'dropout', 'within_song', 'seed')
 _MAX_RUNS = 100  # Of a line, which a strange config might close to a circle.
 _LICENCE = (
     'The weights may be used under the MIT licence, as the code. They were '
