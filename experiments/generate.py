@@ -13,6 +13,7 @@ from lakhnes_jax.generation import sample, tasks
 from lakhnes_jax.report import samples
 from lakhnes_jax.training import log
 
+_LOOPED = ('vgm', 'nsf', 'famitracker.txt')  # Formats that have a loop.
 # Which tasks a flag belongs to, where not to all.
 _OF_TASK = {
     'input': TASKS[1:], 'stop_at_eos': TASKS[:2],
@@ -27,6 +28,7 @@ def main() -> None:
   """Samples songs and writes them; exits with 1 if an input was bad."""
   models.check_can_sample('mode=sample')
   _check_flags()
+  endings = _endings()
   model = models.load_to_sample()
   _asked(model.vocabulary)
   out_dir = pathlib.Path(
@@ -41,9 +43,10 @@ def main() -> None:
     songs = new_songs(model, FLAGS.n_samples)
   else:
     songs = _songs_to_inputs(model, complain)
-  samples.write(map(_finish, songs), out_dir)
+  missing = samples.write(map(_finish, songs), out_dir, also=endings,
+                          album=FLAGS.album)
   print(out_dir, flush=True)
-  if complaints:
+  if complaints or missing:
     sys.exit(1)
 
 
@@ -57,6 +60,17 @@ def _check_flags() -> None:
     raise ValueError(f'--task={FLAGS.task} needs --input: song files')
   if FLAGS.task == 'voices':
     tasks.voices_of(FLAGS.given_voices)
+
+
+def _endings() -> list[str]:
+  """Returns the endings of --also_write."""
+  endings = ['.' + name.strip().lower().removeprefix('.')
+             for name in FLAGS.also_write or _LOOPED * FLAGS.loop]
+  for ending in endings:
+    if ending not in song_files.FORMATS:
+      raise ValueError(f'--also_write={ending[1:]}: known are ' + ', '.join(
+          known[1:] for known in song_files.FORMATS))
+  return endings
 
 
 def _config() -> sample.SamplingConfig:
@@ -157,7 +171,7 @@ def _read_tasks(vocabulary, complain: Callable[[str], None]
 
 
 def _finish(song: sample.Sample) -> sample.Sample:
-  """Warns of a song that came out too short; drops the prompt if asked to."""
+  """Drops the prompt, ends at the loop point if asked to; warns."""
   n_written = int((~song.given).sum())
   if n_written >= song.metadata.get('max_events', n_written + 1) and (
       FLAGS.seconds or FLAGS.task == 'voices'):
@@ -165,4 +179,14 @@ def _finish(song: sample.Sample) -> sample.Sample:
         f'{song.name}: the model wrote {n_written} events, too many for the '
         'time, and was stopped; --grammar, another seed or temperature, or a '
         'larger --length may help')
-  return song.generated() if FLAGS.without_prompt else song
+  if FLAGS.without_prompt:
+    song = song.generated()
+  if not FLAGS.loop:
+    return song
+  looped = song.looped()
+  if looped is None:
+    log.report(f'{song.name}: it has no length, so no loop')
+  elif not looped.metadata['loop_repeats']:
+    log.report(f'{song.name}: no part of it comes again, so all of it is '
+               'repeated')
+  return looped or song

@@ -231,6 +231,15 @@ _number('prompt_seconds', None, 'For continue: seconds of --input to keep.',
         0.001, 40_000)
 flags.DEFINE_bool('without_prompt', False,
                   'For continue: write only what was added.')
+flags.DEFINE_bool(
+    'loop', False, 'End each song where it can best go on at an earlier place, '
+    'and set that loop in the files of --also_write; by default '
+    'vgm,nsf,famitracker.txt then.')
+flags.DEFINE_list(
+    'also_write', [], 'Further files of each song, for example '
+    'vgm,nsf,nes,famitracker.txt.')
+flags.DEFINE_string(
+    'album', '', 'Title of one NSF file with all songs that are sampled.')
 flags.DEFINE_list('given_voices', [],
                   'For voices: voices that are kept, for example p1,tr.')
 flags.DEFINE_string(

@@ -13,7 +13,7 @@ import numpy as np
 
 from lakhnes_jax import events as ev
 from lakhnes_jax import nes, render
-from lakhnes_jax.formats import song_files
+from lakhnes_jax.formats import looping, song_files
 from lakhnes_jax.report import plot
 
 if TYPE_CHECKING:
@@ -100,11 +100,27 @@ class Song:
     elif ending == '.png':
         plot.save(self.roll(), path)
     elif song_files.song_name(path) != path.name:
-      song_files.write_song(path, self.events)
+      song_files.write_song(path, self.events,
+                            loop=looping.of_metadata(self.metadata))
     else:
       raise ValueError(f'{path}: expected one of ' + ', '.join(
           [*song_files.FORMATS, *render.AUDIO_ENDINGS, '.png']))
     return path
+
+  def looped(self) -> 'Song':
+    """Ends the song where it can best go on at an earlier place.
+
+    That place is in the metadata, `loop`, seconds; `save` writes it to formats
+    that have loops (.vgm, .nsf, .nes, .famitracker.txt, .famistudio.txt).
+
+    Raises:
+      ValueError: no part of the song comes again.
+    """
+    found = looping.find(self.events)
+    if found is None:
+      raise ValueError(f'{self.name}: no part of it comes again')
+    return dataclasses.replace(self, events=found.song, metadata={
+        **self.metadata, 'loop': found.loop / nes.SAMPLE_RATE})
 
   def play(self) -> Any:
     """Returns a player for a notebook: `display(song.play())`."""

@@ -1,6 +1,6 @@
 """Songs that end -> songs that go round, at the best loop of their meter."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,7 +8,9 @@ from lakhnes_jax import events as ev
 from lakhnes_jax import meter as meter_lib
 from lakhnes_jax.formats import transcribe
 from lakhnes_jax.formats.vgm import RegisterLog
+from lakhnes_jax.meter import seam
 
+_SURE = .5  # Confidence of a loop that is preferred to any seam.
 _STATUS = 0x15
 _LOADS = (0x03, 0x07, 0x0b, 0x0f)  # Registers that start a voice's note.
 
@@ -18,10 +20,10 @@ class Looped(NamedTuple):
 
   Attributes:
     song: int32 song, up to where it goes back.
-    loop: sample at which it goes on then.
+    loop: sample at which it goes on then; None for a song that ends.
   """
   song: np.ndarray
-  loop: int
+  loop: int | None
 
 
 def find(song: np.ndarray) -> Looped | None:
@@ -30,14 +32,52 @@ def find(song: np.ndarray) -> Looped | None:
   Args:
     song: int32 song (see `events`).
   """
+  found = points(song)
+  return found and Looped(truncate(song, found[1]), found[0])
+
+
+def points(song: np.ndarray) -> tuple[int, int] | None:
+  """Finds where a song may end, and where it goes on then.
+
+  Args:
+    song: int32 song (see `events`).
+
+  Returns:
+    (start, end) in samples: after `end` it goes on at `start`; None if no part
+    of it comes again
+  """
   meter = meter_lib.analyze(song)
-  if meter.loop is None:
-    return None
-  start, end = meter.frame_starts[meter.row_frames[list(meter.loop)]]
-  start, end = max(round(start), 0), round(end)
-  if end - start < 2:
-    return None
-  return Looped(truncate(song, end), start)
+  frames = None
+  if meter.loop is not None:
+    frames = meter.row_frames[list(meter.loop)]
+  if frames is None or meter.loop_confidence < _SURE:
+    found = seam.find(song, meter)
+    frames = found[:2] if found else frames
+  return None if frames is None else _samples(song, meter, *frames)
+
+
+def whole(song: np.ndarray) -> tuple[int, int] | None:
+  """All of a song up to its last bar, as `points`; None if it has no length.
+  """
+  meter = meter_lib.analyze(song)
+  bars = meter.row_frames[meter.bar_row::meter.rows_per_bar]
+  return _samples(song, meter, 0, bars[-1] if meter.row and len(bars) > 1
+                  else meter.row_frames[-1])
+
+
+def _samples(song, meter, start: int, end: int) -> tuple[int, int] | None:
+  """Turns frames into samples."""
+  last = len(meter.frame_starts) - 1
+  start, end = (max(round(meter.frame_starts[min(x, last)]), 0)
+                for x in (start, end))
+  end = min(end, int(ev.times_of(song)[-1:].sum()))
+  return (start, end) if end - start >= 2 else None
+
+
+def of_metadata(metadata: dict[str, Any]) -> int | None:
+  """Returns the `loop`, seconds, of what is known of a song, in samples."""
+  loop = metadata.get('loop')
+  return round(loop * ev.SAMPLE_RATE) if isinstance(loop, int | float) else None
 
 
 def truncate(song: np.ndarray, end: int) -> np.ndarray:
@@ -50,6 +90,8 @@ def truncate(song: np.ndarray, end: int) -> np.ndarray:
 def to_log(looped: Looped) -> RegisterLog:
   """Turns it into a register log whose end leads over to its loop point."""
   log = transcribe.from_events(looped.song)
+  if looped.loop is None:
+    return log
   return close(log, min(looped.loop, log.length - 1))
 
 

@@ -217,19 +217,25 @@ def _read(path, read):
 
 
 def write_song(path: str | os.PathLike, events: np.ndarray,
-               rate: float | None = None) -> None:
+               rate: float | None = None, loop: int | None = None) -> None:
   """Writes a song as its ending says, atomically; makes the folder.
 
   Args:
     path: where to.
     events: int32 song (see `events`).
     rate: steps a second of a score, 24 if None; other formats have none.
+    loop: sample at which it goes on after its end; only formats that take
+      register logs have one, the others leave it out.
 
   Raises:
     ValueError: unknown ending, or the format cannot hold the song.
     OSError: it cannot be written.
   """
   found = _format(path)
+  if loop is not None and found.write_log:
+    from lakhnes_jax.formats import looping
+    write_log(path, looping.to_log(looping.Looped(events, loop)))
+    return
   if rate is None and found.titled:
     _write(path, functools.partial(found.write, title=song_name(path)), events)
   elif rate is None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lakhnes_jax import events as ev
 from lakhnes_jax.analysis import typicality
+from lakhnes_jax.formats import looping
 from lakhnes_jax.generation import constraints, decode
 from lakhnes_jax.generation import tasks as tasks_lib
 from lakhnes_jax.model import language_model
@@ -101,10 +102,30 @@ class Sample:
 
   def generated(self) -> 'Sample':
     """Returns the song without the given events at its start."""
-    first = int(np.argmin(np.append(self.given, False)))
+    return self._part(slice(int(np.argmin(np.append(self.given, False))),
+                            None))
+
+  def looped(self) -> 'Sample | None':
+    """Ends the song where it can go on at an earlier place, once played.
+
+    Returns:
+      The song up to there. Its metadata say `loop`, that place in seconds, and
+      `loop_repeats`, whether a part of it came again; else it is the beginning.
+      None for a song without length.
+    """
+    found = looping.points(self.events)
+    place = found or looping.whole(self.events)
+    if place is None:
+      return None
+    events = ev.truncate(self.events, place[1])
+    return dataclasses.replace(
+        self._part(slice(len(events))), events=events, metadata={
+            **self.metadata, 'loop': place[0] / ev.SAMPLE_RATE,
+            'loop_repeats': bool(found)})
+
+  def _part(self, part: slice) -> 'Sample':
     return dataclasses.replace(self, **{
-        name: getattr(self, name)[first:] for name in (
-            'events', 'given', 'nll')})
+        name: getattr(self, name)[part] for name in ('events', 'given', 'nll')})
 
 
 def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],

@@ -30,7 +30,8 @@ def songs(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
 
   Returns:
     name (path below the folder without ending) -> file, sorted by folder, then
-    name; of several files of one name the one that says most.
+    name; of several files of one name the one that says most. NSF files are
+    none of them: they may be albums of songs that are there.
 
   Raises:
     FileNotFoundError: there is no such folder.
@@ -44,6 +45,8 @@ def songs(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
     stem = song_files.song_name(path)
     name = (path.relative_to(folder).parent / stem).as_posix()
     rank = order.index(path.name[len(stem):].lower())
+    if order[rank] == '.nsf':
+      continue
     found[name] = min(found.get(name, (rank, path)), (rank, path))
   return {name: found[name][1] for name in
           sorted(found, key=lambda name: name.rpartition('/')[::2])}

@@ -14,8 +14,9 @@ from lakhnes_jax.synth import score as scores
 AUDIO_ENDINGS = ('.wav', '.flac', '.ogg')
 _LABELS = {'.mid': 'MIDI', '.midi': 'MIDI', '.tx1.txt': 'TX1',
            '.tx2.txt': 'TX2', '.vgm': 'VGM', '.vgz': 'VGZ', '.nsf': 'NSF',
-           '.nes': 'NES', '.wav': 'WAV', '.flac': 'FLAC', '.ogg': 'OGG',
-           '.png': 'picture'}
+           '.nes': 'ROM', '.famitracker.txt': 'FamiTracker',
+           '.famistudio.txt': 'FamiStudio', '.wav': 'WAV',
+           '.flac': 'FLAC', '.ogg': 'OGG', '.png': 'picture'}
 # Of samples.json, what is not shown among the facts.
 SHOWN_ELSEWHERE = (
     'name', 'number', 'n_events', 'n_given', 'seconds', 'nll_given',

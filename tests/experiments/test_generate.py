@@ -102,6 +102,34 @@ def test_every_task_in_every_format(made, tmp_path, form):
   assert by_name['000']['top_p'] == .9
 
 
+def test_songs_that_go_round(made, tmp_path):
+  """Each in files that have loops, and all of them in an album."""
+  assert experiments_run.main(
+      '--flagfile=sample.flags', f'--workdir={made}/tx1', '--n_samples=2',
+      f'--out_dir={tmp_path}', '--seconds=4', '--loop', '--album=Two/3') == 0
+  rows = json.loads((tmp_path / 'samples.json').read_text())
+  for row in rows:
+    song = song_files.read_song(tmp_path / f'{row["name"]}.tx1.txt')
+    length, loop = int(ev.times_of(song)[-1]), round(row['loop'] * 44100)
+    assert 0 <= loop < length <= 4 * 44100
+    for ending in ('vgm', 'nsf', 'famitracker.txt'):
+      assert (tmp_path / f'{row["name"]}.{ending}').exists()
+    once, twice = (song_files.read_log(tmp_path / f'{row["name"]}.vgm', n)
+                   for n in (1, 2))
+    assert abs(once.length - length) < 2
+    assert abs(twice.length - once.length - (length - loop)) < 2
+  album = (tmp_path / 'Two-3.nsf').read_bytes()
+  assert album[6] == 2 and album[14:46].rstrip(b'\0') == b'Two/3'
+  page = (tmp_path / 'index.html').read_text()
+  assert '000.nsf' in page and 'Two-3' not in page  # The album is no song.
+
+
+def test_what_else_is_written_is_known(made, tmp_path):
+  assert '--also_write=mp3: known are ' in experiments_run.main(
+      '--flagfile=sample.flags', f'--workdir={made}/tx1',
+      f'--out_dir={tmp_path}', '--also_write=vgm,mp3')
+
+
 def test_one_bad_file_does_not_stop_the_others(made, tmp_path, capsys):
   inputs = [f'--input={made}/{name}.tx1.txt' for name in (
       'bad', 'notes', 'what', 'empty')]
