@@ -30,6 +30,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax.formats import nes_midi
+from support.browser import chromium  # noqa: F401  (a fixture)
 from support.http_server import server  # noqa: F401  (a fixture)
 
 SHARED = pathlib.Path(

@@ -22,7 +22,6 @@ from lakhnes_jax.formats import song_files
 from lakhnes_jax.generation import sample, sampling
 from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
-from support import browser
 
 TUNE = np.tile(ev.from_text('\n'.join([
     'P1_NOTEON_60', 'TR_NOTEON_40', 'WT_11025', 'P1_NOTEON_64', 'WT_11025',
@@ -113,15 +112,6 @@ def tracker(tmp_path_factory):
                   tmp_path_factory.mktemp('tracker') / 'kept')
   yield served
   served.close()
-
-
-@pytest.fixture(scope='module')
-def chromium(tmp_path_factory):
-  program = browser.find()
-  if not program:
-    pytest.skip('no Chromium here: apt-get install chromium')
-  with browser.Browser(program, tmp_path_factory.mktemp('profile')) as opened:
-    yield opened
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from experiments.listening import __main__ as command
 from experiments.listening import analysis, clips, study
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import song_files
-from support import browser
 
 BAR = ['P1_NOTEON_60', 'P2_NOTEON_64', 'TR_NOTEON_40', 'NO_NOTEON_3',
        'WT_22050', 'P1_NOTEON_67', 'NO_NOTEOFF', 'WT_22050']
@@ -88,15 +87,6 @@ def test_the_folder_tells_nothing(made):
   assert any('bad.mid' in error for error in errors)
   for name in ('silent.mid', 'short.mid'):
     assert any(f'{name}: left out' in error for error in errors)
-
-
-@pytest.fixture(scope='module')
-def chromium(tmp_path_factory):
-  program = browser.find()
-  if not program:
-    pytest.skip('no Chromium here: apt-get install chromium')
-  with browser.Browser(program, tmp_path_factory.mktemp('profile')) as opened:
-    yield opened
 
 
 def test_a_listener_answers(made, chromium, tmp_path):

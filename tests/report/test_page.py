@@ -16,7 +16,6 @@ from lakhnes_jax import render
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.report import page, song_card
 from lakhnes_jax.synth import score as scores
-from support import browser
 
 TUNE = ('P1_NOTEON_60 WT_11025 P1_NOTEON_64 TR_NOTEON_40 NO_NOTEON_3 WT_11025 '
         'P1_NOTEOFF NO_NOTEOFF WT_5513 P2_NOTEON_72 P2_VELOCITY_4 WT_11025 '
@@ -187,15 +186,6 @@ def test_command(tmp_path, capsys):
   assert 'no such folder' in err and 'no song file there' in err
   with pytest.raises(ValueError, match='no song file there'):
     page.write(tmp_path / 'new')
-
-
-@pytest.fixture(scope='module')
-def chromium(tmp_path_factory):
-  program = browser.find()
-  if not program:
-    pytest.skip('no Chromium here: apt-get install chromium')
-  with browser.Browser(program, tmp_path_factory.mktemp('profile')) as opened:
-    yield opened
 
 
 LAST = 'a"b #1 50%25?'  # Its address is not its name.

@@ -15,6 +15,8 @@ import sys
 import time
 from typing import Any
 
+import pytest
+
 PROGRAMS = ('chromium', 'chromium-browser', 'google-chrome')
 # The browser reads from descriptor 3 and writes to 4.
 _LAUNCH = """import os, sys
@@ -188,3 +190,13 @@ class Browser:
     answer = self._call('Page.captureScreenshot', format='png',
                         captureBeyondViewport=whole)
     path.write_bytes(base64.b64decode(answer['data']))
+
+
+@pytest.fixture(scope='module')
+def chromium(tmp_path_factory):
+  """A browser for the tests of a module."""
+  program = find()
+  if not program:
+    pytest.skip('no Chromium here: apt-get install chromium')
+  with Browser(program, tmp_path_factory.mktemp('profile')) as opened:
+    yield opened
