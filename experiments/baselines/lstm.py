@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.model.transformer_xl import DTYPES
 
 _UNROLL = 4  # Steps of the recurrence in one turn of its loop.
@@ -100,7 +101,7 @@ class _Layer(nn.Module):
     input_DxG = self.param('input', uniform, shape, jnp.float32)
     recurrent_DxG = self.param('recurrent', uniform, shape, jnp.float32)
     bias_G = self.param('bias', _forget_bias, shape[1:], jnp.float32)
-    product = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+    product = functools.partial(transformer_xl.einsum_float32, '...d,dg->...g')
     # What comes from the input needs no recurrence: one product for all steps.
     from_input_LxBxG = product(
         x_BxLxD.astype(c.dtype).swapaxes(0, 1),
@@ -142,9 +143,9 @@ class _Module(nn.Module):
           x_BxLxD, state.hidden[i], state.cell[i])
       x_BxLxD = dropout(x_BxLxD)
       states.append(new_state)
-    logits_BxLxV = jnp.einsum(
-        'bld,vd->blv', x_BxLxD.astype(c.dtype), embedding_VxD.astype(c.dtype),
-        preferred_element_type=jnp.float32) + output_bias_V
+    logits_BxLxV = transformer_xl.einsum_float32(
+        'bld,vd->blv', x_BxLxD.astype(c.dtype), embedding_VxD.astype(c.dtype)
+    ) + output_bias_V
     hidden, cell = (jnp.stack(part) for part in zip(*states, strict=True))
     return logits_BxLxV, jax.lax.stop_gradient(State(hidden, cell))
 

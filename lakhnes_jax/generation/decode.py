@@ -169,9 +169,9 @@ def _embed(model, params, features, tokens_BxT, n_read):
 
 
 def _logits(model, params, x_BxTxD, signals):
-  logits_BxTxV = jnp.einsum(
-      'btd,vd->btv', x_BxTxD, params['output_embedding'],
-      preferred_element_type=jnp.float32) + params['output_bias']
+  logits_BxTxV = transformer_xl.einsum_float32(
+      'btd,vd->btv', x_BxTxD, params['output_embedding']
+  ) + params['output_bias']
   return logits_BxTxV + model.features.logit_bias(params, signals, x_BxTxD)
 
 

@@ -73,12 +73,11 @@ def decode_layer(p, config, x_BxD, keys_GxCxR, values_GxRxC, distances_HxRxC,
       keys_GxCxR, k_BxHxC.reshape(flat)[..., None], (0, 0, slot))
   values_GxRxC = jax.lax.dynamic_update_slice(
       values_GxRxC, v_BxHxC.reshape(flat)[:, None], (0, slot, 0))
-  by_distance = jnp.einsum(
-      'bhc,hrc->bhr', (q_BxHxC + p['position_bias']) * scale,
-      distances_HxRxC, preferred_element_type=jnp.float32)
-  scores = jnp.einsum(
+  by_distance = transformer_xl.einsum_float32(
+      'bhc,hrc->bhr', (q_BxHxC + p['position_bias']) * scale, distances_HxRxC)
+  scores = transformer_xl.einsum_float32(
       'gc,gcr->gr', ((q_BxHxC + p['content_bias']) * scale).reshape(flat),
-      keys_GxCxR, preferred_element_type=jnp.float32)
+      keys_GxCxR)
   scores = _smear(p, scores.reshape(by_distance.shape), *seen)
   # The distances end with 0, which belongs at `slot`.
   scores += jnp.roll(by_distance, slot + 1, -1)
@@ -154,13 +153,11 @@ def prefill_layer(p, config, x_BxTxD, keys_GxCxR, values_GxRxC,
 
   keys_GxCxK = by_age(keys_GxCxR, k_BxTxHxC, 2)
   values_GxKxC = by_age(values_GxRxC, v_BxTxHxC, 1)
-  content = jnp.einsum(
+  content = transformer_xl.einsum_float32(
       'gtc,gck->gtk', queries(p['content_bias']).reshape(
-          -1, length, config.d_head),
-      keys_GxCxK, preferred_element_type=jnp.float32)
-  position = jnp.einsum(
-      'bhtc,hrc->bhtr', queries(p['position_bias']), distances_HxRxC,
-      preferred_element_type=jnp.float32)
+          -1, length, config.d_head), keys_GxCxK)
+  position = transformer_xl.einsum_float32(
+      'bhtc,hrc->bhtr', queries(p['position_bias']), distances_HxRxC)
   # No key farther than M is seen, but `shift` expects distances from R + T.
   position = transformer_xl.shift(jnp.pad(
       position, ((0, 0), (0, 0), (0, 0), (length + 1, 0))))

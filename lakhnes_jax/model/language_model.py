@@ -189,10 +189,9 @@ class LanguageModel:
 
   def logits(self, params, hidden_BxLxD, signals):
     """Returns [B, L, V] float32 of the next tokens; the embedding is tied."""
-    logits_BxLxV = jnp.einsum(
+    logits_BxLxV = transformer_xl.einsum_float32(
         'bld,vd->blv', hidden_BxLxD,
-        params['embedding'].astype(self.config.dtype),
-        preferred_element_type=jnp.float32) + params['output_bias']
+        params['embedding'].astype(self.config.dtype)) + params['output_bias']
     return logits_BxLxV + self.features.logit_bias(
         params, signals, hidden_BxLxD)
 

@@ -158,6 +158,17 @@ def widen(forward, d_inner: int):
   }
 
 
+def einsum_float32(equation: str, *factors):
+  """Sums products of any dtype in float32.
+
+  On CPUs the factors are converted first, which gives the same: XLA of jax 0.7
+  cannot multiply bfloat16 into float32 where the CPU has instructions for it.
+  """
+  if jax.default_backend() == 'cpu':
+    factors = [factor.astype(jnp.float32) for factor in factors]
+  return jnp.einsum(equation, *factors, preferred_element_type=jnp.float32)
+
+
 def position_embedding(distance, d_model: int):
   """Embeds distances [..] as [.., D]: sines, then cosines, not interleaved.
 
@@ -259,14 +270,12 @@ def _attend(config: ModelConfig, q_BxLxHxC, k_BxKxHxC, v_BxKxHxC, r_PxHxC,
   c = config
   # The scale is put on the queries, the smaller factor of either product.
   scale = c.d_head**-0.5
-  scores = jnp.einsum(
+  scores = einsum_float32(
       'blhc,bkhc->bhlk',
-      (q_BxLxHxC + content_bias_HxC.astype(c.dtype)) * scale,
-      k_BxKxHxC, preferred_element_type=jnp.float32)
-  scores += shift(jnp.einsum(
+      (q_BxLxHxC + content_bias_HxC.astype(c.dtype)) * scale, k_BxKxHxC)
+  scores += shift(einsum_float32(
       'blhc,phc->bhlp',
-      (q_BxLxHxC + position_bias_HxC.astype(c.dtype)) * scale,
-      r_PxHxC, preferred_element_type=jnp.float32))
+      (q_BxLxHxC + position_bias_HxC.astype(c.dtype)) * scale, r_PxHxC))
   weights_BxHxLxK = jax.nn.softmax(
       jnp.where(visible_LxK, scores, -jnp.inf)).astype(c.dtype)
   if dropout_rng is not None:
