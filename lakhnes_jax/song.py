@@ -116,11 +116,13 @@ class Song:
     Raises:
       ValueError: no part of the song comes again.
     """
-    found = looping.find(self.events)
+    found = looping.points(self.events)
     if found is None:
       raise ValueError(f'{self.name}: no part of it comes again')
-    return dataclasses.replace(self, events=found.song, metadata={
-        **self.metadata, 'loop': found.loop / nes.SAMPLE_RATE})
+    start, end = found
+    return dataclasses.replace(
+        self, events=looping.truncate(self.events, end), metadata={
+            **self.metadata, 'loop': start / nes.SAMPLE_RATE})
 
   def play(self) -> Any:
     """Returns a player for a notebook: `display(song.play())`."""

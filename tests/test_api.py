@@ -124,3 +124,18 @@ def test_a_song_is_heard_seen_and_saved(tmp_path):
       (lambda: song.render(voices=['p3']), "'p3' is no voice")):
     with pytest.raises(ValueError, match=words):
       wrong()
+
+
+def test_a_song_goes_round(tmp_path):
+  tune = [60, 64, 67, 72, 71, 67, 64, 62]
+  events = np.array([x for pitch in [50, 53, *tune, *tune, *tune]
+                     for x in (ev.event(ev.P1, ev.NOTEON, pitch), 12 * 735)],
+                    np.int32)
+  looped = lakhnes_jax.Song(events, 'tune').looped()
+  length = int(ev.times_of(looped.events)[-1])
+  round_ = length - round(looped.metadata['loop'] * 44100)
+  assert round_ % (8 * 12 * 735) == pytest.approx(0, abs=3)
+  log = song_files.read_log(looped.save(tmp_path / 'tune.vgm'), 2)
+  assert log.length == pytest.approx(length + round_, abs=3)
+  with pytest.raises(ValueError, match='once: no part of it comes again'):
+    lakhnes_jax.Song(events[:6], 'once').looped()
