@@ -49,11 +49,12 @@ class Meter(NamedTuple):
   frame_starts: np.ndarray
 
 
-def analyze(song: np.ndarray) -> Meter:
+def analyze(song: np.ndarray, bar_weights: np.ndarray = bars.WEIGHTS) -> Meter:
   """Finds the meter of a song.
 
   Args:
     song: int32 song (see `events`), with or without dynamics.
+    bar_weights: of what makes a bar; `bars` has them.
   """
   song = np.asarray(song)
   is_chip = song < 0
@@ -67,7 +68,7 @@ def analyze(song: np.ndarray) -> Meter:
   notes = onsets.find(frames, chip, n_frames)
   grid = rows.find(notes, int(frames[0]) if len(frames) else 0, n_frames)
   by_row = _by_row(notes, grid)
-  bar = bars.find(by_row, grid.length)
+  bar = bars.find(by_row, grid.length, bar_weights)
   loop, loop_confidence = form.loop(by_row.pitch, bar, grid.length)
   return Meter(
       frame=ticks.frame, phase=float(ticks.starts[0]),

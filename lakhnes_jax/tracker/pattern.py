@@ -11,6 +11,7 @@ import numpy as np
 
 from lakhnes_jax import events as ev
 from lakhnes_jax import meter as meter_lib
+from lakhnes_jax.meter import bars
 from lakhnes_jax.synth import score as score_lib
 from lakhnes_jax.tracker import frames as frames_lib
 from lakhnes_jax.tracker import instruments as ins
@@ -78,7 +79,7 @@ def parse(song: np.ndarray, codebook: ins.Codebook, goes_on: bool = False
   """
   if goes_on:  # What happens at the very end counts too.
     song = np.append(song, round(2 * frames_lib.FRAME)).astype(np.int32)
-  meter = meter_lib.analyze(song)
+  meter = meter_lib.analyze(song, bars.OF_TRACKER)
   starts = frames_lib.starts_of(meter)
   state = frames_lib.from_events(song, starts)
   parsed = [notes_lib.parse(state[:, voice], kind, codebook)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from experiments.benchmarks import meter_songs
 from lakhnes_jax import events as ev
+from lakhnes_jax import meter
 from lakhnes_jax.data import augment, shards
 from lakhnes_jax.tracker import frames, pattern, store
 from lakhnes_jax.tracker import vocabulary as voc
@@ -113,6 +115,13 @@ def test_notes_on_rows_need_few_tokens(tracker):
   assert (kind == voc.NOTE).sum() == (ev.kind_of(song) == ev.NOTEON).sum()
   assert (kind == voc.DELAY).sum() == 0
   assert len(kind) < 3.5 * 80
+
+
+def test_bars_are_those_that_the_shipped_weights_learned_from(tracker):
+  """A waltz that they know as four beats, whatever the meter has learned."""
+  song = meter_songs.make(100, 49).events
+  assert tracker.parse(song).bar_rows == 16
+  assert meter.analyze(song).rows_per_bar == 12
 
 
 def test_real_songs_come_back_to_the_frame(tracker, real_songs):
