@@ -15,17 +15,19 @@ write, which driver_jitter changes.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax import nes
+from lakhnes_jax import meter, nes
 
 MAX_SEMITONES = 6  # Transposition is uniform in -6 .. +6.
 MAX_SPEED_CHANGE = .05  # Playback speed is uniform in .95 .. 1.05.
-GRID_STEPS = range(4, 25)  # Frames.
+_VIDEO_FRAMES = (nes.VIDEO_FRAME, nes.FRAME_60HZ, nes.FRAME_50HZ)  # Samples.
+_SAME_ROW = .1  # Frames by which rows of the same tempo differ at most.
 _SAME_FRAME = 180  # Samples; shorter waits are within a call of the driver.
 _OURS = ('tempo', 'driver_jitter')  # Not in the original, and so not in 'all'.
 _ALL_VOICES = tuple(range(len(ev.VOICES)))
@@ -78,39 +80,31 @@ def stretch(events: np.ndarray, speed: float) -> np.ndarray:
   return ev.from_times(times, events[is_chip], times[-1] if times.size else 0)
 
 
-def grid_step(events: np.ndarray) -> int:
-  """Estimates the grid step of a song's notes, such as a sixteenth.
-
-  For each candidate in `GRID_STEPS`, counts which share of the intervals
-  between NOTEONs of one voice are its multiples.
+def row_of(events: np.ndarray) -> tuple[float, float]:
+  """Finds the rows of a song's notes, such as sixteenths (see `meter`).
 
   Returns:
-    the longest candidate (in frames) whose share is at least 0.9 of the
-    highest; 0 if the highest is below 0.6, if there are fewer than 8
-    intervals, or if the driver's calls do not follow the video frames.
+    frames per row; samples per frame. Both 0 where the meter is not sure of
+    them, or the driver's calls do not follow video frames.
   """
-  chip, times = events[events < 0], ev.times_of(events)[events < 0]
-  calls = np.diff(np.unique(times[_first_in_frame(times)])) / nes.VIDEO_FRAME
-  if (abs(calls - np.rint(calls)) > .15).sum() > .3 * len(calls):
-    return 0
-  frame = _frames(times)
-  voice, is_on = ev.voice_of(chip), ev.kind_of(chip) == ev.NOTEON
-  apart = np.concatenate([
-      np.diff(frame[is_on & (voice == v)]) for v in _ALL_VOICES])
-  apart = apart[(apart >= GRID_STEPS[0] - 1) & (apart < 65)]
-  if len(apart) < 8:
-    return 0
-  share = np.array([np.mean(apart % frames == 0) for frames in GRID_STEPS])
-  if share.max() < .6:
-    return 0
-  return GRID_STEPS[int(np.flatnonzero(share >= .9 * share.max())[-1])]
+  found = meter.analyze(events)
+  is_video = any(abs(found.frame / frame - 1) < .002 for frame in _VIDEO_FRAMES)
+  if min(found.row_confidence, found.frame_confidence) < .5 or not is_video:
+    return 0., 0.
+  return found.row, found.frame
 
 
-def change_tempo(events: np.ndarray, ratio: float) -> np.ndarray:
+def change_tempo(events: np.ndarray, ratio: float,
+                 frame: float = nes.VIDEO_FRAME) -> np.ndarray:
   """Slows a song down by `ratio`, moving its events by whole frames.
 
   Events of one frame stay in one frame, at the same distances; events of
   different frames stay in different frames. A final wait is dropped.
+
+  Args:
+    events: int32 song.
+    ratio: of its new length to its own.
+    frame: samples per frame.
 
   Raises:
     ValueError: ratio is not positive.
@@ -119,12 +113,14 @@ def change_tempo(events: np.ndarray, ratio: float) -> np.ndarray:
     raise ValueError(f'tempo ratio {ratio} is not positive')
   is_chip = events < 0
   times = ev.times_of(events)[is_chip]
-  old, which = np.unique(_frames(times), return_inverse=True)
+  start = times[_first_in_frame(times)]
+  old, which = np.unique(np.rint((start - times[:1]) / frame).astype(np.int64),
+                         return_inverse=True)
   place = np.arange(len(old))
   new = place + np.maximum.accumulate(
       np.rint(old * ratio).astype(np.int64) - place)
   times = np.maximum.accumulate(
-      times + np.rint((new - old)[which] * nes.VIDEO_FRAME).astype(np.int64))
+      times + np.rint((new - old)[which] * frame).astype(np.int64))
   return ev.from_times(times, events[is_chip], times[-1] if times.size else 0)
 
 
@@ -158,12 +154,6 @@ def _first_in_frame(times: np.ndarray) -> np.ndarray:
   """[n]: for each write, the index of the first write of its frame."""
   is_first = np.diff(times, prepend=-_SAME_FRAME) >= _SAME_FRAME
   return np.maximum.accumulate(np.where(is_first, np.arange(len(times)), 0))
-
-
-def _frames(times: np.ndarray) -> np.ndarray:
-  """[n]: for each write, the number of its frame, from 0."""
-  start = times[_first_in_frame(times)]
-  return np.rint((start - times[:1]) / nes.VIDEO_FRAME).astype(np.int64)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -222,8 +212,8 @@ class Augmentation:
     voice_dropout: with probability 1/2 keep a random 1 to 3 of the voices.
     switch: with probability 1/2 swap P1 and P2.
     transpose: by -6 to +6 semitones, uniformly.
-    tempo: with probability 0.7 change the grid step to another whole number
-      of frames, 3/4 to 4/3 of its own, uniformly.
+    tempo: with probability 0.7 change the rows to another whole number of
+      frames, 3/4 to 4/3 of their own, uniformly.
     driver_jitter: with probability 0.7 multiply the waits within frames by
       random factors around 1, one for each pair of event kinds around a wait.
     stretch: to 0.95 to 1.05 of the speed, uniformly.
@@ -290,10 +280,12 @@ class Augmentation:
     *recoding, tempo, driver_jitter, speed = params
     if tuple(recoding) != AugmentationParams()[:-3]:
       events = _recode(events, _recoding(*recoding))
-    if tempo is not None and (frames := grid_step(events)):
-      near = range(-(-3 * frames // 4), 4 * frames // 3 + 1)
-      others = [other for other in near if other != frames]
-      events = change_tempo(events, others[int(tempo * len(others))] / frames)
+    row, frame = row_of(events) if tempo is not None else (0., 0.)
+    near = range(math.ceil(.75 * row), math.floor(4 / 3 * row + .01) + 1)
+    others = [other for other in near if abs(other - row) > _SAME_ROW]
+    if others:
+      events = change_tempo(
+          events, others[int(tempo * len(others))] / row, frame)
     if driver_jitter is not None:
       rng = np.random.default_rng(driver_jitter)
       size = ev.EVENT.shape[0] * ev.EVENT.shape[1]

@@ -192,55 +192,76 @@ def test_tempo_of_little_or_nothing():
     augment.change_tempo(_song(), 0)
 
 
-@pytest.mark.parametrize('tick', [4, 6, 7, 24])
-def test_tick_is_the_longest_step_that_nearly_all_notes_keep(tick):
-  steps = np.array([0, 1, 2, 4, 5, 6, 8, 11, 12, 14, 15, 16])
-  assert augment.grid_step(_in_frames(tick * steps)) == tick
-  # An ornament a frame before the beat is no tempo, nor are a few notes.
-  assert augment.grid_step(_in_frames([*tick * steps, tick * 17 - 1])) == tick
-  assert augment.grid_step(_in_frames(tick * steps[:4])) == 0
-  assert augment.grid_step(_song('')) == 0
+_BARS = np.add.outer(16 * np.arange(4),
+                     [0, 1, 2, 4, 5, 6, 8, 11, 12, 14]).ravel()
+
+
+@pytest.mark.parametrize('row', [4, 6, 7, 24])
+def test_rows_are_those_that_nearly_all_notes_keep(row):
+  found, frame = augment.row_of(_in_frames(row * _BARS))
+  assert found == pytest.approx(row)
+  assert frame == pytest.approx(733.79, abs=.01)
+  # An ornament a frame before the beat is no tempo.
+  with_ornament = _in_frames([*row * _BARS, row * 65 - 1])
+  assert augment.row_of(with_ornament)[0] == pytest.approx(row, rel=.01)
+
+
+def test_songs_without_rows():
+  assert augment.row_of(_in_frames(6 * _BARS[:4])) == (0, 0)  # A few notes.
+  assert augment.row_of(_song('')) == (0, 0)
   # A program that is called 192 times a second.
   chip = events.EVENT[events.P1, events.NOTEON, 60]
-  times = np.rint(tick * steps * 44100 / 192).astype(int)
-  assert augment.grid_step(events.from_times(
-      times, np.repeat(chip, len(times)), times[-1])) == 0
-  uneven = np.cumsum([5, 7, 9, 13, 11, 17, 19, 23] * 3)
-  assert augment.grid_step(_in_frames([0, *uneven])) == 0
+  times = np.rint(7 * _BARS * 44100 / 192).astype(int)
+  assert augment.row_of(events.from_times(
+      times, np.repeat(chip, len(times)), times[-1])) == (0, 0)
+  assert augment.row_of(_UNEVEN) == (0, 0)
+
+
+_UNEVEN = _in_frames(np.cumsum(np.random.default_rng(3).integers(4, 40, 60)))
 
 
 def test_a_drawn_tempo_is_another_near_by():
-  song = _in_frames(6 * np.arange(20))
+  song = _in_frames(6 * _BARS)
   augmentation = Augmentation.from_names(['tempo'])
   rng = np.random.default_rng(0)
-  n, seen = 2000, []
+  n, seen = 300, []
   for _ in range(n):
-    seen.append(augment.grid_step(augmentation.apply(song, rng)))
+    apart = np.diff(events.times_of(augmentation.apply(song, rng)))
+    seen.append(round(apart[apart > 200].min() / 733.79))
   # 3/4 to 4/3 of 6, where 5 is 5, 7 and 8 too; five deviations around 0.3.
   assert set(seen) == {5, 6, 7, 8}
-  assert abs(seen.count(6) / n - .3) < .052
+  assert abs(seen.count(6) / n - .3) < .133
   for other in 5, 7, 8:
-    assert abs(seen.count(other) / n - .7 / 3) < .048
-  uneven = _in_frames([0, *np.cumsum([5, 7, 9, 13, 11, 17, 19, 23] * 3)])
+    assert abs(seen.count(other) / n - .7 / 3) < .123
   np.testing.assert_array_equal(
-      augmentation.apply_params(uneven, augment.AugmentationParams(tempo=.5)),
-      uneven)
+      augmentation.apply_params(_UNEVEN, augment.AugmentationParams(tempo=.5)),
+      _UNEVEN)
+
+
+def test_a_fractional_tempo_becomes_a_whole_one():
+  song = _in_frames(np.floor(6.4 * _BARS).astype(int))
+  assert augment.row_of(song)[0] == pytest.approx(6.4, rel=.01)
+  got = augment.Augmentation.from_names(['tempo']).apply_params(
+      song, augment.AugmentationParams(tempo=.99))
+  assert augment.row_of(got)[0] == pytest.approx(8, rel=.01)
 
 
 def test_real_songs_at_another_tempo(real_songs):
-  ticks = []
+  rows = []
   for song in map(augment.trim, real_songs):
     chip = song[song < 0]
     same = augment.change_tempo(song, 1)
     np.testing.assert_array_equal(
         events.times_of(same)[same < 0],
         events.times_of(song)[song < 0] - events.times_of(song)[song < 0][0])
-    if frames := augment.grid_step(song):
-      slower = augment.change_tempo(song, (frames + 1) / frames)
+    row, frame = augment.row_of(song)
+    if row:
+      slower = augment.change_tempo(song, 1 + 1 / row, frame)
       np.testing.assert_array_equal(slower[slower < 0], chip)
-      ticks.append((frames + 1, augment.grid_step(slower)))
-  assert len(ticks) > len(real_songs) / 3
-  assert np.mean([wanted == got for wanted, got in ticks]) > .9
+      rows.append((row + 1, augment.row_of(slower)[0]))
+  assert len(rows) > 2 / 3 * len(real_songs)
+  wanted, got = np.array(rows).T
+  assert np.mean(abs(got / wanted - 1) < .03) > .7
 
 
 def test_latency_changes_within_frames():
