@@ -23,7 +23,7 @@ from experiments.benchmarks import meter_songs
 from lakhnes_jax import events as ev
 from lakhnes_jax import meter
 from lakhnes_jax.formats import nes_midi, vgm
-from lakhnes_jax.meter import onsets
+from lakhnes_jax.meter import onsets, seam
 
 _MOSTLY, _HARDLY = .12, .02  # Share of notes between rows of some length.
 _RIGHT = .95  # Share of rows within a frame of a true one, and vice versa.
@@ -39,6 +39,12 @@ def judge(song: meter_songs.Song, found: meter.Meter) -> dict[str, bool]:
       versa, for rows on which nine tenths of the notes begin, and not so short
       that all begin on every second;
     beat, bar, bar row, loop: where the row is right
+    bar x 2: the bar is right, or half or twice as long: what one musician
+      writes as 4/4 at 75 another writes as 2/4, or at 150; the notes do not say
+    loop: its length and start are right, within a row
+    loop round: or else it plays on, for three times the song's length, with 95%
+      of the notes of the true one; so it does with both ends earlier, where
+      that is the same music
   """
   frames = meter.frames_of(found, ev.times_of(song.events)[song.events < 0])
   shift, count = np.unique(frames - song.calls, return_counts=True)
@@ -67,9 +73,34 @@ def judge(song: meter_songs.Song, found: meter.Meter) -> dict[str, bool]:
     at = found.row_frames[list(found.loop or (0, 0))]
     result['loop'] = (abs(at[1] - at[0] - (end - start)) <= found.row
                       and at[0] > start - found.row - 1)
+    result['loop round'] = bool(result['loop'] or (found.loop and _plays_on(
+        song, frames, steps, np.searchsorted(steps, at + 2) - 1) >= _RIGHT))
   else:
     result['no loop'] = found.loop is None
   return result
+
+
+def _plays_on(song: meter_songs.Song, frames: np.ndarray, steps: np.ndarray,
+              loop: np.ndarray) -> float:
+  """Share of notes that are the same in a song's loop and in another, in steps.
+
+  Args:
+    song: with a loop.
+    frames: of its chip events.
+    steps: frames of its steps.
+    loop: steps (start, end).
+  """
+  chip = song.events[song.events < 0]
+  notes = onsets.find(frames, chip, int(frames.max()) + 1)
+  counts = notes.weight > _WEIGHT
+  pitch = np.zeros((len(steps), 4), np.int64)
+  pitch[np.maximum(np.searchsorted(steps, notes.frame[counts] + 1, 'right') - 1,
+                   0), notes.voice[counts]] = notes.pitch[counts]
+  place = np.arange(3 * len(steps))
+  one, other = (pitch[np.where(place < end, place, start + (
+      place - end) % (end - start))] for start, end in (song.loop, loop))
+  either = ((one > 0) | (other > 0)).sum()
+  return float(((one == other) & (one > 0)).sum() / max(either, 1))
 
 
 def _near(a: np.ndarray, b: np.ndarray) -> float:
@@ -92,7 +123,7 @@ def composed(n: int, seed: int) -> None:
   """Prints shares of what is right, by what was done to the songs."""
   right, ms = collections.defaultdict(list), []
   columns = ('frame', 'row', 'beat', 'bar', 'bar x 2', 'bar row', 'loop',
-             'no loop')
+             'loop round', 'no loop')
   for number in range(n):
     song = meter_songs.make(seed, number)
     found, took = timed(song.events)
@@ -163,14 +194,23 @@ def loops(vgm_folder: pathlib.Path, midi_folder: pathlib.Path) -> None:
       counts['  none found'] += found.loop is None
       continue
     counts['songs with loop'] += 1
-    counts['  from the first row on'] += total - length < (
-        found.row or 8) * found.frame
+    row = (found.row or 8) * found.frame
+    counts['  from the first row on'] += total - length < row
+    jump = seam.find(song, found)
+    if jump:
+      counts['  seam found'] += 1
+      loops = (jump.end - jump.start) * found.frame / length
+      whole = abs(loops - max(round(loops), 1)) * length <= row
+      counts['  and a whole number of loops, within a row'] += whole
+      counts['  or else 4 in 5 notes around it the same'] += (
+          not whole and jump.same >= .8)
+      counts['  shorter than 8 s, where the loop is not'] += (
+          jump.end - jump.start < seam.LONG <= length / found.frame)
     if not found.loop:
       counts['  none found for it'] += 1
       continue
     sure = found.loop_confidence > .7
     counts['  confidence above .7'] += sure
-    row = (found.row or 8) * found.frame
     ends = np.minimum(found.row_frames[list(found.loop)],
                       len(found.frame_starts) - 1)
     start, end = found.frame_starts[ends]

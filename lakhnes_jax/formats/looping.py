@@ -47,12 +47,12 @@ def points(song: np.ndarray) -> tuple[int, int] | None:
     of it comes again
   """
   meter = meter_lib.analyze(song)
-  frames = None
-  if meter.loop is not None:
-    frames = meter.row_frames[list(meter.loop)]
-  if frames is None or meter.loop_confidence < _SURE:
+  sure = meter.loop is not None and meter.loop_confidence >= _SURE
+  frames = None if meter.loop is None else meter.row_frames[list(meter.loop)]
+  if not sure or frames[1] - frames[0] < seam.LONG:
     found = seam.find(song, meter)
-    frames = found[:2] if found else frames
+    if found and (not sure or found.end - found.start >= seam.LONG):
+      frames = found[:2]
   return None if frames is None else _samples(song, meter, *frames)
 
 

@@ -6,8 +6,8 @@ again, as most VGM files are, does not; then the length of the loop, what leads
 to its end and to its beginning, and what an introduction is like must do. Each
 beginning that is possible, and that there is no loop, is scored by such
 features, and the scores become probabilities by a softmax. The weights were
-fitted to 189 loop points and 107 songs without a loop of NES-MDB's VGM files
-and to composed songs (see `experiments.benchmarks.meter`).
+fitted to 188 loop points and 98 songs without a loop of NES-MDB's VGM files
+and to 711 composed songs (see `experiments.benchmarks.meter`).
 """
 
 import numpy as np
@@ -18,27 +18,30 @@ _FEWEST_ROWS = 8  # Of a song that may loop.
 _EVERY = 64  # Rows from the start, each of which may be the loop's; then beats.
 _TAIL = 160  # Rows at the end that are compared with what was before.
 _MANY, _LONG = 24, .4  # Notes of a sure repeat; share of the song in a loop.
+_SOME = 8  # Notes of a repeat that counts as the song's longest.
 _FAULTS = .1  # Share of notes of a repeat that may differ.
-_NO_LOOP, _SHORT, _HELD, _SIZE = 3.6, .75, 4.6, -.65  # Weights; see `_no_loop`.
+_NO_LOOP, _SHORT, _HELD, _SIZE = 5.23, .93, 5.7, -.81  # Weights: `_no_loop`.
 _SHORT_FRAMES, _FRAMES_PER_SECOND = 360, 60
 _WEIGHTS = np.array([
-    2.85,  # It begins with the first note,
-    2.7,  # or within a bar.
-    -.3,  # For each 100 rows before it, up to 2.
-    .7,  # Its length is a number of beats,
-    1.9, .2, 1., .8,  # of bars, of 2, 4, 8 bars.
-    .7,  # Log of 1 + notes at the song's end that repeat what was `lag` before.
-    .3,  # 0 to 2: they reach back to the song's start.
-    2.5,  # They are many, and the loop is long: not fitted, but set.
-    -2.45,  # The rows before its start, of less than a bar, do not come again.
-    7.05,  # Share of notes that are the same in the bars before start and end,
-    -3.2,  # and of onsets.
-    3.15,  # Share of what is before it, bar by bar, that does not come again.
-    -1.55,  # Share of its first bar that comes again.
-    1.2,  # Share of the voices that begin a note there.
-    -6.45,  # Share of the song before it.
-    1.2,  # It begins with a bar.
-    -1.,  # It begins with the first note, and is no number of bars.
+    4.08,  # It begins with the first note,
+    5.12,  # or within a bar.
+    .21,  # For each 100 rows before it, up to 2.
+    1.32,  # Its length is a number of beats,
+    1.84, 1.16, .1, 1.04,  # of bars, of 2, 4, 8 bars.
+    -.39,  # Log of 1 + notes at the song's end that repeat what was before.
+    .22,  # 0 to 2: they reach back to the song's start.
+    2.07,  # They are many, and the loop is long.
+    3.51,  # Their share of those of the longest such repeat;
+    1.48,  # it is the longest.
+    -3.68,  # The rows before its start, of less than a bar, do not come again.
+    5.77,  # Share of notes that are the same in the bars before start and end,
+    -1.72,  # and of onsets.
+    4.03,  # Share of what is before it, bar by bar, that does not come again.
+    -1.28,  # Share of its first bar that comes again.
+    1.49,  # Share of the voices that begin a note there.
+    -7.73,  # Share of the song before it.
+    .62,  # It begins with a bar.
+    .24,  # It begins with the first note, and is no number of bars.
 ])
 
 
@@ -139,6 +142,7 @@ def _features(pitch, bars: Bars, start, first: int, rows, notes, compared):
       (start > 0) & (length % bars.rows_per_beat == 0),
       *(length % (bar * bars) == 0 for bars in (1, 2, 4, 8)),
       np.log1p(notes), reach, (notes >= _MANY) & (length > _LONG * n),
+      notes / max(notes.max(), _SOME), notes >= max(notes.max(), _SOME),
       (compared >= 2) & (start < bar) & (notes < .3 * compared),
       *_before(pitch, start, bar), alone[number] * at_bar,
       again[number] * at_bar, sounds[start][:, voices].mean(1), start / n,

@@ -14,6 +14,7 @@ from lakhnes_jax.meter import onsets
 from lakhnes_jax.meter.analysis import Meter, frames_of
 
 _SHORTEST = 120  # Frames of a loop.
+LONG = 480  # Frames that are long enough: a shorter loop is a last resort.
 _WINDOW = 240  # Frames before and after the two places that are compared.
 _MOST = 96  # Lengths of a loop that are tried.
 _NOTES = 1500  # Of one pitch of a voice that are compared, the last.
@@ -41,6 +42,8 @@ class Seam(NamedTuple):
 def find(song: np.ndarray, meter: Meter) -> Seam | None:
   """Finds the best seam of a song; None where no part of it comes again.
 
+  One of less than `LONG` frames only where there is no longer one.
+
   Args:
     song: int32 song (see `events`).
     meter: of it.
@@ -54,15 +57,15 @@ def find(song: np.ndarray, meter: Meter) -> Seam | None:
   audible = notes.weight > _AUDIBLE
   frame, key = notes.frame[audible], (
       notes.voice[audible] << 7 | notes.pitch[audible])
-  best, best_score = None, -np.inf
+  best, best_score = None, (False, -np.inf)
   for period in _periods(frame, key, size):
     start, same = _compare(frame, key, size, period)
     score = (_SAME * same + _LONG * np.log2(period / size) +
              _LATE * (start + period) / size + _of_bars(meter, start, period))
     score[same < _SEAMLESS] = -np.inf
     top = int(np.argmax(score))
-    if score[top] > best_score:
-      best_score = score[top]
+    if score[top] > -np.inf and (period >= LONG, score[top]) > best_score:
+      best_score = period >= LONG, score[top]
       best = Seam(int(start[top]), int(start[top]) + period, float(same[top]))
   return best
 

@@ -20,10 +20,27 @@ def test_composed_songs():
   share = {what: np.mean(found) for what, found in right.items()}
   assert share['frame'] == 1
   assert share['row'] >= .95
-  assert share['bar x 2'] >= .85
-  assert share['bar'] >= .6
-  assert share['loop'] >= .7
+  assert share['bar x 2'] >= .95
+  assert share['bar'] >= .9
+  assert share['loop round'] >= .85
   assert share['no loop'] >= .8
+
+
+def test_a_loop_is_right_if_it_goes_round_alike():
+  """Also with both ends later; not a bar longer, or cut in its middle."""
+  song = meter_songs.make(1, 2)
+  found = meter.analyze(song.events)
+  start, end = song.loop
+
+  def judge(*loop):
+    said = benchmark.judge(song, found._replace(loop=loop))
+    return bool(said['loop']), said['loop round']
+
+  assert found.loop == song.loop  # Here rows are steps.
+  assert judge(start, end) == (True, True)
+  assert judge(start + 5, end + 5) == (True, True)
+  assert judge(start, end + song.steps_per_bar) == (False, False)
+  assert judge(start, (start + end) // 2) == (False, False)
 
 
 def _song(frames: list[int], voice: int = ev.P1, period: float = 735.,
