@@ -14,7 +14,7 @@ from lakhnes_jax.meter import onsets
 from lakhnes_jax.meter.analysis import Meter, frames_of
 
 _SHORTEST = 120  # Frames of a loop.
-LONG = 480  # Frames that are long enough: a shorter loop is a last resort.
+LONG = 480  # Frames; a shorter loop is a last resort.
 _WINDOW = 240  # Frames before and after the two places that are compared.
 _MOST = 96  # Lengths of a loop that are tried.
 _NOTES = 1500  # Of one pitch of a voice that are compared, the last.
@@ -57,26 +57,31 @@ def find(song: np.ndarray, meter: Meter) -> Seam | None:
   audible = notes.weight > _AUDIBLE
   frame, key = notes.frame[audible], (
       notes.voice[audible] << 7 | notes.pitch[audible])
-  best, best_score = None, (False, -np.inf)
-  for period in _periods(frame, key, size):
-    start, same = _compare(frame, key, size, period)
-    score = (_SAME * same + _LONG * np.log2(period / size) +
-             _LATE * (start + period) / size + _of_bars(meter, start, period))
-    score[same < _SEAMLESS] = -np.inf
-    top = int(np.argmax(score))
-    if score[top] > -np.inf and (period >= LONG, score[top]) > best_score:
-      best_score = period >= LONG, score[top]
-      best = Seam(int(start[top]), int(start[top]) + period, float(same[top]))
-  return best
+  for lengths in range(LONG, size + 1), range(_SHORTEST, LONG):
+    best, best_score = None, -np.inf
+    for period in _periods(frame, key, size, lengths):
+      start, same = _compare(frame, key, size, period)
+      score = (_SAME * same + _LONG * np.log2(period / size) + _LATE * (
+          start + period) / size + _of_bars(meter, start, period))
+      score[same < _SEAMLESS] = -np.inf
+      top = int(np.argmax(score))
+      if score[top] > best_score:
+        best_score = score[top]
+        best = Seam(int(start[top]), int(start[top]) + period, float(same[top]))
+    if best:
+      return best
+  return None
 
 
-def _periods(frame: np.ndarray, key: np.ndarray, size: int) -> list[int]:
-  """Lengths, in frames, after which most notes come again."""
+def _periods(frame: np.ndarray, key: np.ndarray, size: int,
+             lengths: range) -> list[int]:
+  """Those of some lengths, in frames, after which most notes come again."""
   count = np.zeros(size + 1)
   for which in np.unique(key):
     at = frame[key == which][-_NOTES:]
     apart = at[None] - at[:, None]
-    count += np.bincount(apart[apart >= _SHORTEST], minlength=size + 1)
+    count += np.bincount(apart[(apart >= lengths.start) & (
+        apart < lengths.stop)], minlength=size + 1)
   peak = np.flatnonzero((count > 0) & (count >= np.roll(count, 1)) &
                         (count >= np.roll(count, -1)))
   # Of as many as could, and not for the length of few notes at the end.

@@ -34,6 +34,21 @@ def test_a_song_goes_on_where_it_was_alike(even):
   assert found.same > .7
 
 
+def test_a_long_loop_comes_before_a_short_one():
+  """A figure of two seconds that is heard thrice in each of two rounds."""
+  rng = np.random.default_rng(3)
+  figure, other = (np.full(8, 15), rng.integers(48, 90, 8)), (
+      np.full(24, 15), rng.integers(48, 90, 24))
+  parts = [figure, figure, figure, other, figure, figure, figure, other]
+  once = song(*(np.concatenate(x) for x in zip(*parts[:4], strict=True)))
+  twice = song(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+  found = seam.find(twice, meter.analyze(twice))
+  assert found.end - found.start == pytest.approx(3 * 120 + 360, abs=1)
+  found = seam.find(once, meter.analyze(once))  # There is no other.
+  assert found.end - found.start == pytest.approx(120, abs=1) or (
+      found.end - found.start == pytest.approx(240, abs=1))
+
+
 def test_nothing_comes_again():
   rng = np.random.default_rng(2)
   notes = song(rng.integers(7, 31, 30), 40 + rng.permutation(60)[:30])
