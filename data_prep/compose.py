@@ -62,14 +62,14 @@ def main(argv: list[str] | None = None) -> int:
       formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--out', required=True, type=command_line.path,
                       help='folder to write to')
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--web', type=int, default=200, metavar='N',
+  parser.add_argument('--seed', type=command_line.whole(), default=0)
+  parser.add_argument('--web', type=command_line.whole(0, 10**6), default=200,
+                      metavar='N',
                       help='General MIDI songs (default %(default)s)')
-  parser.add_argument('--chip', type=int, default=72, metavar='N',
+  parser.add_argument('--chip', type=command_line.whole(0, 10**6), default=72,
+                      metavar='N',
                       help='NES training songs (default %(default)s)')
   args = parser.parse_args(argv)
-  if args.seed < 0 or args.web < 0 or args.chip < 0:
-    parser.error('--seed, --web and --chip are not negative')
   try:
     compose_web(args.out / 'web', args.seed, args.web)
     compose_chip(args.out / 'chip', args.seed, args.chip)

@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
                       help='folder for the results')
   parser.add_argument('--rate', type=float, metavar='HZ',
                       help='steps per second of scores (default 24)')
-  parser.add_argument('--loops', type=int, default=1, metavar='N',
+  parser.add_argument('--loops', type=command_line.whole(1, 100), default=1,
+                      metavar='N',
                       help='times that the looped part of a VGM file is played')
   parser.add_argument('--loop', action='store_true',
                       help='end songs that are no register logs where they '
@@ -57,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
                       help="of the album; the first song's if not given")
   parser.add_argument('--overwrite', action='store_true',
                       help='replace results that are there already')
-  parser.add_argument('--workers', type=int, default=0, metavar='N',
+  parser.add_argument('--workers', default=0, metavar='N',
+                      type=command_line.whole(0, command_line.MAX_WORKERS),
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
 
@@ -75,12 +77,8 @@ def main(argv: list[str] | None = None) -> int:
       score_pickle.check_rate(args.rate)
     except ValueError as error:
       parser.error(f'--rate: {error}')
-  if not 1 <= args.loops <= 100:
-    parser.error(f'--loops={args.loops}: 1 to 100 expected')
   if args.album is not None and ending != '.nsf':
     parser.error('--album is for --to=nsf')
-  if args.workers < 0:
-    parser.error('--workers is not negative')
   started = time.monotonic()
   bad, notes = [], []
   try:

@@ -39,18 +39,18 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--split', default='train')
   parser.add_argument('--output', type=command_line.path, default=ins.PATH,
                       help='the codebook (default: that of the package)')
-  parser.add_argument('--songs', type=int, default=0, metavar='N',
+  parser.add_argument('--songs', type=command_line.whole(), default=0,
+                      metavar='N',
                       help='of so many songs, spread evenly (default: all)')
-  parser.add_argument('--rounds', type=int, default=1,
+  parser.add_argument('--rounds', type=command_line.whole(0, 100), default=1,
                       help='times that notes are found anew with the codebook')
   parser.add_argument('--initial', type=command_line.path, metavar='FILE',
                       help='codebook to find notes with in the first round, in '
                       'place of rules of thumb')
-  parser.add_argument('--workers', type=int, default=0, metavar='N',
+  parser.add_argument('--workers', default=0, metavar='N',
+                      type=command_line.whole(0, command_line.MAX_WORKERS),
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
-  if min(args.songs, args.rounds, args.workers) < 0:
-    parser.error('--songs, --rounds and --workers are not negative')
   from lakhnes_jax.data import shards
   started = time.monotonic()
   try:

@@ -40,14 +40,17 @@ def main(argv: list[str] | None = None) -> int:
                       help='folder of MIDI files, or a .tar.gz of one')
   parser.add_argument('--output', required=True, type=command_line.expand,
                       help='folder for the shards')
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--workers', type=int, default=0, metavar='N',
+  parser.add_argument('--seed', type=command_line.whole(), default=0)
+  parser.add_argument('--workers', default=0, metavar='N',
+                      type=command_line.whole(0, command_line.MAX_WORKERS),
                       help='processes (default: one per CPU core)')
-  parser.add_argument('--valid_percent', type=float, default=5, metavar='P',
+  parser.add_argument('--valid_percent', default=5, metavar='P',
+                      type=command_line.real(0, 99.999),
                       help='share of songs held out (default %(default)s)')
-  parser.add_argument('--limit', type=int, metavar='N',
+  parser.add_argument('--limit', type=command_line.whole(1), metavar='N',
                       help='read the first N files only')
-  parser.add_argument('--examples_per_file', type=int, default=0, metavar='N',
+  parser.add_argument('--examples_per_file', default=0, metavar='N',
+                      type=command_line.whole(0, 1024),
                       help='for training, write up to N examples of each file '
                       '(the paper: 16) instead of its instruments')
   parser.add_argument('--runner', metavar='NAME',
@@ -58,10 +61,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.error(f'unknown arguments: {" ".join(options)}')
   if args.workers and args.runner:
     parser.error('--workers is of the local runner; Beam has flags of its own')
-  if not 0 <= args.valid_percent < 100:
-    parser.error('--valid_percent is at least 0 and under 100')
-  if min(args.seed, args.workers, args.examples_per_file) < 0:
-    parser.error('--seed, --workers and --examples_per_file are not negative')
 
   from data_prep import lakh_shards
   started = time.monotonic()

@@ -29,13 +29,13 @@ def main(argv: list[str] | None = None) -> int:
                       help='folder with folders train, valid and test')
   parser.add_argument('--output', required=True, type=command_line.path,
                       help='folder for the shards')
-  parser.add_argument('--workers', type=int, default=0, metavar='N',
+  parser.add_argument('--workers', default=0, metavar='N',
+                      type=command_line.whole(0, command_line.MAX_WORKERS),
                       help='processes (default: one per CPU core)')
-  parser.add_argument('--shard_events', type=int, default=2**24, metavar='N',
+  parser.add_argument('--shard_events', type=command_line.whole(1),
+                      default=2**24, metavar='N',
                       help='events a shard (default %(default)s, 64 MiB)')
   args = parser.parse_args(argv)
-  if args.workers < 0 or args.shard_events < 1:
-    parser.error('--workers is not negative, --shard_events at least 1')
   started = time.monotonic()
   n_bad = 0
   try:

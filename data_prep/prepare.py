@@ -65,24 +65,25 @@ def main(argv: list[str] | None = None) -> int:
                       help='folder of song files')
   parser.add_argument('--output', required=True, type=command_line.path,
                       help='folder for the shards')
-  parser.add_argument('--valid', type=float, default=.05, metavar='SHARE',
+  parser.add_argument('--valid', type=command_line.real(0, .999), default=.05,
+                      metavar='SHARE',
                       help='share of songs held out for valid (default '
                       '%(default)s)')
-  parser.add_argument('--test', type=float, default=.05, metavar='SHARE',
+  parser.add_argument('--test', type=command_line.real(0, .999), default=.05,
+                      metavar='SHARE',
                       help='share of songs held out for test (default '
                       '%(default)s)')
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--examples_per_file', type=int, default=16, metavar='N',
+  parser.add_argument('--seed', type=command_line.whole(), default=0)
+  parser.add_argument('--examples_per_file', default=16, metavar='N',
+                      type=command_line.whole(1, 1024),
                       help='songs at most that a general MIDI file becomes '
                       '(default %(default)s, as in the paper)')
-  parser.add_argument('--workers', type=int, default=0, metavar='N',
+  parser.add_argument('--workers', default=0, metavar='N',
+                      type=command_line.whole(0, command_line.MAX_WORKERS),
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
-  if min(args.valid, args.test) < 0 or args.valid + args.test >= 1:
-    parser.error('--valid and --test are not negative and below 1 together')
-  if min(args.seed, args.workers) < 0 or args.examples_per_file < 1:
-    parser.error('--seed and --workers are not negative, --examples_per_file '
-                 'is at least 1')
+  if args.valid + args.test >= 1:
+    parser.error('--valid and --test are below 1 together')
   started = time.monotonic()
   try:
     songs, bad = read_all(args.input, args.workers)

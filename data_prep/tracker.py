@@ -25,11 +25,10 @@ def main(argv: list[str] | None = None) -> int:
                       help='folder of shards; the patterns go there too')
   parser.add_argument('--splits', default='train,valid,test',
                       help='those that are there of (default: %(default)s)')
-  parser.add_argument('--workers', type=int, default=0, metavar='N',
+  parser.add_argument('--workers', default=0, metavar='N',
+                      type=command_line.whole(0, command_line.MAX_WORKERS),
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
-  if args.workers < 0:
-    parser.error('--workers is not negative')
   # Small matrices: threads would only wait for one another.
   os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
   from data_prep import pool

@@ -86,13 +86,13 @@ Perplexity on the chip corpus's valid songs, every event counted:
 Done in {time.monotonic() - started:.0f} s. The real thing: see README.md.''')
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
       prog='python -m experiments.demo', description=__doc__.split('\n\n')[0])
   parser.add_argument('--out', type=command_line.path, default='demo',
                       help='folder for everything (default: %(default)s)')
-  parser.add_argument('--seed', type=int, default=0)
-  args = parser.parse_args()
+  parser.add_argument('--seed', type=command_line.whole(), default=0)
+  args = parser.parse_args(argv)
   demo(args.out, args.seed)
 
 

@@ -18,7 +18,6 @@ is measured over whole samples.
 
 import argparse
 import json
-import pathlib
 import sys
 import time
 from typing import Any
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from lakhnes_jax import atomic
+from lakhnes_jax import atomic, command_line
 from lakhnes_jax import events as ev
 from lakhnes_jax.analysis import song_features
 
@@ -293,30 +292,30 @@ def _without_nan(value):
 
 
 def main(argv: list[str] | None = None) -> int:
+  command_line.escape_output()
   parser = argparse.ArgumentParser(
       prog='python -m experiments.metrics', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   add = parser.add_argument
-  add('folder', type=pathlib.Path, metavar='FOLDER', help='the songs')
-  add('--reference', type=pathlib.Path, required=True, metavar='SHARDS',
+  add('folder', type=command_line.path, metavar='FOLDER', help='the songs')
+  add('--reference', type=command_line.path, required=True, metavar='SHARDS',
       help='folder of shards')
   add('--split', default='train', help='of the reference; what the model was '
       'trained on (default: %(default)s)')
   add('--held_out', default='valid', help='split that the samples are compared '
       'with (default: %(default)s)')
-  add('--songs', type=int, default=400, metavar='N',
+  add('--songs', type=command_line.whole(3), default=400, metavar='N',
       help='held-out songs, at most (default: %(default)s)')
-  add('--seconds', type=float, default=SECONDS, metavar='S',
-      help='measured of each song (default: %(default)g)')
+  add('--seconds', type=command_line.real(.001, 1e6), default=SECONDS,
+      metavar='S', help='measured of each song (default: %(default)g)')
   add('--skip_audio', action='store_true', help='render nothing; leaves '
       'loudness_range out')
-  add('--weights', metavar='WEIGHTS', help='run directory or weights folder of '
-      'a model to measure the information content with')
-  add('--out', type=pathlib.Path, metavar='FILE.json',
+  add('--weights', type=command_line.expand, metavar='WEIGHTS',
+      help='run directory or weights folder of a model to measure the '
+      'information content with')
+  add('--out', type=command_line.path, metavar='FILE.json',
       help='default: FOLDER/metrics.json')
   args = parser.parse_args(argv)
-  if args.songs < 3 or not 0 < args.seconds < 1e6:
-    parser.error('--songs is 3 or more, --seconds above 0')
   if args.split == args.held_out:
     parser.error(f'--held_out={args.held_out} is the split that the model was '
                  'trained on; name another')

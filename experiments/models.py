@@ -89,7 +89,7 @@ def load() -> Loaded:
     OSError, ValueError: as `weights_folder.load`; or it is not of --format.
   """
   model, params, meta = weights_folder.load(_source(), architecture())
-  vocabulary = load_lib.vocabulary_of(meta, options.given('format'))
+  vocabulary = load_lib.vocabulary_of(meta, _source(), options.given('format'))
   if options.given('dtype'):
     model = dataclasses.replace(model, config=dataclasses.replace(
         model.config, dtype=FLAGS.dtype))

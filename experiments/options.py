@@ -276,11 +276,7 @@ def expand_flagfiles(argv: list[str], depth: int = 0) -> list[str]:
     path = _find_flagfile(name if equals else next(names, ''))
     if depth == _MAX_DEPTH:
       raise ValueError(f'{path}: flag files name each other in a circle')
-    try:  # Editors on Windows write a byte order mark.
-      text = input_files.read(path, input_files.MIB).decode('utf-8-sig')
-    except UnicodeDecodeError:
-      raise ValueError(f'{path}: no flag file, for it is no text') from None
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in input_files.read_text(path).splitlines()]
     expanded += expand_flagfiles(
         [line for line in lines if line and not line.startswith(('#', '//'))],
         depth + 1)

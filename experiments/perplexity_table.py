@@ -11,7 +11,6 @@ the best seen in training, if that was on the same songs.
 """
 
 import argparse
-import json
 import pathlib
 import sys
 from typing import Any, NamedTuple
@@ -19,7 +18,14 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments.baselines import lstm, ngram
-from lakhnes_jax import atomic, command_line, events, vocabularies
+from lakhnes_jax import (
+    atomic,
+    command_line,
+    events,
+    input_files,
+    schema,
+    vocabularies,
+)
 from lakhnes_jax.data import shards
 from lakhnes_jax.model import language_model
 from lakhnes_jax.training import log
@@ -63,6 +69,11 @@ NOTES = ('[1] Frequencies without discount: not a normalised distribution, so '
          'not comparable with the rest.\n'
          '[2] The paper\'s epochs, and its LSTM\'s perplexities, are quoted '
          'from memory.\n')
+
+
+_CONFIG = {'flags': {'model': str, 'format': str},
+           'data?': {'valid?': (str, None)}}
+_EVALUATION = {'ppl': float}
 
 
 def ngram_rows(data_dir: str) -> dict[str, Row]:
@@ -117,27 +128,29 @@ def run_row(run: pathlib.Path, valid_checksum: str) -> Row:
   Raises:
     ValueError: a file of it is damaged.
   """
-  config = _read_json(run / 'config.json')
+  config = _read_json(run / 'config.json', _CONFIG)
   lines = log.read(run)
   best = min((line for line in lines if line['kind'] == 'valid'),
              key=lambda line: line['loss'], default=None)
   last = best['step'] if best else float('inf')
   epochs = [line['epoch'] + 1 for line in lines
-            if line['kind'] == 'train' and line['step'] <= last]
+            if 'epoch' in line and line['step'] <= last]
   ppl: dict[str, float | None] = {'valid': None, 'test': None}
   if best and config.get('data', {}).get('valid') == valid_checksum:
-    ppl['valid'] = best['ppl']
+    ppl['valid'] = best.get('ppl')
   for split in ppl:
     path = run / f'eval-{split}-paper.json'
     if path.exists():
-      ppl[split] = _read_json(path)['ppl']
-  return Row(_n_params(run / 'config.json', config.get('flags', {})),
+      ppl[split] = _read_json(path, _EVALUATION)['ppl']
+  return Row(_n_params(run / 'config.json', config['flags']),
              max(epochs, default=None), **ppl)
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
+def _read_json(path: pathlib.Path, expected: dict[str, Any]
+              ) -> dict[str, Any]:
+  data = input_files.read(path)
   try:
-    return json.loads(path.read_text('utf-8'))
+    return schema.parse(data, expected)
   except ValueError as error:
     raise ValueError(f'{path}: damaged ({error})') from None
 
@@ -149,13 +162,14 @@ def _n_params(path: pathlib.Path, settings: dict[str, Any]) -> int:
   try:
     kind = kinds[settings['model']]
     vocabulary = vocabularies.get(settings['format'])
-  except (KeyError, ValueError) as error:
-    raise ValueError(f'{path}: no such model: {error}') from None
-  model = kind.from_dict({'n_token': vocabulary.size, **{
-      name: settings[name] for name in kind.SETTINGS & settings.keys()}},
-                         vocabulary)
-  return language_model.n_params(jax.eval_shape(
-      lambda: model.init_params(jax.random.key(0))))
+    model = kind.from_dict({'n_token': vocabulary.size, **{
+        name: settings[name] for name in kind.SETTINGS & settings.keys()}},
+                           vocabulary)
+    return language_model.n_params(jax.eval_shape(
+        lambda: model.init_params(jax.random.key(0))))
+  except Exception as error:  # JAX refuses sizes in many ways.
+    reason = ' '.join(str(error).split())[:200] or type(error).__name__
+    raise ValueError(f'{path}: no such model: {reason}') from None
 
 
 def to_markdown(ours: dict[str, Row]) -> str:
@@ -191,12 +205,15 @@ def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
       prog='python -m experiments.perplexity_table', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--data_dir', required=True, help='folder of NES-MDB '
-                      'shards: train, valid, and test if there is one')
+  parser.add_argument('--data_dir', required=True, type=command_line.expand,
+                      help='folder of NES-MDB shards: train, valid, and test '
+                      'if there is one')
   parser.add_argument('--runs', nargs='+', default=['runs'],
+                      type=command_line.expand,
                       help='run directories, or folders of them')
-  parser.add_argument('--out', help='Markdown file; default: perplexity.md in '
-                      'the first of --runs')
+  parser.add_argument('--out', type=command_line.expand,
+                      help='Markdown file; default: perplexity.md in the first '
+                      'of --runs')
   arguments = parser.parse_args(argv)
   try:
     runs = find_runs(arguments.runs)

@@ -11,7 +11,7 @@ def write(path: str | os.PathLike, data: bytes) -> None:
   """Writes a file whole or not at all; makes its folder if need be."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(_temporary(path.name))
+  temporary = temporary_of(path)
   try:
     temporary.write_bytes(data)
     os.replace(temporary, path)
@@ -20,9 +20,10 @@ def write(path: str | os.PathLike, data: bytes) -> None:
     raise
 
 
-def _temporary(name: str) -> str:
+def temporary_of(path: pathlib.Path) -> pathlib.Path:
+  """Returns where to write what is to replace `path` when it is whole."""
   suffix = f'.{os.getpid()}.tmp'
-  encoded = os.fsencode(name)
+  encoded = os.fsencode(path.name)
   if len(encoded) + len(suffix) > _MAX_NAME:
-    return hashlib.sha256(encoded).hexdigest() + suffix
-  return name + suffix
+    return path.with_name(hashlib.sha256(encoded).hexdigest() + suffix)
+  return path.with_name(path.name + suffix)

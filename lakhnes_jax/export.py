@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lakhnes_jax import atomic, command_line, vocabularies
+from lakhnes_jax import atomic, command_line, input_files, vocabularies
 from lakhnes_jax import events as ev
 from lakhnes_jax.analysis import typicality
 from lakhnes_jax.data import shards
@@ -60,6 +60,8 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
       shapes, or there is no optimizer state.
   """
   tree, meta = weights_folder.read(source)
+  if meta['model'] == 'txl':  # Other kinds are not of this package.
+    weights_folder.fit(tree['params'], meta, source)
   opt_state = tree.get('opt_state') if optimizer else None
   if optimizer and opt_state is None:
     raise ValueError(f'{source}: has no optimizer state; leave --optimizer out')
@@ -89,7 +91,7 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
                       dtype=dtype)
   atomic.write(out / 'README.md', model_card.render(
       name or pathlib.Path(source).resolve().name, meta,
-      _n_params(tree['params']), notes).encode())
+      _n_params(tree['params']), notes).encode('utf-8', 'backslashreplace'))
   files = ['README.md', 'config.json', 'model.safetensors'] + (
       ['optimizer.safetensors'] if optimizer else [])
   weights_folder.write_sums(out, files)
@@ -153,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
         dtype=args.dtype, optimizer=args.optimizer,
         average=[command_line.expand(path) for path in args.average],
         typical_of=args.typical_of,
-        notes=args.notes.read_text('utf-8') if args.notes else '')
+        notes=input_files.read_text(args.notes) if args.notes else '')
   except (OSError, ValueError) as error:
     sys.exit(f'export: {error}')
   print(f'{args.out}: {size / 1e6:.1f} MB')

@@ -60,6 +60,25 @@ def in_turn(path: str | os.PathLike) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
+def signed(path: str | os.PathLike) -> Iterator[str | None]:
+  """Holds a file, made if need be, in which the process leaves its number.
+
+  Yields:
+    None if it is held now; else who holds it, as in 'process 123'.
+  """
+  with open(path, 'a+', encoding='utf-8', errors='replace') as file:
+    if fcntl is not None and not _lock(file.fileno(),
+                                       fcntl.LOCK_EX | fcntl.LOCK_NB):
+      file.seek(0)
+      yield file.readline(99).strip() or 'another process'
+      return
+    file.truncate(0)
+    file.write(f'process {os.getpid()}\n')
+    file.flush()
+    yield None
+
+
+@contextlib.contextmanager
 def _opened(folder: pathlib.Path) -> Iterator[int]:
   descriptor = os.open(folder, os.O_RDONLY)
   try:

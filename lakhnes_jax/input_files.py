@@ -39,6 +39,19 @@ def read(path: str | os.PathLike, max_bytes: int = MAX_SONG_BYTES) -> bytes:
   return b''.join(parts)
 
 
+def read_text(path: str | os.PathLike, max_bytes: int = MIB) -> str:
+  """Reads UTF-8, a byte order mark left out.
+
+  Raises:
+    ValueError: as `read`, or it is no text; names the file.
+    OSError: it cannot be read.
+  """
+  try:
+    return read(path, max_bytes).decode('utf-8-sig')
+  except UnicodeDecodeError:
+    raise ValueError(f'{os.fspath(path)}: is no text (UTF-8)') from None
+
+
 def check(path: str | os.PathLike, max_bytes: int | None = None) -> int:
   """Checks that a file is regular and not too large.
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from lakhnes_jax import command_line
+from lakhnes_jax import atomic, command_line
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.nes import SAMPLE_RATE
 
@@ -153,10 +153,11 @@ def write_windows(path: str | os.PathLike, pieces: Iterable[np.ndarray],
   if ending not in AUDIO_ENDINGS:
     raise ValueError(f'{path}: audio is written as .wav, .flac or .ogg')
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  temporary = atomic.temporary_of(path)
   subtype = 'VORBIS' if ending == '.ogg' else 'PCM_16'
   try:
-    with soundfile.SoundFile(temporary, 'w', rate, 1, subtype,
+    # Bytes, as it cannot encode a name that is no UTF-8.
+    with soundfile.SoundFile(os.fsencode(temporary), 'w', rate, 1, subtype,
                              format=ending[1:].upper()) as file:
       for piece in pieces:
         if ending == '.ogg':
@@ -317,19 +318,20 @@ def main(argv: list[str] | None = None) -> int:
       'sample')
   add('--format', choices=[e[1:] for e in AUDIO_ENDINGS], default='wav',
       help='kind of the files in a folder')
-  add('--rate', type=int, default=SAMPLE_RATE, help='Hz, of the clean engine')
+  add('--rate', type=command_line.whole(8000, 192000), default=SAMPLE_RATE,
+      help='Hz, of the clean engine')
   add('--normalize', choices=('none', 'peak', 'loudness'), default='none',
       help='peak: to 0.9 of full scale; loudness: to an r.m.s. of -20 dB, or '
       'as far as the peak allows')
-  add('--fade', type=float, default=0.0, metavar='SECONDS',
-      help='fade out at the end')
+  add('--fade', type=command_line.real(0, _MAX_FADE), default=0.0,
+      metavar='SECONDS', help='fade out at the end')
   add('--expression', choices=('flat', 'decay'), default='flat',
       help='of songs without dynamics: full volume, or notes that fall off')
   add('--console', action='store_true',
       help="through the console's output filters (90 and 440 Hz high-pass, "
       '14 kHz low-pass)')
-  add('--loops', type=int, default=1, metavar='N',
-      help="play the loop of a register log N times")
+  add('--loops', type=command_line.whole(1, _MAX_LOOPS), default=1,
+      metavar='N', help="play the loop of a register log N times")
   add('--stems', action='store_true', help='also a file for each voice')
   add('--plot', action='store_true',
       help='also a picture of the notes and the waveform')
@@ -337,14 +339,8 @@ def main(argv: list[str] | None = None) -> int:
   args = parser.parse_args(argv)
   args.named_folder = args.out.endswith(('/', os.sep))
   args.out = command_line.path(args.out)
-  if not 8000 <= args.rate <= 192000:
-    parser.error(f'--rate={args.rate}: 8000 to 192000 Hz expected')
   if args.engine == 'reference' and args.rate != SAMPLE_RATE:
     parser.error(f'the reference engine renders at {SAMPLE_RATE} Hz only')
-  if not 0 <= args.fade <= _MAX_FADE:
-    parser.error(f'--fade={args.fade}: 0 to {_MAX_FADE} seconds expected')
-  if not 1 <= args.loops <= _MAX_LOOPS:
-    parser.error(f'--loops={args.loops}: 1 to {_MAX_LOOPS} expected')
   if (_ENDING.fullmatch(args.out.suffix) and
       args.out.suffix.lower() not in AUDIO_ENDINGS and
       not args.named_folder and not args.out.is_dir()):

@@ -1,6 +1,7 @@
 """Two processes, one folder."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -62,3 +63,17 @@ def test_a_file_that_was_moved_away_is_not_held(tmp_path):
     with file_lock.in_turn(path) as waited:  # Another file; at once.
       assert path.exists() and not waited
     assert process.poll() is None
+
+
+def test_a_file_says_who_holds_it(tmp_path):
+  path = tmp_path / 'lock'
+  with held('signed', path) as process:
+    with file_lock.signed(path) as holder:
+      assert holder == f'process {process.pid}'
+    path.write_bytes(b'\xff' * 999)
+    with file_lock.signed(path) as holder:
+      assert len(holder) < 100
+    process.kill()
+    process.wait()
+    with file_lock.signed(path) as holder:
+      assert holder is None and path.read_text() == f'process {os.getpid()}\n'

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -79,10 +80,24 @@ def test_kinds_that_are_not_written_are_refused(song, tmp_path, capsys):
   assert not (tmp_path / 'x.mp3').exists()
 
 
+# 250 bytes with the ending; not UTF-8; what means something elsewhere.
+NAMES = ['a' * 242, 'é' * 121, os.fsdecode(b'\xff\xfe'), 'a\nb', '$x$ {0} %s *']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_names_of_any_bytes(tmp_path, name, capsys):
+  (tmp_path / f'{name}.tx1.txt').write_text('P1_NOTEON_69\nWT_99')
+  for ending in ('wav', 'flac', 'ogg'):
+    assert render.main([str(tmp_path), f'--out={tmp_path}/out', '--plot',
+                        f'--format={ending}']) == 0, capsys.readouterr().err
+  assert {path.name for path in (tmp_path / 'out').iterdir()} == {
+      f'{name}.{ending}' for ending in ('wav', 'flac', 'ogg', 'png')}
+
+
 @pytest.mark.parametrize('flag, words', [
     ('--out=x.oga', "end it with /"), ('--out=x.WMA', '.wav, .flac or .ogg'),
-    ('--fade=inf', '0 to 3600 seconds'), ('--fade=nan', '0 to 3600 seconds'),
-    ('--fade=-1', '0 to 3600 seconds'), ('--loops=0', '1 to 1000'),
+    ('--fade=inf', '0 to 3600 expected'), ('--fade=nan', '0 to 3600 expected'),
+    ('--fade=-1', '0 to 3600 expected'), ('--loops=0', '1 to 1000'),
     ('--loops=-3', '1 to 1000'), ('--rate=7', '8000 to 192000')])
 def test_flags_have_ranges(song, tmp_path, capsys, monkeypatch, flag, words):
   monkeypatch.chdir(tmp_path)

@@ -5,7 +5,7 @@ import pytest
 from lakhnes_jax import schema
 
 SCHEMA = {'names': [str], 'n': schema.Range(0, 9), 'deep': {'x': float},
-          'on?': bool, 'any?': dict}
+          'on?': bool, 'any?': dict, 'map?': {'*': float}, 'nul?': (str, None)}
 GOOD = '{"names": ["a", ""], "n": 9, "deep": {"x": 1}, "more": null}'
 
 
@@ -32,6 +32,12 @@ def test_good():
     ('"x": 1', '"x": false', r'deep\.x: a finite number'),
     ('null', 'null, "on": 1', 'on: true or false expected, found 1'),
     ('null', 'null, "any": 1', 'any: an object expected, found 1'),
+    ('null', 'null, "map": {"a": 1, "": 2}, "nul": null', None),
+    ('null', 'null, "nul": "x", "map": {}', None),
+    ('null', 'null, "nul": 1', 'nul: a string expected, found 1'),
+    ('null', 'null, "map": {"b": 0, "a": "c"}', r"map\.a: a finite number"),
+    ('null', 'null, "map": {"a\\n' + 'b' * 99 + '": ""}', r"map\.'a\\nb+': a fin"),
+    ('1}', '1e308}', r'deep\.x: a finite number expected'),
     ('"a"', '"\\ud800"', None), ('"more"', '"mö"', None)])
 def test_bad(old, new, reason):
   text = GOOD.replace(old, new, 1).encode('utf-8')

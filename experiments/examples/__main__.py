@@ -61,8 +61,8 @@ def main(argv: list[str] | None = None) -> int:
       formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--out', type=command_line.path, default=HERE,
                       help='folder for the songs (default: that of README.md)')
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--seconds', type=float, default=15)
+  parser.add_argument('--seed', type=command_line.whole(), default=0)
+  parser.add_argument('--seconds', type=command_line.real(.1, 3600), default=15)
   args = parser.parse_args(argv)
   try:
     songs = lakhnes_jax.load().generate(N_SONGS, seconds=args.seconds,

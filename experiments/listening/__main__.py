@@ -65,9 +65,9 @@ def main(argv: list[str] | None = None) -> int:
                     metavar='FOLDER', help='real songs')
   make.add_argument('--method', type=_method, action='append', required=True,
                     metavar='NAME=FOLDER', help='songs of a method; repeat it')
-  make.add_argument('--sheets', type=int, default=10,
+  make.add_argument('--sheets', type=command_line.whole(1, 1000), default=10,
                     help='of each test; default: %(default)s')
-  make.add_argument('--seed', type=int, default=0)
+  make.add_argument('--seed', type=command_line.whole(), default=0)
   make.set_defaults(run=_make)
   analyse = commands.add_parser('analyse', help='what the answers say')
   analyse.add_argument('key', type=command_line.path, metavar='KEY.json')
@@ -75,9 +75,6 @@ def main(argv: list[str] | None = None) -> int:
                        metavar='ANSWERS.json')
   analyse.set_defaults(run=_analyse)
   args = parser.parse_args(argv)
-  for name in ('sheets', 'seed'):
-    if getattr(args, name, 1) < (name == 'sheets'):
-      parser.error(f'--{name}={getattr(args, name)}: too small')
   try:
     return args.run(args)
   except (OSError, ValueError, ImportError) as error:

@@ -35,7 +35,19 @@ def read_key(path: str | os.PathLike) -> dict[str, Any]:
     schema.check(list(key['sheets'].values()), [_ROWS])
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
+  for sheet, rows in key['sheets'].items():
+    test, first = _test_of(sheet, key)
+    if test not in study.TESTS or not all(
+        len(row) == len({side['clip'] for side in row}) == 2 and
+        [side['method'] for side in row].count(first) == 1 for row in rows):
+      raise ValueError(f'{path}: {sheet[:40]!r} is no sheet of pairs')
   return key
+
+
+def _test_of(sheet: str, key: dict[str, Any]) -> tuple[str, str]:
+  """Returns the test of a sheet, and the method that all its pairs have."""
+  test = sheet.rpartition('-')[0]
+  return test, study.REAL if test == 'turing' else key['first']
 
 
 def summarise(key: dict[str, Any], paths: Iterable[str | os.PathLike]
@@ -70,12 +82,11 @@ def summarise(key: dict[str, Any], paths: Iterable[str | os.PathLike]
     if other != path:
       raise ValueError(f'{path}: the same listener and sheet as {other}; leave '
                        'one out')
-    test = sheet.rpartition('-')[0]
-    first = study.REAL if test == 'turing' else key['first']
+    test, first = _test_of(sheet, key)
     right = []  # (method against which, whether the first was chosen).
     for row, chosen in zip(rows, answers['chosen'], strict=True):
       methods = {side['clip']: side['method'] for side in row}
-      if chosen not in methods or first not in methods.values():
+      if chosen not in methods:
         raise ValueError(f'{path}: {chosen[:40]!r} is no clip of its pair')
       against, = (m for m in methods.values() if m != first)
       right.append((against, methods[chosen] == first))

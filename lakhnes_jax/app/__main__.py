@@ -27,11 +27,9 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--out', type=command_line.path, metavar='FOLDER',
                       default=pathlib.Path('songs'),
                       help='for songs that are kept; default: %(default)s')
-  parser.add_argument('--port', type=int, default=8000,
+  parser.add_argument('--port', type=command_line.whole(0, 65535), default=8000,
                       help='default: %(default)s; 0 takes any that is free')
   args = parser.parse_args(argv)
-  if not 0 <= args.port <= 65535:
-    parser.error(f'--port={args.port}: expected 0 to 65535')
   try:
     import uvicorn
 

@@ -65,7 +65,7 @@ def write(song: np.ndarray, title: str = '', author: str = '',
   limits = [int(grid.rows[row]) for row in (*bounds, spans[-1][1])]
   for voice, name in enumerate(_CHANNELS):
     lines += _channel(voice, name, found.voices[voice], limits)
-  return '\n'.join([*lines, '']).encode()
+  return '\n'.join([*lines, '']).encode('utf-8', 'replace')
 
 
 def write_log(log: RegisterLog) -> bytes:

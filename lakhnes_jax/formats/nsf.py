@@ -90,7 +90,8 @@ def _metadata(logs, songs) -> bytes:
             (b'fade', struct.pack(f'<{len(fades)}i', *fades))]
   if any(titles):
     chunks.append((b'tlbl', b''.join(
-        title.replace('\0', ' ').encode() + b'\0' for title in titles)))
+        title.replace('\0', ' ').encode('utf-8', 'replace') + b'\0'
+        for title in titles)))
   chunks.append((b'NEND', b''))
   return b''.join(struct.pack('<I', len(data)) + name + data
                   for name, data in chunks)

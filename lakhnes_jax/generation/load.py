@@ -27,7 +27,7 @@ def load(path: str | os.PathLike, *, dtype: str | None = None,
     OSError, ValueError: as `weights_folder.load`; or it is of another format.
   """
   model, params, meta = weights_folder.load(path)
-  vocabulary = vocabulary_of(meta, form)
+  vocabulary = vocabulary_of(meta, path, form)
   if dtype is None and jax.default_backend() == 'cpu':
     dtype = 'float32'  # One row of bfloat16 is slow there.
   if dtype is not None:
@@ -38,12 +38,13 @@ def load(path: str | os.PathLike, *, dtype: str | None = None,
   return sample.Model(model, params, vocabulary, mem_len, meta.get('typical'))
 
 
-def vocabulary_of(meta: dict[str, Any], form: str | None = None
-                 ) -> Any:
+def vocabulary_of(meta: dict[str, Any], path: str | os.PathLike,
+                  form: str | None = None) -> Any:
   """Returns the vocabulary of a model (see `lakhnes_jax.vocabularies`).
 
   Args:
     meta: of its weights.
+    path: where they are from, for messages.
     form: name of the vocabulary that it must have; None for any.
 
   Raises:
@@ -53,11 +54,12 @@ def vocabulary_of(meta: dict[str, Any], form: str | None = None
   vocabulary = vocabularies.get(name) if name in vocabularies.NAMES else None
   if vocabulary is None or vocabulary.size != size:
     raise ValueError(
-        f'the model has {size} tokens of format {name!r}; known are ' +
+        f'{path}: the model has {size} tokens of format {name[:40]!r}; known '
+        'are ' +
         ' and '.join(f'{v.name} with {v.size}'
                      for v in map(vocabularies.get, vocabularies.NAMES)) +
         '. It was made with another vocabulary and cannot be used here')
   if form and form != name:
-    raise ValueError(f'--format={form}, but the model was trained on {name}; '
-                     'leave --format out, or take another model')
+    raise ValueError(f'--format={form}, but the model was trained on {name} '
+                     f'({path}); leave --format out, or take another model')
   return vocabulary

@@ -16,18 +16,30 @@ of which any but the name may be missing. An exported folder keeps it in its
 `config.json`; of a run it is found by following `init_from` and `resume_from`.
 """
 
-import json
 import math
 import pathlib
 from typing import Any
 
-from lakhnes_jax import input_files
+from lakhnes_jax import input_files, schema
 
 # Of a run's flags, those that say how it was trained.
 TRAINING_FLAGS = (
     'format', 'features', 'tgt_len', 'mem_len', 'batch_size', 'augment',
     'min_tokens', 'memory_reset_prob', 'optimizer', 'learning_rate', 'schedule',
     'warmup_steps', 'max_steps', 'dropout', 'within_song', 'seed')
+_COUNT, _TEXT = schema.Range(0, 2**53), (str, None)
+_EVALUATION = {'split': str, 'protocol': str, 'tokens': _COUNT,
+               'mem_len': _COUNT, 'ppl': float}
+# What is known of any run.
+_RUN = {'flags?': {'resume_from?': _TEXT, 'init_from?': _TEXT},
+        'versions?': {'*': _TEXT}, 'device?': _TEXT, 'n_devices?': _COUNT,
+        'git_revision?': _TEXT, 'source?': _TEXT, 'missing?': bool}
+_LINEAGE = [{**_RUN, 'run': str, 'data?': {'*': _TEXT}, 'steps?': _COUNT,
+             'hours?': float, 'averaged_with?': [str]}]
+_META = {'lineage?': _LINEAGE, 'evaluations?': [_EVALUATION],
+         'step?': (_COUNT, None), 'seconds?': (float, None)}
+# Of `config.json`, of a run or a weights folder.
+_CONFIG = {**_RUN, **_META, 'data?': (dict, None)}
 _MAX_RUNS = 100  # Of a line, which a strange config might close to a circle.
 _LICENCE = (
     'The weights may be used under the MIT licence, as the code. They were '
@@ -44,10 +56,14 @@ def find_lineage(source: str | pathlib.Path, meta: dict[str, Any]
   Args:
     source: path of the folder, or its URL.
     meta: of the weights, as `weights_folder.read` returns it.
+
+  Raises:
+    ValueError: what it says is of another shape; names the folder or file.
   """
+  _check(meta, _META, source)
   if meta.get('lineage'):
     return list(meta['lineage'])
-  config = _read_json(pathlib.Path(source, 'config.json'))
+  config = _read_json(pathlib.Path(source, 'config.json'), _CONFIG)
   line = [_entry(source, {**meta, **config}, meta.get('step'),
                  meta.get('seconds'))]
   while len(line) < _MAX_RUNS:
@@ -56,7 +72,7 @@ def find_lineage(source: str | pathlib.Path, meta: dict[str, Any]
     if not origin:
       break
     folder = pathlib.Path(origin)
-    config = _read_json(folder / 'config.json')
+    config = _read_json(folder / 'config.json', _CONFIG)
     if config.get('lineage'):
       return [*config['lineage'], *reversed(line)]
     if config:
@@ -71,15 +87,16 @@ def _entry(path: str | pathlib.Path, config: dict[str, Any], step: int | None,
            seconds: float | None) -> dict[str, Any]:
   """Returns what is known of one run; keys without a value are left out."""
   flags = config.get('flags', {})
-  data = config.get('data', {})
+  data = config.get('data') or {}
   found = {
       'run': _name(path), 'steps': step,
       'hours': None if seconds is None else round(seconds / 3600, 2),
       'flags': {name: flags[name] for name in TRAINING_FLAGS if name in flags},
-      # In a checkpoint of a run, `data` is where its lanes stand.
-      'data': data if all(isinstance(x, str) for x in data.values()) else {},
+      # In a checkpoint of a run, `data` is where its lanes stand: numbers.
+      'data': {split: checksum for split, checksum in data.items()
+               if isinstance(checksum, str)},
       'source': config.get('source'),
-      'averaged_with': _names(config.get('averaged_with')),
+      'averaged_with': _names(config.get('averaged_with'), path),
       **{key: config.get(key) for key in (
           'device', 'n_devices', 'versions', 'git_revision')}}
   return {key: value for key, value in found.items()
@@ -99,10 +116,11 @@ def _best_step(folder: pathlib.Path, config: dict[str, Any]
   return best.get('step'), None
 
 
-def _names(paths: Any) -> list[str]:
+def _names(paths: Any, source: str | pathlib.Path) -> list[str]:
   """Names of runs; folders of old have one path instead of a list."""
-  return [_name(path) for path in
-          ([paths] if isinstance(paths, str) else paths or [])]
+  paths = [paths] if isinstance(paths, str) else paths or []
+  _check({'averaged_with': paths}, {'averaged_with': [str]}, source)
+  return [_name(path) for path in paths]
 
 
 def _name(path: str | pathlib.Path) -> str:
@@ -110,28 +128,37 @@ def _name(path: str | pathlib.Path) -> str:
   return pathlib.PurePath(path).name or str(path)
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Reads an object; {} where there is none.
+def _read_json(path: pathlib.Path, expected: dict[str, Any]
+              ) -> dict[str, Any]:
+  """Reads an object of a schema; {} where there is no file.
 
   Raises:
-    ValueError: the file is damaged; names it.
+    ValueError: the file is damaged, or of another shape; names it.
   """
   try:
-    found = json.loads(input_files.read(path))
+    data = input_files.read(path)
   except OSError:
     return {}
-  except (ValueError, RecursionError) as error:
+  try:
+    return schema.parse(data, expected)
+  except ValueError as error:
     raise ValueError(f'{path}: damaged ({error})') from None
-  if not isinstance(found, dict):
-    raise ValueError(f'{path}: not a JSON object')
-  return found
+
+
+def _check(value: Any, expected: dict[str, Any], source: Any) -> None:
+  """Checks a JSON value; the error names where it is from."""
+  try:
+    schema.check(value, expected)
+  except ValueError as error:
+    raise ValueError(f'{source}: {error}') from None
 
 
 def find_evaluations(source: str | pathlib.Path, meta: dict[str, Any]
                     ) -> list[dict[str, Any]]:
   """Returns the results of `--mode=eval` that lie in a run directory, or that
   an exported folder keeps."""
-  found = [_read_json(path)
+  _check(meta, _META, source)
+  found = [_read_json(path, _EVALUATION)
            for path in sorted(pathlib.Path(source).glob('eval-*.json'))]
   return found or list(meta.get('evaluations', []))
 
@@ -218,7 +245,7 @@ def _settings(entry: dict[str, Any], before: dict[str, Any]) -> str:
   if entry.get('missing'):
     return 'not known: its directory was not there'
   flags = ' '.join(
-      f'--{key}={",".join(value) if isinstance(value, list) else value}'
+      f'--{key}={_flag(value)}'
       for key, value in entry.get('flags', {}).items()
       if (value != before[key] if key in before else value))
   parts = [f'`{flags}`'] if flags else []
@@ -228,6 +255,10 @@ def _settings(entry: dict[str, Any], before: dict[str, Any]) -> str:
     parts.append('averaged with ' + ', '.join(
         f'`{name}`' for name in entry['averaged_with']))
   return '; '.join(parts)
+
+
+def _flag(value: Any) -> str:
+  return ','.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _shown(value: Any) -> str:

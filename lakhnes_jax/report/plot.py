@@ -53,11 +53,12 @@ def save(fig, path: str | os.PathLike):
   """Writes a figure as PNG, whole or not at all.
 
   Text stays as it is: nothing in it is read as mathematics, whatever `$` is in
-  the name of a song or a run.
+  the name of a song or a run; bytes of a name that are no UTF-8 are escaped.
   """
   from matplotlib.text import Text
   for text in fig.findobj(Text):
     text.set_parse_math(False)
+    text.set_text(text.get_text().encode('utf-8', 'backslashreplace').decode())
   buffer = io.BytesIO()
   fig.savefig(buffer, format='png', dpi=120)
   atomic.write(path, buffer.getvalue())
@@ -199,7 +200,8 @@ def learning_curves(runs: list, path: str | os.PathLike):
 
     def draw(axes, kind, value, lines=lines, colour=colour, dashes=dashes,
              **style):
-      points = [(x['step'], x[value]) for x in lines if x['kind'] == kind]
+      points = [(x['step'], x[value]) for x in lines
+                if x['kind'] == kind and value in x]
       if points:
         axes.plot(*zip(*points, strict=True), dashes, color=colour, **style)
 

@@ -12,7 +12,9 @@ from lakhnes_jax import atomic, input_files, schema
 from lakhnes_jax.training import train_step
 
 _MAX_BYTES = 2**30
-_LINE = {'step': schema.Range(0, 2**53), 'kind': str, 'loss': float}
+_COUNT = schema.Range(0, 2**53)
+_LINE = {'step': _COUNT, 'kind': str, 'loss': float, 'epoch?': _COUNT,
+         'ppl?': float, 'learning_rate?': float, 'tokens_per_second?': float}
 
 
 def report(line: str) -> None:
@@ -32,9 +34,10 @@ def read(run_dir: str | pathlib.Path) -> list[dict[str, Any]]:
   that is none is reported.
 
   Returns:
-    Objects with `step` and `kind`: 'train' (epoch, loss in nats, ppl,
+    Objects with `step`, `loss` in nats and `kind`: 'train' (epoch, ppl,
     grad_norm, learning_rate, tokens_per_second, data_wait_fraction: share of
-    the time without data) or 'valid' (as `evaluate`).
+    the time without data) or 'valid' (as `evaluate`). What stands in brackets
+    may be missing in lines that something else has written.
   """
   path = pathlib.Path(run_dir) / 'metrics.jsonl'
   if not path.exists():

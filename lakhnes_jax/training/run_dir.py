@@ -2,17 +2,11 @@
 
 import contextlib
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lakhnes_jax import atomic
-
-try:
-  import fcntl
-except ImportError:  # Not on Windows.
-  fcntl = None
+from lakhnes_jax import atomic, file_lock
 
 # What must stay the same when a run is resumed, and the flags of these names.
 IDENTITY = ('data', 'format', 'seed', 'augment', 'min_tokens')
@@ -29,20 +23,10 @@ def lock(run_dir: pathlib.Path) -> Iterator[None]:
     ValueError: another process has it.
   """
   run_dir.mkdir(parents=True, exist_ok=True)
-  with (run_dir / 'lock').open('a+', encoding='utf-8') as file:
-    try:
-      if fcntl:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      raise ValueError(
-          f'{run_dir}: {file.read().strip() or "another process"} is training '
-          'here; wait for it to end, or choose another --workdir') from None
-    except OSError:
-      pass  # This file system has no locks.
-    file.truncate(0)
-    file.write(f'process {os.getpid()}\n')
-    file.flush()
+  with file_lock.signed(run_dir / 'lock') as holder:
+    if holder:
+      raise ValueError(f'{run_dir}: {holder} is training here; wait for it to '
+                       'end, or choose another --workdir')
     yield
 
 

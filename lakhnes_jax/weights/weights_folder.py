@@ -169,6 +169,10 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   path = local(path)
   if not (path / _MODEL).exists():
     tree, meta = checkpoint.restore(path)
+    try:
+      schema.check(meta, _META)
+    except ValueError as error:
+      raise ValueError(f'{path}: its checkpoint: {error}') from None
     vocabularies.check(meta, path)
     return tree, meta
   if (path / SUMS).exists():
@@ -205,13 +209,31 @@ def load(path: str | os.PathLike, kind=None):
     OSError, ValueError: as `read`; or it is another kind of model,
       or the arrays do not fit the config.
   """
+  tree, meta = read(path)
+  model, params = fit(tree['params'], meta, path, kind)
+  return model, params, meta
+
+
+def fit(params: Any, meta: dict[str, Any], path: str | os.PathLike, kind=None):
+  """Makes the model that `read` found, and checks that its arrays fit.
+
+  Args:
+    params: tree of arrays.
+    meta, path: of the weights.
+    kind: as in `load`.
+
+  Returns:
+    (the model, params)
+
+  Raises:
+    ValueError: it is another kind of model, or the arrays do not fit the
+      config; names the path.
+  """
   import jax
 
   from lakhnes_jax.model import language_model
   kind = kind or language_model.LanguageModel
-  tree, meta = read(path)
   try:
-    schema.check(meta, _META)  # A checkpoint's is not checked before.
     if meta['model'] != kind.name:
       raise ValueError(f'holds a model of kind {meta["model"]!r}, not '
                        f'{kind.name!r}')
@@ -223,8 +245,8 @@ def load(path: str | os.PathLike, kind=None):
   except Exception as error:  # JAX refuses sizes in many ways.
     reason = ' '.join(str(error).split())[:200] or type(error).__name__
     raise ValueError(f'{path}: {reason}') from None
-  params = checkpoint.fill(template, tree['params'], str(path))
+  params = checkpoint.fill(template, params, str(path))
   for name, array in checkpoint.leaves(params).items():
     if not np.isfinite(array).all():
       raise ValueError(f'{path}: {name} holds NaN or infinite numbers')
-  return model, params, meta
+  return model, params

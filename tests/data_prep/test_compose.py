@@ -196,4 +196,4 @@ class TestCommand:
   def test_bad_flags(self, capsys):
     with pytest.raises(SystemExit):
       compose.main(['--out=x', '--seed=-1'])
-    assert 'not negative' in capsys.readouterr().err
+    assert '--seed: a whole number from 0' in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The command data_prep.convert between all formats."""
 
+import os
 import struct
 
 import numpy as np
@@ -42,6 +43,18 @@ def test_every_format(source, tmp_path, capsys):
       song_files.read_song(tmp_path / 'tx2.txt/a.tx2.txt'), TX2)
   assert (tmp_path / 'mid/deep/b.mid').read_bytes() == (
       source / 'a.mid').read_bytes()
+
+
+@pytest.mark.parametrize('name', [
+    'a' * 234, 'é' * 117, os.fsdecode(b'\xff\xfe'), 'a\nb', '$x$ {0} %s "',
+    '\u66f2'])
+def test_names_of_any_bytes(tmp_path, name, capsys):
+  song_files.write_song(tmp_path / f'in/{name}.mid', TX2)
+  for ending in song_files.FORMATS:
+    assert command(tmp_path / 'in', f'--to={ending}', f'--out={tmp_path}/out'
+                  ) == 0, capsys.readouterr().err
+  assert tree_of(tmp_path / 'out') == sorted(
+      f'{name}{ending}' for ending in song_files.FORMATS)
 
 
 def test_in_parallel_with_a_bad_file(source, tmp_path, capsys):
@@ -146,7 +159,7 @@ def test_rate(source, tmp_path, capsys):
   for flags, message in (
       (['--to=mid', '--rate=60'], '--rate is for scores, not for mid'),
       (['--to=exprsco.pkl', '--rate=0'], '--rate: rate 0.0: legal values are'),
-      (['--to=mid', '--loops=0'], '--loops=0: 1 to 100 expected')):
+      (['--to=mid', '--loops=0'], '--loops: a whole number from 1 to 100')):
     with pytest.raises(SystemExit):
       command(source, f'--out={tmp_path}', *flags)
     assert message in capsys.readouterr().err

@@ -178,6 +178,6 @@ def test_what_is_refused(made, tmp_path, given, words):
 def test_weights_of_another_vocabulary(made):
   meta = {'format': 'tx1', 'config': {'n_token': 600}}
   with pytest.raises(ValueError, match="600 tokens of format 'tx1'; known are"):
-    load.vocabulary_of(meta)
-  with pytest.raises(ValueError, match="631 tokens of format 'abc'"):
-    load.vocabulary_of({'format': 'abc', 'config': {'n_token': 631}})
+    load.vocabulary_of(meta, 'here')
+  with pytest.raises(ValueError, match=r"^here: .* 631 tokens of format 'abc'"):
+    load.vocabulary_of({'format': 'abc', 'config': {'n_token': 631}}, 'here')

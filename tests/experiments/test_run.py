@@ -57,7 +57,7 @@ def test_flag_files_that_are_none(tmp_path, monkeypatch):
   (tmp_path / 'noise').write_bytes(bytes(range(256)))
   for name, words in (('no.flags', r'no such flag file.*pretrain\.flags'),
                       ('circle', 'circle: flag files name each other'),
-                      ('noise', 'noise: no flag file'), ('.', r'\.: a folder'),
+                      ('noise', 'noise: is no text'), ('.', r'\.: a folder'),
                       ('', 'no such flag file')):
     with pytest.raises((OSError, ValueError), match=words):
       options.expand_flagfiles([f'--flagfile={name}'])
