@@ -43,6 +43,9 @@ def pytest_addoption(parser):
       '--faults', type=int, default=20, metavar='N',
       help='size of the tests marked so: about N killed processes, 10 N '
       'flipped bits, 100 N mutated files')
+  parser.addoption(
+      '--faults_minutes', type=float, metavar='M',
+      help='after so many minutes no more of these tests begin')
 
 
 @pytest.fixture(scope='module', autouse=True)

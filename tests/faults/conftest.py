@@ -2,6 +2,7 @@
 
 import pathlib
 import tarfile
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from lakhnes_jax.data import shards
 from support import victims
 
 HERE = pathlib.Path(__file__).parent
+STARTED = time.monotonic()
 
 
 def pytest_collection_modifyitems(items):
@@ -24,6 +26,14 @@ def pytest_collection_modifyitems(items):
     if HERE in item.path.parents:
       item.add_marker(pytest.mark.filterwarnings(
           'ignore::pytest.PytestUnraisableExceptionWarning'))
+
+
+@pytest.fixture(autouse=True)
+def in_time(request):
+  """Skips what --faults_minutes leaves no time for."""
+  minutes = request.config.getoption('--faults_minutes')
+  if minutes is not None and time.monotonic() - STARTED > 60 * minutes:
+    pytest.skip(f'--faults_minutes={minutes:g} are over')
 
 
 @pytest.fixture(scope='session')
