@@ -14,7 +14,6 @@ import io
 import itertools
 import operator
 import os
-import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 
@@ -22,6 +21,7 @@ import mido
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import input_files
 from lakhnes_jax.formats import midi_chunks
 
 TRACK_NAMES = ('p1', 'p2', 'tr', 'no')  # Of voices 0 to 3.
@@ -89,7 +89,7 @@ def read(source: bytes | str | os.PathLike) -> np.ndarray:
       the value and its legal range.
   """
   if not isinstance(source, bytes):
-    source = pathlib.Path(source).read_bytes()
+    source = input_files.read(source)
   midi = parse(source)
   sample_of = _clock(midi)
   found, length = {}, 0

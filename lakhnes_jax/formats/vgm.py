@@ -7,11 +7,10 @@ Source: VGM file format specification, versions 1.00 to 1.72
 import collections
 import gzip
 import os
-import pathlib
 import struct
 import zlib
 
-from lakhnes_jax import nes
+from lakhnes_jax import input_files, nes
 from lakhnes_jax.formats import vgm_stream
 from lakhnes_jax.formats.register_log import (
     Recorder,
@@ -255,8 +254,9 @@ def _tags(data: bytes, offset: int) -> dict[str, str]:
 
 def read(path: str | os.PathLike, loops: int = 1) -> RegisterLog:
   """Reads a file; errors name it (see `parse`)."""
+  data = input_files.read(path)
   try:
-    return parse(pathlib.Path(path).read_bytes(), loops)
+    return parse(data, loops)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
 

@@ -14,12 +14,12 @@ import functools
 import hashlib
 import io
 import pathlib
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import input_files
 
 PATH = pathlib.Path(__file__).parent / 'instruments.npz'
 WIDTH = 256  # Frames of the expanded macros; longer notes hold the last.
@@ -28,6 +28,7 @@ KIND_NAMES = ('PU', 'TR', 'NO')
 KIND_OF_VOICE = (PULSE, PULSE, TRIANGLE, NOISE)
 LEVEL, TONE, OFFSET = MACROS = range(3)
 MACRO_NAMES = ('LEVEL', 'TONE', 'OFFSET')
+_MAX_BYTES = 2**26  # Of a codebook file; ours has 11 KB.
 NEVER = 1 << 20  # Frame at which a level macro that never ends is silent.
 
 
@@ -101,7 +102,7 @@ def read(path: pathlib.Path = PATH) -> Codebook:
   Raises:
     OSError, ValueError: it is not there, or no codebook.
   """
-  data = pathlib.Path(path).read_bytes()
+  data = input_files.read(path, _MAX_BYTES)
   kinds = []
   try:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -117,10 +118,13 @@ def read(path: pathlib.Path = PATH) -> Codebook:
         silent = tables[LEVEL] == 0
         ends = np.where(silent.any(1), silent.argmax(1), NEVER)
         kinds.append(Macros(tuple(tables), ends.astype(np.int32)))
-  except (KeyError, ValueError, IndexError, OSError, EOFError,
-          zipfile.BadZipFile) as error:
-    raise ValueError(f'{path}: no codebook of instruments ({error!r}); make '
-                     'one with python -m data_prep.instruments') from None
+  except MemoryError:
+    raise
+  except Exception as error:  # Damaged archives fail in every possible way.
+    reason = ' '.join(str(error).split())[:200]
+    raise ValueError(f'{path}: no codebook of instruments '
+                     f'({type(error).__name__}: {reason}); make one with '
+                     'python -m data_prep.instruments') from None
   return Codebook(tuple(kinds), hashlib.sha256(data).hexdigest()[:16])
 
 
