@@ -364,7 +364,7 @@ class TestErrors:
   def test_bad_flags(self, capsys):
     with pytest.raises(SystemExit):
       lakh.main(['--input=x', '--output=y', '--valid_percent=100'])
-    assert 'under 100' in capsys.readouterr().err
+    assert '--valid_percent: a number from 0 to' in capsys.readouterr().err
 
 
 def adapt_bytes(data):
