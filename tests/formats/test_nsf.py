@@ -334,6 +334,14 @@ def test_real_songs(real_data):
     check(nsf.write(log), {0: frames.from_log(log, log.loop)}, LIMIT)
 
 
+@pytest.mark.slow
+def test_all_real_songs(real_data):
+  logs = list(real_logs(real_data, ('.vgm',)))
+  assert len(logs) == 298
+  for log in logs:
+    check(nsf.write(log), {0: frames.from_log(log, log.loop)}, LIMIT)
+
+
 def log_mel(audio):
   """[frames, 48] log of mel bands, of audio at an r.m.s. of 1."""
   audio = audio / np.std(audio)
