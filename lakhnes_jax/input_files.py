@@ -58,7 +58,10 @@ def check(path: str | os.PathLike, max_bytes: int | None = None) -> int:
   Returns:
     its size in bytes; errors are those of `read`.
   """
-  status = os.stat(path)
+  try:
+    status = os.stat(path)
+  except ValueError:  # With a NUL, or what no encoding of file names has.
+    raise FileNotFoundError(f'{os.fspath(path)!r}: no such file') from None
   if not stat.S_ISREG(status.st_mode):
     kind = 'a folder' if stat.S_ISDIR(status.st_mode) else 'a pipe or device'
     raise ValueError(f'{os.fspath(path)}: {kind}, not a file')

@@ -75,3 +75,9 @@ def test_only_files_are_read(tree):
   assert input_files.read('/proc/self/status').startswith(b'Name:')
   with pytest.raises(ValueError, match='status: over 10 bytes'):
     input_files.read('/proc/self/status', 10)  # Its size is 0 to `stat`.
+
+
+@pytest.mark.parametrize('path', ['a\0b', '\ud800'])
+def test_what_cannot_be_a_path(path):
+  with pytest.raises(FileNotFoundError, match=r'no such file$'):
+    input_files.read(path)
