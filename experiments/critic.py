@@ -32,11 +32,13 @@ def ngrams(song: np.ndarray) -> Iterator[str]:
   times between NOTEONs and lengths of notes in frames of 1/60 s, and one to
   three notes in a row with their intervals and times. Together the voices
   make chords: at each NOTEON, what sounds above the lowest note. Transposing
-  a song, or moving its events within a frame, changes (nearly) no word.
+  a song, or moving its events within a frame, changes (nearly) no word, and
+  notes too short to be heard make none (`events.without_glitches`).
 
   Args:
     song: int32 events (see `lakhnes_jax.events`).
   """
+  song = ev.without_glitches(song)
   is_note = (song < 0) & (ev.kind_of(song) <= ev.NOTEON)
   frames = np.rint(ev.times_of(song) / nes.VIDEO_FRAME).astype(int)[is_note]
   song = song[is_note]

@@ -18,14 +18,25 @@ from typing import Any
 
 import numpy as np
 
-from lakhnes_jax import atomic, command_line, input_files, vocabularies
+from lakhnes_jax import (
+    atomic,
+    command_line,
+    input_files,
+    progress,
+    vocabularies,
+)
 from lakhnes_jax import events as ev
-from lakhnes_jax.analysis import typicality
+from lakhnes_jax.analysis import critic as critic_lib
 from lakhnes_jax.data import shards
+from lakhnes_jax.generation import load, sample, tasks
 from lakhnes_jax.report import model_card
 from lakhnes_jax.weights import weights_folder
 
-_TYPICAL = 500  # Songs.
+# What a critic is fitted on; samples are drawn as `sample.flags` does.
+_SAMPLES, _REAL = 256, 400
+_LIMITS = tasks.Limits(3000, critic_lib.SECONDS)
+_SAMPLING = sample.SamplingConfig(temperature=1., top_k=0, top_p=.96,
+                                  best_of=1)
 # Of a checkpoint's meta, what matters to the run alone.
 _OF_RUN = ('data', 'since_line', 'flags', 'versions', 'git_revision', 'device',
            'n_devices')
@@ -35,7 +46,7 @@ _OF_BEST = ('best', 'best_step')
 
 def export(source: str, out: pathlib.Path, *, name: str | None = None,
            dtype: str = 'float32', optimizer: bool = False,
-           average: Sequence[str] = (), typical_of: str | None = None,
+           average: Sequence[str] = (), critic_of: str | None = None,
            notes: str = '') -> int:
   """Writes a weights folder from a run directory or another such folder.
 
@@ -48,8 +59,9 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
     average: other runs or folders; each array of `source` is replaced by the
       mean of its own and of theirs, where they have it (Wortsman et al., "Model
       soups", 2022). That helps where one began with the weights of another.
-    typical_of: folder of shards; the weights then say what its train songs are
-      like, of which 500 that last 30 s are measured, for `best_of` in sampling.
+    critic_of: folder of shards; the weights then come with a critic, for
+      `best_of` in sampling (see `analysis.critic`). It is fitted on 256 songs
+      that are drawn from the model, and 400 of the folder's train songs.
     notes: Markdown for the card.
 
   Returns:
@@ -84,11 +96,12 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
     vocabulary = vocabularies.get(meta['format'])
     if vocabulary.size == meta['config'].get('n_token'):  # Older do not say.
       meta['vocabulary_digest'] = vocabularies.digest(vocabulary)
-  if typical_of:
-    songs = _long_songs(shards.Corpus(typical_of, 'train'))
-    meta['typical'] = typicality.typical(itertools.islice(songs, _TYPICAL))
   weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
                       dtype=dtype)
+  if critic_of:
+    meta['critic'] = _fit_critic(out, shards.Corpus(critic_of, 'train'))
+    weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
+                        dtype=dtype)
   atomic.write(out / 'README.md', model_card.render(
       name or pathlib.Path(source).resolve().name, meta,
       _n_params(tree['params']), notes).encode('utf-8', 'backslashreplace'))
@@ -98,12 +111,28 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
   return sum((out / file).stat().st_size for file in files)
 
 
-def _long_songs(corpus: shards.Corpus) -> Iterator[np.ndarray]:
-  """Draws songs that last as long as is measured of each."""
+def _fit_critic(weights: pathlib.Path,
+                corpus: shards.Corpus) -> list[critic_lib.Weight]:
+  """Draws songs and fits a critic of them."""
+  model = load.load(weights)
+  real = list(itertools.islice(_real_songs(corpus, model.vocabulary), _REAL))
+  with progress.Progress('sampling', 'songs', _SAMPLES) as bar:
+    samples = []
+    for song in sample.generate(
+        model, [tasks.new_song(model.vocabulary, _LIMITS)], _SAMPLING,
+        n=_SAMPLES):
+      samples.append(song.events)
+      bar.add(1)
+  return critic_lib.fit(samples, real)
+
+
+def _real_songs(corpus: shards.Corpus, vocabulary) -> Iterator[np.ndarray]:
+  """Draws songs that last long enough, as the vocabulary can write them."""
+  vocabulary.prepare(corpus)
   for i in np.random.default_rng(0).permutation(len(corpus)).tolist():
     song = corpus.song(i)
-    if ev.times_of(song)[-1:].sum() >= typicality.SECONDS * ev.SAMPLE_RATE:
-      yield song
+    if ev.times_of(song)[-1:].sum() >= critic_lib.SECONDS * ev.SAMPLE_RATE:
+      yield vocabulary.decode(vocabulary.encode(vocabulary.project(song)))
 
 
 def _n_params(params: dict[str, Any]) -> int:
@@ -143,9 +172,9 @@ def main(argv: list[str] | None = None) -> None:
   add('--average', nargs='+', default=[], metavar='OTHER',
       help='export the mean of RUN and of these runs or weights folders: those '
       'that it began with, or that began with the same')
-  add('--typical_of', type=command_line.path, metavar='SHARDS',
-      help='measure what the train songs of this folder are like, so that '
-      'sampling can keep the most typical of several songs (--best_of)')
+  add('--critic_of', type=command_line.path, metavar='SHARDS',
+      help='fit a critic on samples and on the train songs of this folder, so '
+      'that sampling can keep the best of several songs (--best_of); minutes')
   add('--notes', type=command_line.path, metavar='FILE',
       help='Markdown file to include in the card')
   args = parser.parse_args(argv)
@@ -154,7 +183,7 @@ def main(argv: list[str] | None = None) -> None:
         command_line.expand(args.source), args.out, name=args.name,
         dtype=args.dtype, optimizer=args.optimizer,
         average=[command_line.expand(path) for path in args.average],
-        typical_of=args.typical_of,
+        critic_of=args.critic_of,
         notes=input_files.read_text(args.notes) if args.notes else '')
   except (OSError, ValueError) as error:
     sys.exit(f'export: {error}')

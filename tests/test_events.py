@@ -225,3 +225,30 @@ def test_truncation_is_exact_to_the_sample():
                             (15, [5, note, 10]), (25, song), (99, song)):
     np.testing.assert_array_equal(ev.truncate(song, samples), expected)
   np.testing.assert_array_equal(ev.truncate(song[1:], 0), [note])
+
+
+def test_glitches_are_not_heard():
+  """A pulse's period is two bytes, written some samples apart."""
+  on = [ev.event(ev.P1, ev.NOTEON, pitch) for pitch in (60, 61, 62)]
+  off, other = ev.event(ev.P1, ev.NOTEOFF), ev.event(ev.TR, ev.NOTEON, 40)
+  def check(song, wanted):
+    got = ev.without_glitches(np.array(song, np.int32))
+    assert ev.times_of(got)[-1] == ev.times_of(np.array(song))[-1]
+    chip = got < 0
+    assert list(zip(ev.times_of(got)[chip].tolist(), got[chip].tolist(),
+                    strict=True)) == wanted
+  # The second note is passed through, whatever another voice does meanwhile.
+  check([on[0], 700, on[1], 3, other, 4, on[2], 700],
+        [(0, on[0]), (703, other), (707, on[2])])
+  # It goes back to the first, which goes on.
+  check([on[0], 700, on[1], 5, on[0], 700], [(0, on[0])])
+  check([on[0], 700, on[1], 5, on[2], 5, on[0], 700, off, 9],
+        [(0, on[0]), (1410, off)])
+  # Notes of 100 samples are notes, and one may be struck again.
+  for song in ([on[0], 700, on[1], 100, on[2], 700],
+               [on[0], 700, off, 5, on[0], 700],
+               [on[0], 700, on[0], 700], [on[2], 99]):
+    song = np.array(song, np.int32)
+    np.testing.assert_array_equal(ev.without_glitches(song), song)
+  check([on[0], 700, on[1], 5, off, 5, on[0], 7],
+        [(0, on[0]), (705, off), (710, on[0])])

@@ -10,6 +10,7 @@ import pytest
 from lakhnes_jax import events as ev
 from lakhnes_jax import export
 from lakhnes_jax.data import shards
+from lakhnes_jax.generation import tasks
 from lakhnes_jax.model import language_model, transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.weights import weights_folder
@@ -146,22 +147,26 @@ def test_sums_are_of_all_files(run, tmp_path):
       for path in (tmp_path / 'out').iterdir() if path.name != 'SHA256SUMS'}
 
 
-def test_what_is_typical_of_songs_that_last(run, tmp_path):
+def test_a_critic_of_its_own_songs(run, tmp_path, monkeypatch):
+  monkeypatch.setattr(export, '_SAMPLES', 4)
+  monkeypatch.setattr(export, '_LIMITS', tasks.Limits(60))
   note = ev.event(ev.P1, ev.NOTEON, 60)
   songs = [np.array([note, wait] * 400, np.int32)
            for wait in (4000, 5000, 9, 6000)]
   shards.write_split(tmp_path / 'data', 'train', [
       (str(i), song) for i, song in enumerate(songs)])
   export.main([str(run), f'--out={tmp_path / "out"}',
-               f'--typical_of={tmp_path / "data"}'])
-  meta = weights_folder.load(tmp_path / 'out')[2]
-  found = {row['feature']: row for row in meta['typical']}
+               f'--critic_of={tmp_path / "data"}'])
+  _, _, meta = weights_folder.load(tmp_path / 'out')
+  found = {row['feature']: row for row in meta['critic']}
+  # Of the songs that last 30 seconds.
   rates = np.array([44100 / wait for wait in (4000, 5000, 6000)])
   assert found['note_density']['mean'] == pytest.approx(rates.mean(), .01)
   assert found['note_density']['deviation'] == pytest.approx(rates.std(), .05)
+  assert any(row['weight'] for row in found.values())
   with pytest.raises(SystemExit, match="nowhere: no split 'train' here"):
     export.main([str(run), f'--out={tmp_path / "out"}',
-                 f'--typical_of={tmp_path / "nowhere"}'])
+                 f'--critic_of={tmp_path / "nowhere"}'])
 
 
 def test_nothing_to_export(tmp_path):

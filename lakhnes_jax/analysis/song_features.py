@@ -21,10 +21,11 @@ _FEW = 3  # Notes of different pitch or voice.
 
 
 def measure(song: np.ndarray) -> dict[str, float]:
-  """Measures one song.
+  """Measures one song, without its glitches.
 
   Args:
-    song: int32 events (see `events`).
+    song: int32 events (see `events`); notes too short to be heard do not count
+      (`events.without_glitches`).
 
   Returns:
     nan where a song has nothing to measure. All but the last two come from
@@ -46,6 +47,7 @@ def measure(song: np.ndarray) -> dict[str, float]:
     volume_mean, volume_entropy, volume_changes, duty_entropy: see `dynamics`.
     structureness_short, _mid, _long: see `structureness`.
   """
+  song = ev.without_glitches(song)
   score = scores.from_events(song)
   lasts = np.diff(score.start, append=score.length)
   total = max(score.length, 1)

@@ -35,7 +35,7 @@ def load(path: str | os.PathLike, *, dtype: str | None = None,
         model, config=dataclasses.replace(model.config, dtype=dtype))
   if mem_len is None:
     mem_len = meta.get('mem_len', _MEM_LEN)
-  return sample.Model(model, params, vocabulary, mem_len, meta.get('typical'))
+  return sample.Model(model, params, vocabulary, mem_len, meta.get('critic'))
 
 
 def vocabulary_of(meta: dict[str, Any], path: str | os.PathLike,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax.analysis import typicality
+from lakhnes_jax.analysis import critic as critic_lib
 from lakhnes_jax.formats import looping
 from lakhnes_jax.generation import constraints, decode
 from lakhnes_jax.generation import tasks as tasks_lib
@@ -27,14 +27,14 @@ class Model(NamedTuple):
     params: its parameters.
     vocabulary: of its tokens.
     mem_len: tokens before the newest that it may see.
-    typical: what songs like those it learned from are like (see
-      `analysis.typicality`); None if it is not known.
+    critic: tells its songs from real ones (see `analysis.critic`); None where
+      nobody fitted one.
   """
   model: language_model.LanguageModel
   params: Any
   vocabulary: ev.Vocabulary
   mem_len: int = 512
-  typical: Sequence[typicality.Range] | None = None
+  critic: Sequence[critic_lib.Weight] | None = None
 
 
 _BEST_OF = 4
@@ -51,8 +51,9 @@ class SamplingConfig:
     seed: of the draws.
     batch: songs at once, at most; each takes memory on the device.
     int8: round the model's kernels to 8 bits; see `lakhnes_jax.model.quantize`.
-    best_of: songs that are drawn for each, of which the most typical is kept;
-      None for 4 where the model has `typical`, and 1 where not.
+    best_of: songs that are drawn for each, of which that is kept which the
+      model's critic takes most for real; None for 4 where the model has a
+      critic, and 1 where not.
   """
   temperature: float = .95
   top_k: int = 32
@@ -155,14 +156,14 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
   """
   if config.best_of is None:
     config = dataclasses.replace(
-        config, best_of=1 if model.typical is None else _BEST_OF)
+        config, best_of=1 if model.critic is None else _BEST_OF)
   if min(n, config.batch, config.best_of) < 1:
     raise ValueError(f'{n} songs, {config.batch} at once, the best of '
                      f'{config.best_of}: need at least 1')
-  if config.best_of > 1 and model.typical is None:
+  if config.best_of > 1 and model.critic is None:
     raise ValueError(
-        f'best_of={config.best_of}: the weights do not say what is typical; '
-        'export them with --typical_of=FOLDER OF SHARDS, or take 1')
+        f'best_of={config.best_of}: these weights have no critic; export them '
+        'with --critic_of=FOLDER OF SHARDS, or take 1')
   vocabulary = model.vocabulary
   if model.model.config.n_token != vocabulary.size:
     raise ValueError(
@@ -179,9 +180,9 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
       model.model, model.params, int8=config.int8))
   rows = _sample_in_batches(model, draws, config, progress)
   for task, i, name in jobs:
-    song, given, tokens, nll = _most_typical([
+    song, given, tokens, nll = _best([
         (*task.assemble(ids), nll)
-        for ids, nll in itertools.islice(rows, config.best_of)], model.typical)
+        for ids, nll in itertools.islice(rows, config.best_of)], model.critic)
     yield Sample(
         name, song, given,
         np.where(tokens >= 0, np.append(nll, np.nan)[tokens], np.nan), {
@@ -191,12 +192,12 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
                 if field != 'batch'}})
 
 
-def _most_typical(songs: list[tuple],
-                  typical: Sequence[typicality.Range] | None):
+def _best(songs: list[tuple],
+          critic: Sequence[critic_lib.Weight] | None) -> tuple:
   """Returns one of several songs; each begins with its events."""
   if len(songs) == 1:
     return songs[0]
-  return min(songs, key=lambda song: typicality.atypicality(song[0], typical))
+  return min(songs, key=lambda song: critic_lib.score(song[0], critic))
 
 
 def _sample_in_batches(model: Model, draws, config: SamplingConfig, progress

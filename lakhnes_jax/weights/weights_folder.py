@@ -29,8 +29,9 @@ _MODEL, _OPTIMIZER = 'model.safetensors', 'optimizer.safetensors'
 _MAX_BYTES, _MAX_CONFIG_BYTES = 2**34, 2**22
 # Sizes beyond these would be allocated before they are found to be wrong.
 _META = {'model': str, 'format': str, 'mem_len?': int,
-         'vocabulary_digest?': str, 'typical?': [
-             {'feature': str, 'mean': float, 'deviation': float}],
+         'vocabulary_digest?': str, 'critic?': [
+             {'feature': str, 'mean': float, 'deviation': float,
+              'weight': float}],
          'config': {
     f'{name}?': schema.Range(1, 2**20)
     for name in ('n_token', 'n_layer', 'n_head', 'd_model', 'd_head',

@@ -65,7 +65,7 @@ def test_entropy_is_between_none_and_log_12():
   one = song_features.measure(song('P1_NOTEON_60 WT_5 TR_NOTEON_48 WT_5'))
   assert one['pitch_class_entropy'] == 0
   all_ = song_features.measure(song(
-      ' '.join(f'P1_NOTEON_{p} WT_5' for p in range(50, 74))))
+      ' '.join(f'P1_NOTEON_{p} WT_500' for p in range(50, 74))))
   assert all_['pitch_class_entropy'] == pytest.approx(np.log2(12))
 
 

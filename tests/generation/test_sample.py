@@ -271,30 +271,32 @@ def test_the_same_song_in_any_batch():
     assert len({s.events.tobytes() for s in made}) == 4
 
 
-def test_the_most_typical_of_several_is_kept():
+def test_what_the_critic_takes_for_real_is_kept():
   of, task = MODELS['tx1'], tasks.new_song(ev.TX1, tasks.Limits(60))
   many = [s.events for s in sample.generate(of, [task], CONFIG, n=6)]
   assert len({x.tobytes() for x in many}) == 6
-  for number, mine in enumerate((1, 5)):
-    found = song_features.measure(many[mine])
-    of = of._replace(typical=[
-        {'feature': name, 'mean': value, 'deviation': 1e-6}
-        for name, value in found.items() if np.isfinite(value)])
+  density = np.nan_to_num([song_features.measure(x)['note_density']
+                           for x in many])  # Some have no length.
+  for weight, mine in ((-1., np.argmax), (1., np.argmin)):
+    of = of._replace(critic=[{'feature': 'note_density', 'mean': 0.,
+                              'deviation': 1e6, 'weight': weight}])
     three = sample.SamplingConfig(**{**vars(CONFIG), 'best_of': 3})
     kept = list(sample.generate(of, [task], three, n=2))
     assert [s.metadata['number'] for s in kept] == [0, 1]
     assert kept[0].metadata['best_of'] == 3
-    np.testing.assert_array_equal(kept[number].events, many[mine])
-  # As many as that, by default, for who says what is typical.
+    for number in (0, 1):
+      np.testing.assert_array_equal(
+          kept[number].events,
+          many[3 * number + mine(density[3 * number:][:3])])
+  # As many as that, by default, where there is a critic.
   four, = sample.generate(of, [task], CONFIG)
   assert four.metadata['best_of'] == 4
-  assert any((four.events == x).all() if len(x) == len(four.events) else False
-             for x in many[:4])
+  np.testing.assert_array_equal(four.events, many[np.argmin(density[:4])])
 
 
-def test_nothing_is_typical_of_weights_that_do_not_say_so():
+def test_no_best_without_a_critic():
   task = tasks.new_song(ev.TX1, tasks.Limits(8))
-  for best_of, message in ((2, 'export them with --typical_of'),
+  for best_of, message in ((2, 'export them with --critic_of'),
                            (0, 'the best of 0: need at least 1')):
     config = sample.SamplingConfig(best_of=best_of)
     with pytest.raises(ValueError, match=message):

@@ -315,4 +315,4 @@ class TestShipped:
     logits, _ = jax.jit(model.apply)(
         params, songs[:, :-1], model.init_state(len(songs), 8))
     assert language_model.nll(logits, songs[:, 1:])[:, 128:].mean() < 2
-    assert len(meta['typical']) > 10  # Needed for `best_of`.
+    assert len(meta['critic']) > 10  # Needed for `best_of`.
