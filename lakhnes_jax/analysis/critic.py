@@ -28,7 +28,8 @@ class Weight(TypedDict):
   feature: str  # As `song_features.measure` names it.
   mean: float  # Of real songs,
   deviation: float  # and their standard deviation.
-  weight: float  # Log odds for each deviation above the mean.
+  weight: float  # Log odds for each deviation z above the mean,
+  square: float  # and for each 1 of z^2 - 1: songs far off on either side.
 
 
 def fit(samples: Sequence[np.ndarray],
@@ -36,8 +37,9 @@ def fit(samples: Sequence[np.ndarray],
   """Fits a critic.
 
   Minimises sum_i c_i log(1 + exp(-y_i (w . x_i + b))) + |w|^2 / (2 C) with
-  features x in deviations from the mean of real songs, at most 4 of them, 0
-  where one could not be measured; classes weigh the same in sum.
+  x = (z, z^2 - 1), where z are the features in deviations from the mean of real
+  songs, at most 4 of them, 0 where one could not be measured; classes weigh the
+  same in sum.
 
   Args:
     samples: int32 events of a model's songs, of which the first 30 seconds
@@ -53,7 +55,7 @@ def fit(samples: Sequence[np.ndarray],
   theirs, found = ([_measure(song) for song in songs]
                    for songs in (samples, real))
   rows = [Weight(feature=name, mean=float(np.nanmean(column)),
-                 deviation=float(np.nanstd(column)), weight=0.)
+                 deviation=float(np.nanstd(column)), weight=0., square=0.)
           for name in found[0]
           if np.isfinite(column := np.array([song[name] for song in found])
                         ).sum() > 1 and np.nanstd(column) > 0]
@@ -68,10 +70,11 @@ def fit(samples: Sequence[np.ndarray],
     return (c @ np.logaddexp(0, -margin) + w @ penalised / 2,
             np.append(x.T @ pull, pull.sum()) + penalised)
 
-  w = scipy.optimize.minimize(loss, np.zeros(len(rows) + 1), jac=True,
+  w = scipy.optimize.minimize(loss, np.zeros(x.shape[1] + 1), jac=True,
                               method='L-BFGS-B').x
-  return [Weight(**{**row, 'weight': float(weight)})
-          for row, weight in zip(rows, w[:-1], strict=True)]
+  return [Weight(**{**row, 'weight': float(weight), 'square': float(square)})
+          for row, weight, square in zip(rows, *np.split(w[:-1], 2),
+                                         strict=True)]
 
 
 def score(song: np.ndarray, critic: Sequence[Weight]) -> float:
@@ -81,8 +84,8 @@ def score(song: np.ndarray, critic: Sequence[Weight]) -> float:
     song: int32 events, of which the first 30 seconds count.
     critic: as `fit` returns it.
   """
-  return float(_standardised(_measure(song), critic) @
-               [row['weight'] for row in critic])
+  return float(_standardised(_measure(song), critic) @ [
+      row[key] for key in ('weight', 'square') for row in critic])
 
 
 def _measure(song: np.ndarray) -> dict[str, float]:
@@ -92,9 +95,10 @@ def _measure(song: np.ndarray) -> dict[str, float]:
 
 def _standardised(found: dict[str, float],
                   rows: Sequence[Weight]) -> np.ndarray:
-  """[features]: in deviations from the mean; 0 for what is not known."""
+  """[2 features]: z and z^2 - 1, as of `fit`."""
   value, mean, deviation = np.array(
       [(found.get(row['feature'], np.nan), row['mean'], row['deviation'])
        for row in rows]).T
   off = (value - mean) / np.maximum(deviation, 1e-9)
-  return np.clip(np.nan_to_num(off, nan=0.), -_FARTHEST, _FARTHEST)
+  z = np.clip(np.nan_to_num(off, nan=0.), -_FARTHEST, _FARTHEST)
+  return np.concatenate([z, z**2 - 1])

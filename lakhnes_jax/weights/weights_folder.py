@@ -31,7 +31,7 @@ _MAX_BYTES, _MAX_CONFIG_BYTES = 2**34, 2**22
 _META = {'model': str, 'format': str, 'mem_len?': int,
          'vocabulary_digest?': str, 'critic?': [
              {'feature': str, 'mean': float, 'deviation': float,
-              'weight': float}],
+              'weight': float, 'square': float}],
          'config': {
     f'{name}?': schema.Range(1, 2**20)
     for name in ('n_token', 'n_layer', 'n_head', 'd_model', 'd_head',

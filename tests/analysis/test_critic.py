@@ -39,11 +39,13 @@ def test_it_is_a_balanced_logistic_regression():
   x = (np.concatenate([columns(SAMPLES, names), real]) -
        np.nanmean(real, 0)) / np.nanstd(real, 0)
   x = np.clip(np.nan_to_num(x), -4, 4)
+  x = np.concatenate([x, x**2 - 1], 1)
   wanted = linear_model.LogisticRegression(
       C=.1, class_weight='balanced', tol=1e-8, max_iter=10000).fit(
           x, [1] * 3 + [0] * 5)
-  np.testing.assert_allclose([row['weight'] for row in found],
-                             wanted.coef_[0], atol=1e-3)
+  np.testing.assert_allclose(
+      [row[key] for key in ('weight', 'square') for row in found],
+      wanted.coef_[0], atol=1e-3)
   scores = np.array([critic.score(song, found) for song in SAMPLES + REAL])
   np.testing.assert_allclose(scores - scores[0], np.diff(
       wanted.decision_function(x), prepend=0).cumsum() -
@@ -61,11 +63,12 @@ def test_songs_like_real_ones_score_lower():
 
 
 def test_what_is_damaged_is_a_matter_of_taste():
-  rows = [{'feature': 'nonsense', 'mean': 0., 'deviation': 1., 'weight': 9.},
+  rows = [{'feature': 'nonsense', 'mean': 0., 'deviation': 1., 'weight': 9.,
+           'square': 0.},
           {'feature': 'note_density', 'mean': 0., 'deviation': 0.,
-           'weight': .5}]
-  assert critic.score(REAL[0], rows) == .5 * 4
-  assert critic.score(np.zeros(0, np.int32), rows) == 0
+           'weight': .5, 'square': .1}]
+  assert critic.score(REAL[0], rows) == pytest.approx(.5 * 4 + .1 * 15)
+  assert critic.score(np.zeros(0, np.int32), rows) == pytest.approx(-.1)
 
 
 def test_too_few_songs():

@@ -279,7 +279,8 @@ def test_what_the_critic_takes_for_real_is_kept():
                            for x in many])  # Some have no length.
   for weight, mine in ((-1., np.argmax), (1., np.argmin)):
     of = of._replace(critic=[{'feature': 'note_density', 'mean': 0.,
-                              'deviation': 1e6, 'weight': weight}])
+                              'deviation': 1e6, 'weight': weight,
+                              'square': 0.}])
     three = sample.SamplingConfig(**{**vars(CONFIG), 'best_of': 3})
     kept = list(sample.generate(of, [task], three, n=2))
     assert [s.metadata['number'] for s in kept] == [0, 1]
