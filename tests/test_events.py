@@ -231,12 +231,14 @@ def test_glitches_are_not_heard():
   """A pulse's period is two bytes, written some samples apart."""
   on = [ev.event(ev.P1, ev.NOTEON, pitch) for pitch in (60, 61, 62)]
   off, other = ev.event(ev.P1, ev.NOTEOFF), ev.event(ev.TR, ev.NOTEON, 40)
+
   def check(song, wanted):
     got = ev.without_glitches(np.array(song, np.int32))
     assert ev.times_of(got)[-1] == ev.times_of(np.array(song))[-1]
     chip = got < 0
     assert list(zip(ev.times_of(got)[chip].tolist(), got[chip].tolist(),
                     strict=True)) == wanted
+
   # The second note is passed through, whatever another voice does meanwhile.
   check([on[0], 700, on[1], 3, other, 4, on[2], 700],
         [(0, on[0]), (703, other), (707, on[2])])

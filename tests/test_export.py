@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 
+from experiments import run as run_lib
 from lakhnes_jax import events as ev
 from lakhnes_jax import export
 from lakhnes_jax.data import shards
@@ -218,3 +220,16 @@ def test_no_mean_of_other_shapes(run, tmp_path):
     export.main([str(run), f'--average={tmp_path / "other"}',
                   f'--out={tmp_path / "out"}'])
   assert not (tmp_path / 'out').exists()
+
+
+def test_a_critic_reads_songs_as_sample_flags_draws_them():
+  flags = dict(
+      line.removeprefix('--').split('=') for line in (
+          pathlib.Path(run_lib.__file__).parent / 'flags/sample.flags'
+      ).read_text().splitlines() if '=' in line and line.startswith('--'))
+  sampling, limits = export._SAMPLING, export._LIMITS
+  for name, value in (
+      ('temperature', sampling.temperature), ('top_k', sampling.top_k),
+      ('top_p', sampling.top_p), ('length', limits.events),
+      ('seconds', limits.seconds)):
+    assert float(flags[name]) == value, name

@@ -22,6 +22,7 @@ def test_composed_songs():
   assert share['row'] >= .95
   assert share['bar x 2'] >= .95
   assert share['bar'] >= .9
+  assert share['loop'] >= .7
   assert share['loop round'] >= .85
   assert share['no loop'] >= .8
 
