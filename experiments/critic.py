@@ -7,7 +7,7 @@ songs get, such as songs of other composers, is the floor.
 
 Sources: Lopez-Paz and Oquab, "Revisiting Classifier Two-Sample Tests" (ICLR
 2017); Kilgour et al., "Frechet Audio Distance" (Interspeech 2019) for the other
-distance, here of the features of `experiments.features`.
+distance, here of the features of `analysis.song_features`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -134,7 +134,7 @@ def without_glitches(song: np.ndarray, shortest: int = 100) -> np.ndarray:
   """Drops notes that are over before anybody could hear them.
 
   The period of a channel is two bytes, which a program writes one after the
-  other: between both, a log has a note of 5 to 10 samples that is neither the
+  other: between both, a log has a note of 1 to 10 samples that is neither the
   last one nor the next. A tenth of the NOTEONs of NES-MDB are such.
 
   Args:

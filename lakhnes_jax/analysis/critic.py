@@ -4,8 +4,8 @@ A logistic regression on what `song_features` measures, fitted once and kept
 beside the weights. A model that draws several songs for each one that is wanted
 keeps the one that the critic takes most for real, as systems of the MIREX
 symbolic music generation task do (2025). That the critic is learned matters:
-the song nearest to the mean of real ones in all features is the one that is
-easiest to tell from them.
+keeping the songs nearest to the mean of real ones leaves them as easy to tell
+from those as they were (experiments/RESULTS.md, "What a critic sees").
 """
 
 from collections.abc import Sequence

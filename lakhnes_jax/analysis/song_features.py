@@ -158,8 +158,7 @@ def groove(onsets: np.ndarray, length: int) -> dict[str, float]:
   Of onset patterns with 32 steps a second. NES-MDB knows no bars: the length
   from 1 to 4 s that fits best is taken, for each number its own, which unlike a
   fixed one tells real songs from shuffled ones; better, too, than the bar that
-  `meter` finds (recurrence: ROC areas of .93 and .86), and in a seventh of the
-  time.
+  `meter` finds, which was tried.
 
   Args:
     onsets: ascending times in samples.
