@@ -172,6 +172,8 @@ flags.DEFINE_enum(
     'optimizer', 'adam', ['adam', 'muon'], 'muon: Muon for the kernels of the '
     'layers and Adam for the rest; small models learn as much from half of '
     'the events.')
+_number('weight_decay', 0., 'Decoupled weight decay: each step removes this '
+        'times the learning rate from kernels and embeddings.', 0, 1e3)
 _number('clip', 0.25, 'Clip gradients to this norm; 0 disables.', 0, 1e9)
 _integer('max_steps', 400_000, 'Stop after N steps, where the schedule ends.')
 _integer('max_epochs', 0, 'Stop after N epochs; 0 disables.')

@@ -26,7 +26,8 @@ from lakhnes_jax import input_files, schema
 TRAINING_FLAGS = (
     'format', 'features', 'tgt_len', 'mem_len', 'batch_size', 'augment',
     'min_tokens', 'memory_reset_prob', 'optimizer', 'learning_rate', 'schedule',
-    'warmup_steps', 'max_steps', 'dropout', 'within_song', 'seed')
+    'warmup_steps', 'max_steps', 'weight_decay', 'dropout', 'within_song',
+    'seed')
 _COUNT, _TEXT = schema.Range(0, 2**53), (str, None)
 _EVALUATION = {'split': str, 'protocol': str, 'tokens': _COUNT,
                'mem_len': _COUNT, 'ppl': float}

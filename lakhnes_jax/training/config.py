@@ -23,6 +23,8 @@ class TrainConfig:
     max_minutes: likewise, of training time, resumed runs added up.
     clip: norm to which gradients are clipped; 0 disables.
     optimizer: 'adam' or 'muon'.
+    weight_decay: decoupled: of kernels and embeddings, each step removes this
+      times the learning rate.
     grad_accumulation: parts in which a batch is computed, to save memory.
     memory_reset_prob: probability that a step begins with an empty memory.
     steps_per_dispatch: steps in one program, for devices that would otherwise
@@ -42,6 +44,7 @@ class TrainConfig:
   max_minutes: float = 0.
   clip: float = 0.25
   optimizer: str = 'adam'
+  weight_decay: float = 0.
   grad_accumulation: int = 1
   memory_reset_prob: float = 0.
   steps_per_dispatch: int = 1

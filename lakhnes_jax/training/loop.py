@@ -142,7 +142,7 @@ def run(folder: str | pathlib.Path, model: SequenceModel, vocabulary, corpus,
       corpus, vocabulary, config.batch_size, config.tgt_len,
       augmentation=augmentation, seed=config.seed, min_tokens=min_tokens,
       lane_slice=lanes)
-  adam = optimizer.make(config.clip, config.optimizer)
+  adam = optimizer.make(config.clip, config.optimizer, config.weight_decay)
   steps_fn = train_step.pmapped_steps(
       model=model, optimizer=adam, seed=config.seed,
       accumulation=config.grad_accumulation,

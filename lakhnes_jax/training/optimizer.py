@@ -9,12 +9,12 @@ import optax
 from optax import contrib
 
 SCHEDULES = ('cosine', 'constant')
-
-
 KINDS = ('adam', 'muon')
+_NOT_DECAYED = ('bias', 'scale', 'smear')  # Ends of parameters' names.
 
 
-def make(clip: float, kind: str = 'adam') -> optax.GradientTransformation:
+def make(clip: float, kind: str = 'adam',
+         weight_decay: float = 0.) -> optax.GradientTransformation:
   """Builds the transformation from gradients to directions of ascent.
 
   The learning rate is applied by the training step, so that Adam's moments can
@@ -27,6 +27,9 @@ def make(clip: float, kind: str = 'adam') -> optax.GradientTransformation:
       of a Transformer-XL, whose steps are orthogonal matrices scaled to a root
       mean square of 1 (Liu et al., 2025, section 2.2), and Adam with Nesterov's
       momentum for the rest.
+    weight_decay: this share of kernels and embeddings is added to their
+      directions, after all else (Loshchilov and Hutter, "Decoupled Weight
+      Decay Regularization", ICLR 2019); biases and gains are left alone.
 
   Raises:
     ValueError: an unknown kind.
@@ -39,8 +42,16 @@ def make(clip: float, kind: str = 'adam') -> optax.GradientTransformation:
                         muon_weight_dimension_numbers=_kernels)
   else:
     step = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
+  if weight_decay:
+    step = optax.chain(step, optax.add_decayed_weights(weight_decay, _decays))
   return optax.chain(_clip(clip), step) if clip else optax.chain(
       optax.identity(), step)  # The same state with and without clipping.
+
+
+def _decays(params):
+  """Says which parameters weight decay is for."""
+  return jax.tree_util.tree_map_with_path(
+      lambda path, _: not path[-1].key.endswith(_NOT_DECAYED), params)
 
 
 def _kernels(params):

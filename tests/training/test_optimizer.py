@@ -106,3 +106,26 @@ def test_muon_makes_kernels_orthogonal_and_leaves_the_rest_to_adam():
 def test_unknown_optimizer():
   with pytest.raises(ValueError, match=r"'sgd' is none of adam, muon"):
     optimizer.make(.25, 'sgd')
+
+
+@pytest.mark.parametrize('kind', optimizer.KINDS)
+def test_weight_decay_adds_a_share_of_kernels_and_embeddings(kind):
+  params, grads = random_tree(0), random_tree(1)
+  plain, decayed = (
+      adam.update(grads, adam.init(params), params)[0] for adam in (
+          optimizer.make(1., kind), optimizer.make(1., kind, .25)))
+  added = jax.tree.map(lambda x, y: y - x, plain, decayed)
+  layers, moved = params['layers'], added['layers']
+  for share, path in (
+      (.25, ('attention', 'qkv')), (.25, ('attention', 'output')),
+      (.25, ('feed_forward', 'inner', 'kernel')),
+      (0, ('feed_forward', 'inner', 'bias')),
+      (0, ('attention', 'norm', 'scale'))):
+    x, y = layers, moved
+    for name in path:
+      x, y = x[name], y[name]
+    np.testing.assert_allclose(y, share * x, atol=1e-5)
+  np.testing.assert_allclose(
+      added['embedding'], .25 * params['embedding'], atol=1e-5)
+  np.testing.assert_array_equal(added['output_bias'], 0)
+  np.testing.assert_array_equal(added['content_bias'], 0)
