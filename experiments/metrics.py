@@ -117,7 +117,7 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
     `seconds`, `reference_songs`, `searched_songs`, `floor_songs`; `shorter`,
     names of samples that end before; `metrics` as `compare` returns them, and
     `floor_wasserstein` and `floor_overlap`; `critic` and `critic_floor`, see
-    `critic.auc`, and `frechet` and `frechet_floor`, where there are enough
+    `two_sample.auc`, and `frechet` and `frechet_floor`, where there are enough
     songs; `information`, see `information.compare`; `memorisation`, for each
     view quantiles of the `length` of shared runs and their `share`; `samples`,
     for each name `metrics` and `memorisation` (see `memorisation.measure`),
@@ -128,7 +128,7 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
   Raises:
     ValueError: there are no samples, or no real song is long enough.
   """
-  from experiments import critic, memorisation
+  from experiments import memorisation, two_sample
   if not samples:
     raise ValueError('no songs to measure')
   first = {name: (given or {}).get(name, 0) for name in samples}
@@ -148,10 +148,10 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
   distances = {}
   for suffix, songs, rows in (('', parts[0], measured[0]),
                               ('_floor', parts[1], measured[1])):
-    if min(len(songs), len(real)) >= critic.FOLDS:
-      distances[f'critic{suffix}'] = critic.auc(
+    if min(len(songs), len(real)) >= two_sample.FOLDS:
+      distances[f'critic{suffix}'] = two_sample.auc(
           songs, parts[2], rows, measured[2])
-      distances[f'frechet{suffix}'] = critic.frechet(rows, measured[2])
+      distances[f'frechet{suffix}'] = two_sample.frechet(rows, measured[2])
 
   if weights:
     from experiments import information

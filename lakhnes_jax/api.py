@@ -42,7 +42,7 @@ class Model:
   *   `n`: songs to write.
   *   `seed`: of the draws. Song i depends on the seed and i, not on n.
   *   `temperature`, `top_k`, `top_p`, `best_of`: how events are drawn, and of
-      how many songs the one most like real songs is kept, see
+      how many songs the model's critic takes one, see
       `lakhnes_jax.generation.sample.SamplingConfig`.
   *   `progress`: called with the number of tokens done and the most there can
       be.

@@ -1,11 +1,17 @@
-"""A critic: tells a model's songs from real ones by their features.
+"""A critic: which of several songs to take, so that those taken are like real.
 
-A logistic regression on what `song_features` measures, fitted once and kept
-beside the weights. A model that draws several songs for each one that is wanted
-keeps the one that the critic takes most for real, as systems of the MIREX
-symbolic music generation task do (2025). That the critic is learned matters:
-keeping the songs nearest to the mean of real ones leaves them as easy to tell
-from those as they were (experiments/RESULTS.md, "What a critic sees").
+A model that draws several songs for each one that is wanted can take them with
+unequal probabilities. The critic's are proportional to exp(-score), where a
+score is linear in what `song_features` measures and its square, and such that
+the songs taken have the means and deviations of real songs: of all such
+choices the one that changes the model least. It is fitted once and kept beside
+the weights. Always taking the song nearest to the mean of real ones, or the one
+that is least like a sample, leaves songs easier to tell from real ones, or with
+other features than theirs (experiments/RESULTS.md, "What a critic sees").
+
+Sources: Khalifa et al., "A Distributional Approach to Controlled Text
+Generation" (ICLR 2021), for moments matched by an exponential tilt; systems of
+the MIREX symbolic music generation task (2025) draw several songs as well.
 """
 
 from collections.abc import Sequence
@@ -19,8 +25,10 @@ from lakhnes_jax import events as ev
 from lakhnes_jax.analysis import song_features
 
 SECONDS = 30.  # Of each song.
+BEST_OF = 8  # Songs of which one is taken.
 _FARTHEST = 4.  # Deviations; what is farther off counts as this.
-_STRENGTH = .1  # Inverse of the L2 penalty, as scikit-learn's C.
+_PENALTY = .1  # On the squares of weights.
+_SPLITS = 20  # Random ways to put samples into groups.
 
 
 class Weight(TypedDict):
@@ -28,30 +36,32 @@ class Weight(TypedDict):
   feature: str  # As `song_features.measure` names it.
   mean: float  # Of real songs,
   deviation: float  # and their standard deviation.
-  weight: float  # Log odds for each deviation z above the mean,
+  weight: float  # Added to the score for each deviation z above the mean,
   square: float  # and for each 1 of z^2 - 1: songs far off on either side.
 
 
-def fit(samples: Sequence[np.ndarray],
-        real: Sequence[np.ndarray]) -> list[Weight]:
+def fit(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
+        best_of: int = BEST_OF) -> list[Weight]:
   """Fits a critic.
 
-  Minimises sum_i c_i log(1 + exp(-y_i (w . x_i + b))) + |w|^2 / (2 C) with
-  x = (z, z^2 - 1), where z are the features in deviations from the mean of real
-  songs, at most 4 of them, 0 where one could not be measured; classes weigh the
-  same in sum.
+  With x = (z, z^2 - 1), where z are the features in deviations from the mean of
+  real songs, at most 4 of them, 0 where one could not be measured, minimises
+  sum_j (E[x_j] - R[x_j])^2 / (2 V[x_j]) + |w|^2 / 20. E is over random groups
+  of `best_of` samples, of which one is taken as `choose` does; R is the mean
+  and V the variance of real songs.
 
   Args:
     samples: int32 events of a model's songs, of which the first 30 seconds
       count.
     real: of real ones.
+    best_of: songs of which one will be taken, at least 2.
 
   Raises:
-    ValueError: there are fewer than two songs of a kind.
+    ValueError: there are fewer than two real songs, or samples for a group.
   """
-  if min(len(samples), len(real)) < 2:
+  if len(real) < 2 or len(samples) < best_of:
     raise ValueError(f'{len(samples)} samples and {len(real)} real songs are '
-                     'too few for a critic')
+                     f'too few for a critic of {best_of}')
   theirs, found = ([_measure(song) for song in songs]
                    for songs in (samples, real))
   rows = [Weight(feature=name, mean=float(np.nanmean(column)),
@@ -59,26 +69,46 @@ def fit(samples: Sequence[np.ndarray],
           for name in found[0]
           if np.isfinite(column := np.array([song[name] for song in found])
                         ).sum() > 1 and np.nanstd(column) > 0]
-  x = np.array([_standardised(song, rows) for song in [*theirs, *found]])
-  y = np.repeat([1., -1.], [len(theirs), len(found)])
-  c = len(y) / 2 / np.where(y > 0, len(theirs), len(found))
+  x, wanted = (np.array([_standardised(song, rows) for song in songs])
+               for songs in (theirs, found))
+  rng = np.random.default_rng(0)
+  n = len(x) // best_of * best_of
+  groups_GxNxF = x[np.concatenate([
+      rng.permutation(len(x))[:n].reshape(-1, best_of)
+      for _ in range(_SPLITS)])]
+  mean, deviation = wanted.mean(0), np.maximum(wanted.std(0), 1e-9)
 
   def loss(w):
-    margin = y * (x @ w[:-1] + w[-1])
-    pull = -c * y * scipy.special.expit(-margin)
-    penalised = np.append(w[:-1], 0) / _STRENGTH
-    return (c @ np.logaddexp(0, -margin) + w @ penalised / 2,
-            np.append(x.T @ pull, pull.sum()) + penalised)
+    share_GxN = scipy.special.softmax(-groups_GxNxF @ w, axis=1)
+    taken = np.einsum('gn,gnf->f', share_GxN, groups_GxNxF) / len(groups_GxNxF)
+    off = (taken - mean) / deviation
+    pull_GxN = groups_GxNxF @ (off / deviation)
+    pull_GxN -= (share_GxN * pull_GxN).sum(1, keepdims=True)
+    gradient = np.einsum('gn,gnf->f', share_GxN * pull_GxN, groups_GxNxF)
+    return ((off @ off + _PENALTY * w @ w) / 2,
+            _PENALTY * w - gradient / len(groups_GxNxF))
 
-  w = scipy.optimize.minimize(loss, np.zeros(x.shape[1] + 1), jac=True,
+  w = scipy.optimize.minimize(loss, np.zeros(x.shape[1]), jac=True,
                               method='L-BFGS-B').x
   return [Weight(**{**row, 'weight': float(weight), 'square': float(square)})
-          for row, weight, square in zip(rows, *np.split(w[:-1], 2),
-                                         strict=True)]
+          for row, weight, square in zip(rows, *np.split(w, 2), strict=True)]
+
+
+def choose(songs: Sequence[np.ndarray], critic: Sequence[Weight],
+           rng: np.random.Generator) -> int:
+  """Draws the number of one of `songs`, with odds of exp(-score).
+
+  Args:
+    songs: int32 events, of which the first 30 seconds count.
+    critic: as `fit` returns it.
+    rng: what draws; it is used once, whatever the scores.
+  """
+  scores = np.array([score(song, critic) for song in songs])
+  return int(np.argmax(rng.gumbel(size=len(scores)) - scores))
 
 
 def score(song: np.ndarray, critic: Sequence[Weight]) -> float:
-  """Returns the log odds that a song is a sample, up to a constant.
+  """Returns how much a song is like too many samples; lower is better.
 
   Args:
     song: int32 events, of which the first 30 seconds count.

@@ -27,17 +27,14 @@ class Model(NamedTuple):
     params: its parameters.
     vocabulary: of its tokens.
     mem_len: tokens before the newest that it may see.
-    critic: tells its songs from real ones (see `analysis.critic`); None where
-      nobody fitted one.
+    critic: says which of several songs to take (see `analysis.critic`); None
+      where nobody fitted one.
   """
   model: language_model.LanguageModel
   params: Any
   vocabulary: ev.Vocabulary
   mem_len: int = 512
   critic: Sequence[critic_lib.Weight] | None = None
-
-
-_BEST_OF = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +48,8 @@ class SamplingConfig:
     seed: of the draws.
     batch: songs at once, at most; each takes memory on the device.
     int8: round the model's kernels to 8 bits; see `lakhnes_jax.model.quantize`.
-    best_of: songs that are drawn for each, of which that is kept which the
-      model's critic takes most for real; None for 4 where the model has a
+    best_of: songs that are drawn for each, of which the model's critic takes
+      one, so that songs are like real ones; None for 8 where the model has a
       critic, and 1 where not.
   """
   temperature: float = .95
@@ -156,7 +153,7 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
   """
   if config.best_of is None:
     config = dataclasses.replace(
-        config, best_of=1 if model.critic is None else _BEST_OF)
+        config, best_of=1 if model.critic is None else critic_lib.BEST_OF)
   if min(n, config.batch, config.best_of) < 1:
     raise ValueError(f'{n} songs, {config.batch} at once, the best of '
                      f'{config.best_of}: need at least 1')
@@ -180,9 +177,10 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
       model.model, model.params, int8=config.int8))
   rows = _sample_in_batches(model, draws, config, progress)
   for task, i, name in jobs:
-    song, given, tokens, nll = _best([
-        (*task.assemble(ids), nll)
-        for ids, nll in itertools.islice(rows, config.best_of)], model.critic)
+    song, given, tokens, nll = _take(
+        [(*task.assemble(ids), nll)
+         for ids, nll in itertools.islice(rows, config.best_of)],
+        model.critic, np.random.default_rng([config.seed % 2**64, i]))
     yield Sample(
         name, song, given,
         np.where(tokens >= 0, np.append(nll, np.nan)[tokens], np.nan), {
@@ -192,12 +190,12 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
                 if field != 'batch'}})
 
 
-def _best(songs: list[tuple],
-          critic: Sequence[critic_lib.Weight] | None) -> tuple:
+def _take(songs: list[tuple], critic: Sequence[critic_lib.Weight] | None,
+          rng: np.random.Generator) -> tuple:
   """Returns one of several songs; each begins with its events."""
   if len(songs) == 1:
     return songs[0]
-  return min(songs, key=lambda song: critic_lib.score(song[0], critic))
+  return songs[critic_lib.choose([song[0] for song in songs], critic, rng)]
 
 
 def _sample_in_batches(model: Model, draws, config: SamplingConfig, progress

@@ -1,4 +1,4 @@
-"""A critic of features, against scikit-learn's logistic regression."""
+"""A critic of features: songs taken by it have the moments of real ones."""
 
 import json
 
@@ -22,43 +22,57 @@ SAMPLES = [song(RNG.integers(40, 90, 120), wait)
            for wait in (7000, 9500, 13000)]
 
 
-def columns(songs, names) -> np.ndarray:
-  return np.array([[song_features.measure(ev.truncate(
-      x, 30 * ev.SAMPLE_RATE))[name] for name in names] for x in songs])
+def wandering(rng, mean: float, deviation: float) -> list[np.ndarray]:
+  """Songs of steady notes, at rates that are drawn for each."""
+  return [song(rng.choice(SCALE, 30), int(wait)) for wait in
+          44100 / rng.normal(mean, deviation, 256).clip(2)]
 
 
-def test_it_is_a_balanced_logistic_regression():
-  linear_model = pytest.importorskip(
-      'sklearn.linear_model', reason='the extra "metrics" is not installed')
-  found = critic.fit(SAMPLES, REAL)
+def rates(songs) -> np.ndarray:
+  return np.array([len(x) // 2 / (ev.times_of(x)[-1] / 44100) for x in songs])
+
+
+def test_songs_taken_have_the_moments_of_real_ones(monkeypatch):
+  # Of notes alone, so that nothing else is to be matched.
+  monkeypatch.setattr(critic.song_features, 'measure', lambda x: {
+      'rate': float(rates([x])[0]), 'constant': 3.})
+  rng = np.random.default_rng(0)
+  real, samples, others = (wandering(rng, *moments) for moments in (
+      (6, 1), (7, 2), (7, 2)))
+  found = critic.fit(samples, real, 8)
   assert json.loads(json.dumps(found)) == found
-  names = [row['feature'] for row in found]
-  # Features that all real songs share, or that none has, say nothing.
-  assert 'note_density' in names and 'silence_P2' not in names
-  real = columns(REAL, names)
-  x = (np.concatenate([columns(SAMPLES, names), real]) -
-       np.nanmean(real, 0)) / np.nanstd(real, 0)
-  x = np.clip(np.nan_to_num(x), -4, 4)
-  x = np.concatenate([x, x**2 - 1], 1)
-  wanted = linear_model.LogisticRegression(
-      C=.1, class_weight='balanced', tol=1e-8, max_iter=10000).fit(
-          x, [1] * 3 + [0] * 5)
-  np.testing.assert_allclose(
-      [row[key] for key in ('weight', 'square') for row in found],
-      wanted.coef_[0], atol=1e-3)
-  scores = np.array([critic.score(song, found) for song in SAMPLES + REAL])
-  odds = wanted.decision_function(x)
-  np.testing.assert_allclose(scores - scores[0], odds - odds[0], atol=1e-2)
+  assert [row['feature'] for row in found] == ['rate']  # All share the other.
+  taken = rates([others[i:i + 8][critic.choose(others[i:i + 8], found, rng)]
+                 for i in range(0, 248)])
+  assert abs(rates(others).mean() - 6) > .8
+  assert taken.mean() == pytest.approx(rates(real).mean(), abs=.3)
+  assert taken.std() == pytest.approx(rates(real).std(), abs=.3)
 
 
-def test_songs_like_real_ones_score_lower():
-  found = critic.fit(SAMPLES, REAL)
-  like = critic.score(song(RNG.choice(SCALE, 160), 9700), found)
-  assert like < critic.score(song(RNG.integers(40, 90, 160), 9700), found)
-  # What comes after 30 seconds does not count.
+def test_features_that_say_nothing_are_left_out():
+  names = [row['feature'] for row in critic.fit(SAMPLES, REAL, 2)]
+  assert 'note_density' in names
+  # All real songs share the one, none has the other.
+  assert 'silence_P2' not in names and 'duty_entropy' not in names
+
+
+def test_odds_are_those_of_the_scores(monkeypatch):
+  monkeypatch.setattr(critic.song_features, 'measure',
+                      lambda x: {'events': len(x)})
+  rows = [{'feature': 'events', 'mean': 10., 'deviation': 5., 'weight': 1.,
+           'square': .5}]
+  songs = [np.zeros(n, np.int32) for n in (5, 10, 15)]
+  rng = np.random.default_rng(3)
+  took = np.bincount([critic.choose(songs, rows, rng) for _ in range(4000)])
+  odds = np.exp([1., .5, -1.])  # z is -1, 0, 1.
+  np.testing.assert_allclose(took / 4000, odds / odds.sum(), atol=.03)
+
+
+def test_what_comes_after_30_seconds_does_not_count():
   first = ev.truncate(SAMPLES[2], 30 * ev.SAMPLE_RATE)
   assert len(first) < len(SAMPLES[2])
-  assert critic.score(first, found) == critic.score(SAMPLES[2], found)
+  rows = critic.fit(SAMPLES, REAL, 2)
+  assert critic.score(first, rows) == critic.score(SAMPLES[2], rows)
 
 
 def test_what_is_damaged_is_a_matter_of_taste():
@@ -71,5 +85,6 @@ def test_what_is_damaged_is_a_matter_of_taste():
 
 
 def test_too_few_songs():
-  with pytest.raises(ValueError, match='1 samples and 5 real songs are too'):
-    critic.fit(SAMPLES[:1], REAL)
+  with pytest.raises(ValueError, match='3 samples and 5 real songs are too few '
+                     'for a critic of 8'):
+    critic.fit(SAMPLES, REAL)

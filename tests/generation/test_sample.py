@@ -1,5 +1,6 @@
 """Sampled songs and uses of given ones, against plain loops over the model."""
 
+import dataclasses
 import math
 
 import jax
@@ -271,15 +272,16 @@ def test_the_same_song_in_any_batch():
     assert len({s.events.tobytes() for s in made}) == 4
 
 
-def test_what_the_critic_takes_for_real_is_kept():
+def test_the_critic_takes_one_of_several():
   of, task = MODELS['tx1'], tasks.new_song(ev.TX1, tasks.Limits(60))
-  many = [s.events for s in sample.generate(of, [task], CONFIG, n=6)]
-  assert len({x.tobytes() for x in many}) == 6
+  many = [s.events for s in sample.generate(of, [task], CONFIG, n=8)]
+  assert len({x.tobytes() for x in many}) == 8
   density = np.nan_to_num([song_features.measure(x)['note_density']
                            for x in many])  # Some have no length.
   for weight, mine in ((-1., np.argmax), (1., np.argmin)):
+    # Scores so far apart that chance decides nothing.
     of = of._replace(critic=[{'feature': 'note_density', 'mean': 0.,
-                              'deviation': 1e6, 'weight': weight,
+                              'deviation': 1e3, 'weight': weight * 1e9,
                               'square': 0.}])
     three = sample.SamplingConfig(**{**vars(CONFIG), 'best_of': 3})
     kept = list(sample.generate(of, [task], three, n=2))
@@ -290,9 +292,27 @@ def test_what_the_critic_takes_for_real_is_kept():
           kept[number].events,
           many[3 * number + mine(density[3 * number:][:3])])
   # As many as that, by default, where there is a critic.
-  four, = sample.generate(of, [task], CONFIG)
-  assert four.metadata['best_of'] == 4
-  np.testing.assert_array_equal(four.events, many[np.argmin(density[:4])])
+  eight, = sample.generate(of, [task], CONFIG)
+  assert eight.metadata['best_of'] == 8
+  np.testing.assert_array_equal(eight.events, many[np.argmin(density)])
+
+
+def test_what_a_critic_draws_depends_on_seed_and_number_alone():
+  of, task = MODELS['tx1'], tasks.new_song(ev.TX1, tasks.Limits(60))
+  of = of._replace(critic=[{'feature': 'note_density', 'mean': 0.,
+                            'deviation': 1., 'weight': 0., 'square': 0.}])
+  config = dataclasses.replace(CONFIG, best_of=4)
+  many = [s.events.tobytes() for s in sample.generate(
+      of, [task], dataclasses.replace(config, best_of=1), n=24)]
+  taken = [many.index(s.events.tobytes()) for s in sample.generate(
+      of, [task], config, n=6)]
+  assert [number // 4 for number in taken] == list(range(6))
+  assert len({number % 4 for number in taken}) > 1  # By chance, not the first.
+  again = list(sample.generate(of, [task], config, n=2))
+  assert [many.index(s.events.tobytes()) for s in again] == taken[:2]
+  # Any seed that JAX takes.
+  assert len(list(sample.generate(
+      of, [task], dataclasses.replace(config, seed=-1)))) == 1
 
 
 def test_no_best_without_a_critic():
