@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax import events as ev
-from lakhnes_jax.analysis import critic, song_features
+from lakhnes_jax.analysis import critic
 
 
 def song(pitches, wait=11025) -> np.ndarray:
