@@ -44,7 +44,8 @@ def test_a_vocabulary_is_needed():
     names.parse('voice_state', None)
 
 
-OF_EVENTS = tuple(name for name in names.KINDS if name != 'row_state')
+OF_ROWS = 'row_state', 'relative_pitch'
+OF_EVENTS = tuple(name for name in names.KINDS if name not in OF_ROWS)
 
 
 @pytest.mark.parametrize('name', OF_EVENTS)
@@ -100,7 +101,7 @@ def test_parts_are_added():
 
 @pytest.mark.parametrize('name, form', [
     *((name, form) for name in OF_EVENTS for form in events.VOCABULARIES),
-    ('row_state', 'tracker')])
+    *((name, 'tracker') for name in OF_ROWS)])
 def test_protocol(name, form):
   """What `base.Feature` promises of every feature."""
   vocabulary = vocabularies.get(form)

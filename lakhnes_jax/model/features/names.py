@@ -5,6 +5,7 @@ import dataclasses
 from lakhnes_jax.model.features import base
 from lakhnes_jax.model.features.context_match import ContextMatch
 from lakhnes_jax.model.features.frame_counter import FrameCounter
+from lakhnes_jax.model.features.relative_pitch import RelativePitch
 from lakhnes_jax.model.features.row_state import RowState
 from lakhnes_jax.model.features.voice_match import VoiceMatch
 from lakhnes_jax.model.features.voice_state import VoiceState
@@ -15,6 +16,7 @@ KINDS = {kind.name: kind for kind in (
     VoiceMatch,
     FrameCounter,
     RowState,
+    RelativePitch,
 )}
 
 
