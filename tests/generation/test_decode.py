@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lakhnes_jax import events
+from lakhnes_jax import vocabularies
 from lakhnes_jax.generation import decode
 from lakhnes_jax.model import kv_cache, language_model
 from lakhnes_jax.model.features import names
@@ -136,19 +136,21 @@ SMEARED = {'smear_keys': True}
     *((SMEARED | {'same_length': True}, '', mem_len) for mem_len in (1, 4, 30)),
     # Features have states of their own, whatever the memory.
     ({}, 'voice_state', 1), ({}, 'context_match=12', 4),
-    ({}, 'voice_match=30', 4), ({}, 'frame_counter', 30)])
+    ({}, 'voice_match=30', 4), ({}, 'frame_counter', 30),
+    ({}, 'row_state,relative_pitch', 4)])
 def test_options(monkeypatch, settings, features, mem_len):
   """As the model does token by token; in blocks and rows of two lengths."""
   monkeypatch.setattr(decode, '_BLOCK', 1)
+  vocabulary = vocabularies.get('tracker' if 'row' in features else 'tx1')
   config = dataclasses.replace(SMALL.config, **settings, n_token=(
-      events.TX1.size if features else 11))
-  model = LanguageModel(config, names.parse(features, events.TX1))
+      vocabulary.size if features else 11))
+  model = LanguageModel(config, names.parse(features, vocabulary))
   params = jax.tree.map(lambda x: 10 * x, model.init_params(jax.random.key(0)))
   if config.smear_keys:
     params['layers']['attention']['smear'] /= 10
-  if 'tick_gate' in params:  # 0 at first.
-    params['tick_gate'] = jax.random.normal(
-        jax.random.key(1), params['tick_gate'].shape)
+  for name in params.keys() & {'tick_gate', 'note_interval', 'note_class'}:
+    params[name] = jax.random.normal(  # 0 at first.
+        jax.random.key(1), params[name].shape)
   # Logits reach 10; programs that are not optimised add up in other orders.
   atol = 1e-4 if features else 5e-5
   # Comes round after 11 tokens.
