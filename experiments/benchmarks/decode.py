@@ -159,7 +159,8 @@ def main(argv: list[str] | None = None) -> None:
       prog='python -m experiments.benchmarks.decode',
       description=__doc__.split('\n')[0])
   size = command_line.whole(1, 2**20)
-  parser.add_argument('--batch', type=command_line.whole(1, 4096), nargs='+', default=[1, 32],
+  parser.add_argument('--batch', type=command_line.whole(1, 4096),
+                      nargs='+', default=[1, 32],
                       help='songs at once (default: %(default)s)')
   parser.add_argument('--numbers', nargs='+', choices=FORMATS,
                       default=['float32', 'int8'],

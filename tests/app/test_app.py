@@ -13,6 +13,7 @@ from lakhnes_jax.app import jobs, request, server
 from lakhnes_jax.formats import song_files
 from support.served_app import TUNE, Quick, Served, tiny_model
 
+
 @pytest.fixture(scope='module')
 def tx1(tmp_path_factory):
   served = Served(Quick(tiny_model('tx1').sampled),

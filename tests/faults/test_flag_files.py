@@ -13,7 +13,8 @@ from support import mutations
 
 pytestmark = pytest.mark.faults
 _NUMBERS = ['0', '-1', '1', '1.5', 'nan', 'inf', '-inf', '1e400', '9' * 30,
-            '9' * 5000, '0x10', '１２', '', ' 3', '3 # three', 'true', '\0']
+            '9' * 5000, '0x10', '\uff11\uff12', '', ' 3',
+            '3 # three', 'true', '\0']
 _TEXTS = ['', 'x', '~', 'a b', 'a,b', '"a,b', 'a=b', '\0', 'x' * 10**5,
           'é' * 300, 'none', 'all', 'trim,switch', '--seed=7', 'x --seed=7']
 _LINES = ['--', '-', '---', '--=', '--seed', '--workdir', '--nope=1', 'seed=1',

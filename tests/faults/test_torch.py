@@ -38,7 +38,8 @@ _CODES = [b'(', b')', b']', b'}', b'N', b'K\1', b'K\0', b'q\1', b'h\1', b'q\2',
           b'G\x7f\xf0\0\0\0\0\0\0', b'I1\n', b'I' + b'9' * 5000 + b'\n',
           b'L1L\n', b"S'\\Ra'\n", b"S'\\477'\n", b'S"a"\n', b'Vx\\u00e9\n',
           b'Pzero\n', b'.', b'X\xff\xff\xff\x7f', b'\x8a\xff', b'\x93', b'\x94',
-          b'\x95\xff\xff\xff\xff\xff\xff\xff\xff', b'\x80\5', b'\x82\1', b'F1\n']
+          b'\x95\xff\xff\xff\xff\xff\xff\xff\xff', b'\x80\5', b'\x82\1',
+          b'F1\n']
 
 
 def _read(path):
@@ -56,7 +57,7 @@ def _refused(error, path):
 
 
 def _mutated(data: bytes, rng):
-  """Returns (data, how many bytes are others, of those that keep its length)."""
+  """Returns (data, how many bytes differ; 0 if the length does)."""
   if not rng.integers(3):
     mutator = mutations.ANY[int(rng.integers(len(mutations.ANY)))]
   else:

@@ -107,7 +107,8 @@ def test_text_that_python_never_writes(stream, reason):
     safe_pickle.read(io.BytesIO(stream), None)
 
 
-@pytest.mark.parametrize('text', ['a\\b', "'", '"\'', '\n\t\r\0\x7f\xff', 'é\\8'])
+@pytest.mark.parametrize('text', [
+    'a\\b', "'", '"\'', '\n\t\r\0\x7f\xff', 'é\\8'])
 def test_strings_of_python_2(text):
   stream = b'S' + repr(text.encode('latin-1'))[1:].encode() + b'\n.'
   assert safe_pickle.read(io.BytesIO(stream), None) == text

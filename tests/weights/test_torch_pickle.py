@@ -209,5 +209,6 @@ def test_pickle_is_not_called():
 def test_bytes_behind_the_last_storage(tmp_path):
   """One byte too many in it would shift all numbers that follow."""
   body = _tensor(_storage('0', 4), 4)
-  _refused(_stream(tmp_path, body, ['0'], (4).to_bytes(8, 'little') + bytes(17)),
+  data = (4).to_bytes(8, 'little') + bytes(17)
+  _refused(_stream(tmp_path, body, ['0'], data),
            'goes on behind its last storage')
