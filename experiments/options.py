@@ -1,7 +1,10 @@
 """The flags of `experiments.run`: what each does, and its legal range."""
 
+import contextlib
+import difflib
 import os
 import pathlib
+import re
 from typing import Any
 
 from absl import flags
@@ -12,6 +15,9 @@ FLAGS = flags.FLAGS
 FLAGS_DIR = pathlib.Path(__file__).parent / 'flags'
 TASKS = ('new', 'continue', 'rhythm', 'voices')
 _MAX_DEPTH = 10  # Of flag files that name flag files.
+_MAX_FILES = 100
+_SHOWN = 80  # Characters of what was found.
+_FLAGFILE = '--flagfile', '-flagfile'
 _MAX_INT = 2**31 - 1
 _MAX_SIZE = 2**20  # Of a dimension, a batch or a context.
 # What flags were called before; the old names still work.
@@ -258,41 +264,93 @@ for _old, _new in _FORMER.items():
   flags.DEFINE_alias(_old, _new)
 
 
-def expand_flagfiles(argv: list[str], depth: int = 0) -> list[str]:
+def expand_flagfiles(argv: list[str]) -> list[str]:
   """Replaces each `--flagfile=NAME` by the flags in that file.
 
-  A flag file has a flag per line, or another `--flagfile=NAME`; lines that
-  begin with # or // are comments. One that is not here is taken from
-  `experiments/flags/`.
+  A flag file has a flag per line, its value behind `=`, or another
+  `--flagfile=NAME`; lines that begin with # or // are comments. One that is not
+  here is taken from `experiments/flags/`.
 
   Raises:
     OSError, ValueError: a file is missing (the message lists those of the
-      package) or no flag file.
+      package) or no flag file, or a line of it is no flag with a value in its
+      range.
   """
-  expanded, names = [], iter(argv)
-  for argument in names:
+  expanded, arguments, n_files = [], iter(argv), 0
+
+  def read(name: str, depth: int) -> None:
+    nonlocal n_files
+    path = _find_flagfile(name)
+    n_files += 1
+    if depth == _MAX_DEPTH or n_files > _MAX_FILES:
+      raise ValueError(f'{path}: flag files name each other in a circle, or '
+                       f'more than {_MAX_FILES} of them')
+    for number, line in enumerate(input_files.read_text(path).splitlines(), 1):
+      line = line.strip()
+      option, equals, value = line.partition('=')
+      if not line or line.startswith(('#', '//')):
+        continue
+      if option in _FLAGFILE and equals:
+        read(value, depth + 1)
+        continue
+      line = _FORMER_SWITCHES.get(line, line)
+      try:
+        _check(line)
+      except ValueError as error:
+        raise ValueError(f'{path}: line {number}: {error}') from None
+      expanded.append(line)
+
+  for argument in arguments:
     option, equals, name = argument.partition('=')
-    if option not in ('--flagfile', '-flagfile'):
+    if option in _FLAGFILE:
+      read(name if equals else next(arguments, ''), 0)
+    else:
       expanded.append(_FORMER_SWITCHES.get(argument, argument))
-      continue
-    path = _find_flagfile(name if equals else next(names, ''))
-    if depth == _MAX_DEPTH:
-      raise ValueError(f'{path}: flag files name each other in a circle')
-    lines = [line.strip() for line in input_files.read_text(path).splitlines()]
-    expanded += expand_flagfiles(
-        [line for line in lines if line and not line.startswith(('#', '//'))],
-        depth + 1)
   return expanded
+
+
+def _check(line: str) -> None:
+  """Raises ValueError if a line is not one flag with a value in its range.
+
+  A flag without its value would take the next line for it.
+  """
+  shown = line[:_SHOWN] if line.isprintable() else ascii(line[:_SHOWN])
+  found = re.fullmatch(r'--?([^-=][^=]*)(?:=(.*))?', line, re.DOTALL)
+  if not found:
+    raise ValueError(f'{shown}: no flag; flags begin with --')
+  name, value = found[1], found[2]
+  is_off = name.startswith('no') and name not in FLAGS
+  known = name.removeprefix('no') if is_off else name
+  if known not in FLAGS or (is_off and not FLAGS[known].boolean):
+    near = difflib.get_close_matches(name[:_SHOWN], sorted(names()), 1)
+    raise ValueError(f'{shown}: there is no such flag' + (
+        f'; --{near[0]} is one' if near else ''))
+  flag = FLAGS[known]
+  if value is None:
+    if not flag.boolean:
+      raise ValueError(f'{shown}: its value is missing: --{name}=...')
+    return
+  if is_off:
+    raise ValueError(f'{shown}: takes no value')
+  another = re.search(r'\s--?(\w+)', value)
+  if another and another[1] in FLAGS:
+    raise ValueError(f'{shown}: two flags; give each a line')
+  try:
+    flag.parser.parse(value)
+  except (ValueError, TypeError) as error:
+    raise ValueError(f'{shown}: {str(error)[:300]}') from None
 
 
 def _find_flagfile(name: str) -> str:
   path = command_line.expand(name)
   if os.path.exists(path):
     return path
-  if (FLAGS_DIR / name).is_file():
-    return str(FLAGS_DIR / name)
+  with contextlib.suppress(OSError):  # Too long a name.
+    if name and (FLAGS_DIR / name).is_file():
+      return str(FLAGS_DIR / name)
   known = ', '.join(sorted(path.name for path in FLAGS_DIR.glob('*.flags')))
-  raise FileNotFoundError(f'{name}: no such flag file; those of the package: '
+  shown = name[:_SHOWN] if name.isprintable() else ascii(name[:_SHOWN])
+  raise FileNotFoundError(f'{shown}: no such flag file; those of the package: '
                           f'{known}')
 
 

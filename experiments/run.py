@@ -53,8 +53,10 @@ def parse(argv: list[str]) -> list[str]:
     sys.exit(f'experiments.run: {error}')
   try:
     return FLAGS(argv)
-  except flags.Error as error:
+  except (flags.Error, ValueError) as error:  # The latter of --noNAME=VALUE.
     sys.exit(f'experiments.run: {error}')
+  except RecursionError:  # In the search for a flag of a similar name.
+    sys.exit('experiments.run: there is no flag of so long a name')
 
 
 def console() -> None:

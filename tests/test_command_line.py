@@ -25,6 +25,14 @@ NUMBERS = {
     'data_prep.prepare': (['--input=x', '--output=y'], [
         'valid', 'test', 'seed', 'examples_per_file', 'workers']),
     'data_prep.tracker': (['--input=x'], ['workers']),
+    'experiments.benchmarks.decode': (
+        [], ['batch', 'length', 'mem_len', 'repeats']),
+    'experiments.benchmarks.fidelity': (['--shared=x'], ['seconds']),
+    'experiments.benchmarks.meter': ([], ['composed', 'seed']),
+    'experiments.benchmarks.original': ([], ['repeats']),
+    'experiments.benchmarks.render': ([], ['seconds']),
+    'experiments.benchmarks.tracker': (['--data_dir=x'], ['songs', 'seed']),
+    'experiments.benchmarks.train': ([], ['lanes', 'tgt_len', 'mem_len']),
     'experiments.demo': ([], ['seed']),
     'experiments.examples.__main__': ([], ['seed', 'seconds']),
     'experiments.listening.__main__': (
@@ -44,6 +52,31 @@ def test_every_number_has_a_range(command, name, monkeypatch, capsys, tmp_path):
     assert ended.value.code == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert f'--{name}: ' in line and len(line) < 300, value
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('stage, arguments, reason', [
+    ('original', ['--shape', '4', '128', '-1'], '--shape: a whole number'),
+    ('train', ['--dtype=float16'], '--dtype: invalid choice'),
+    ('decode', ['--weights=x'], '--weights needs --data_dir'),
+    ('meter', ['--composed=1', '--vgm=x'], '--vgm needs --midi'),
+    ('machine', ['--lanes=60'], 'unrecognized arguments: --lanes=60'),
+    ('evaluate', ['--lanes=60'], 'unrecognized arguments: --lanes=60'),
+    ('__main__', ['--stages=x'], '--stages=x: not one of'),
+    ('tracker', ['--data_dir=no'], 'benchmarks.tracker: no'),
+    ('fidelity', ['--shared=no'], 'no/data/nesmdb_vgm_sample'),
+    ('meter', ['--midi=no'], 'benchmarks.meter: no'),
+    ('decode', ['--weights=no', '--data_dir=no'], 'benchmarks.decode: no'),
+    ('prepare', ['--data_dir=no'], 'benchmarks.prepare: no')])
+def test_benchmarks_refuse_in_a_line(stage, arguments, reason, monkeypatch,
+                                     capsys, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(SystemExit) as ended:
+    importlib.import_module(f'experiments.benchmarks.{stage}').main(arguments)
+  code = ended.value.code
+  line = (code if isinstance(code, str) else
+          capsys.readouterr().err.splitlines()[-1])
+  assert code and reason in line and '\n' not in line
   assert not list(tmp_path.iterdir())
 
 

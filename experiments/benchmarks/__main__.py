@@ -19,7 +19,7 @@ STAGES = ('machine', 'prepare', 'train', 'evaluate', 'decode', 'render')
 OTHERS = ('original',)  # Needs torch and a checkout.
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(
       prog='python -m experiments.benchmarks',
       description=__doc__.split('\n')[0])
@@ -29,7 +29,7 @@ def main() -> int:
                       help='JSON file for the results')
   parser.add_argument('arguments', nargs='*', metavar='-- ARGUMENT',
                       help='for the stage, if it is only one')
-  args = parser.parse_args()
+  args = parser.parse_args(argv)
   stages = args.stages.split(',')
   for stage in stages:
     if stage not in STAGES + OTHERS:

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks import machine
-from lakhnes_jax import events
+from lakhnes_jax import command_line, events
 from lakhnes_jax.data import shards
 from lakhnes_jax.generation import decode
 from lakhnes_jax.model import transformer_xl
@@ -154,24 +154,29 @@ def quality(folder: str, data_dir: str, numbers: str, songs: int = 32,
           'perplexity': round(math.exp(nll[:, 1:].mean(dtype=np.float64)), 4)}
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
       prog='python -m experiments.benchmarks.decode',
       description=__doc__.split('\n')[0])
-  parser.add_argument('--batch', type=int, nargs='+', default=[1, 32],
+  size = command_line.whole(1, 2**20)
+  parser.add_argument('--batch', type=command_line.whole(1, 4096),
+                      nargs='+', default=[1, 32],
                       help='songs at once (default: %(default)s)')
   parser.add_argument('--numbers', nargs='+', choices=FORMATS,
                       default=['float32', 'int8'],
                       help='number formats (default: %(default)s)')
-  parser.add_argument('--length', type=int, default=64)
-  parser.add_argument('--mem_len', type=int, default=512)
-  parser.add_argument('--repeats', type=int, default=5)
+  parser.add_argument('--length', type=size, default=64)
+  parser.add_argument('--mem_len', type=size, default=512)
+  parser.add_argument('--repeats', type=command_line.whole(1, 1000),
+                      default=5)
   parser.add_argument('--no_start_up', action='store_true',
                       help='do not measure the first token')
   parser.add_argument('--weights', help='folder of a trained model')
   parser.add_argument('--data_dir', help='shards to measure its perplexity on')
   parser.add_argument('--first_token', help=argparse.SUPPRESS)
-  args = parser.parse_args()
+  args = parser.parse_args(argv)
+  if args.weights and not args.data_dir:
+    parser.error('--weights needs --data_dir')
   if args.first_token:
     first_token(args.first_token)
     return
@@ -183,8 +188,9 @@ def main() -> None:
            if key not in machine.describe()}, flush=True)
 
   if args.weights:
-    for numbers in args.numbers:
-      add(quality(args.weights, args.data_dir, numbers))
+    with machine.errors_in_a_line('decode'):
+      for numbers in args.numbers:
+        add(quality(args.weights, args.data_dir, numbers))
   for numbers in args.numbers:
     for batch in args.batch:
       add(run(batch, args.length, args.mem_len, numbers, args.repeats))

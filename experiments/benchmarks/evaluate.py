@@ -5,6 +5,7 @@ The paper's protocol (10 lanes, tgt 128, mem 896). The last line is JSON;
 median).
 """
 
+import argparse
 import json
 
 import jax
@@ -44,5 +45,12 @@ def run(repeats: int = 5) -> dict:
           'ratio': rate['median'] / ORIGINAL}
 
 
-if __name__ == '__main__':
+def main(argv: list[str] | None = None) -> None:
+  argparse.ArgumentParser(
+      prog='python -m experiments.benchmarks.evaluate',
+      description=__doc__.split('\n')[0]).parse_args(argv)
   print(json.dumps({**machine.describe(), **run()}))
+
+
+if __name__ == '__main__':
+  main()

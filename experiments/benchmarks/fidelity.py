@@ -22,6 +22,9 @@ import tarfile
 
 import numpy as np
 
+from experiments.benchmarks import machine
+from lakhnes_jax import command_line
+
 VOICES = ('all', 'p1', 'p2', 'tr', 'no')
 _FRAME, _HOP, _BANDS, _FLOOR = 2048, 512, 80, 1e-8
 _MAX_LAG = 64  # Samples.
@@ -131,15 +134,16 @@ def main(argv: list[str] | None = None):
       formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--shared', type=pathlib.Path, required=True,
                       help='folder that holds oracles/ and data/')
-  parser.add_argument('--seconds', type=float, default=2.0,
+  parser.add_argument('--seconds', type=command_line.real(0, 3600), default=2.0,
                       help='of each voice alone; 0 leaves these out')
   args = parser.parse_args(argv)
   print('| song | voice | engine | wave | lag | log-mel | level | equal |')
   print('|---|---|---|---|---|---|---|---|')
-  for name, voice, engine, c in rows(args.shared, args.seconds):
-    print(f'| {name} | {voice} | {engine} | {c["wave"]:.5f} | {c["lag"]} | '
-          f'{c["log-mel"]:.5f} | {c["level"]:+.3f} | {c["equal"]:.5f} |',
-          flush=True)
+  with machine.errors_in_a_line('fidelity'):
+    for name, voice, engine, c in rows(args.shared, args.seconds):
+      print(f'| {name} | {voice} | {engine} | {c["wave"]:.5f} | {c["lag"]} | '
+            f'{c["log-mel"]:.5f} | {c["level"]:+.3f} | {c["equal"]:.5f} |',
+            flush=True)
 
 
 if __name__ == '__main__':

@@ -13,17 +13,29 @@ table (`row`):
 *   `ratio`: to the original.
 """
 
+import argparse
+import contextlib
 import json
 import os
 import platform
 import resource
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 COLUMNS = ('stage', 'case', 'measured', 'median', 'low', 'high', 'compile s',
            'peak MB', 'share of roof', 'ratio')
+
+
+@contextlib.contextmanager
+def errors_in_a_line(stage: str) -> Iterator[None]:
+  """Ends the command with one line where a file or folder is at fault."""
+  try:
+    yield
+  except (OSError, ValueError) as error:
+    sys.exit(f'experiments.benchmarks.{stage}: {error}')
 
 
 def seconds(function: Callable[[], Any], repeats: int = 5) -> list[float]:
@@ -113,7 +125,10 @@ def table(rows: list[list[str]]) -> str:
       ' |\n' for line in lines)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
+  argparse.ArgumentParser(
+      prog='python -m experiments.benchmarks.machine',
+      description=__doc__.split('\n')[0]).parse_args(argv)
   results = []
   for dtype in ('float32', 'bfloat16'):
     results.append({'case': f'{dtype} matrix product',

@@ -19,9 +19,9 @@ import time
 
 import numpy as np
 
-from experiments.benchmarks import meter_songs
+from experiments.benchmarks import machine, meter_songs
+from lakhnes_jax import command_line, meter
 from lakhnes_jax import events as ev
-from lakhnes_jax import meter
 from lakhnes_jax.formats import nes_midi, vgm
 from lakhnes_jax.meter import onsets, seam
 
@@ -233,20 +233,21 @@ def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
       prog='python -m experiments.benchmarks.meter', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--composed', type=int, default=0, metavar='N',
-                      help='songs to compose')
-  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--composed', type=command_line.whole(0, 100_000),
+                      default=0, metavar='N', help='songs to compose')
+  parser.add_argument('--seed', type=command_line.whole(), default=0)
   parser.add_argument('--midi', type=pathlib.Path, help='folder of NES-MDB')
   parser.add_argument('--vgm', type=pathlib.Path, help='folder of VGM files')
   args = parser.parse_args(argv)
+  if args.vgm and not args.midi:
+    parser.error('--vgm needs --midi')
   if args.composed:
     composed(args.composed, args.seed)
-  if args.midi and args.vgm:
-    loops(args.vgm, args.midi)
-  elif args.midi:
-    notes_on_rows(args.midi)
-  elif args.vgm:
-    parser.error('--vgm needs --midi')
+  with machine.errors_in_a_line('meter'):
+    if args.midi and args.vgm:
+      loops(args.vgm, args.midi)
+    elif args.midi:
+      notes_on_rows(args.midi)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ import sys
 import time
 
 from experiments.benchmarks import machine
+from lakhnes_jax import command_line
 
 # Stage -> (lanes, tgt_len, mem_len) to compare at. Generation makes tgt_len
 # tokens a turn, one by one.
@@ -173,18 +174,20 @@ def compare(checkout: pathlib.Path, stage: str, shape: tuple[int, int, int],
           'ratio': rates['ours']['median'] / rates['original']['median']}
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--original', type=pathlib.Path,
                       help='checkout of the original')
   parser.add_argument('--stages', nargs='+', choices=SETTINGS,
                       default=list(SETTINGS))
-  parser.add_argument('--shape', type=int, nargs=3, help='batch, tgt_len and '
-                      'mem_len; default: as in the issue, stage by stage')
+  parser.add_argument('--shape', type=command_line.whole(1, 2**20), nargs=3,
+                      help='batch, tgt_len and mem_len; default: as in the '
+                      'issue, stage by stage')
   parser.add_argument('--dtype', default='float32',
                       choices=['float32', 'bfloat16'])
-  parser.add_argument('--repeats', type=int, default=9)
-  args = parser.parse_args()
+  parser.add_argument('--repeats', type=command_line.whole(1, 1000),
+                      default=9)
+  args = parser.parse_args(argv)
   try:
     import torch  # noqa: F401
   except ImportError:

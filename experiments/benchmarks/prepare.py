@@ -54,13 +54,14 @@ def drawing(corpus, names: list[str], repeats: int = 5, lanes: int = 60,
           'events_per_second': rate, 'wanted_share': rate['median'] / WANTED}
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--data_dir', help='shards with a train split')
-  args = parser.parse_args()
+  args = parser.parse_args(argv)
   with tempfile.TemporaryDirectory() as folder:
-    corpus = (shards.Corpus(args.data_dir, 'train') if args.data_dir else
-              corpora.write(folder, 1000))
+    with machine.errors_in_a_line('prepare'):
+      corpus = (shards.Corpus(args.data_dir, 'train') if args.data_dir else
+                corpora.write(folder, 1000))
     results = [reading(pathlib.Path(folder)),
                *(drawing(corpus, names) for names in (
                    ['none'], ['trim', 'transpose', 'stretch'], ['all']))]

@@ -17,6 +17,7 @@ import time
 import numpy as np
 
 from experiments.benchmarks import machine
+from lakhnes_jax import command_line
 
 
 def song(seed: int, seconds: int) -> np.ndarray:
@@ -145,7 +146,8 @@ def main(argv: list[str] | None = None):
       prog='python -m experiments.benchmarks.render', description=__doc__)
   parser.add_argument('--stages', default=','.join(STAGES),
                       help='comma-separated, of ' + ', '.join(STAGES))
-  parser.add_argument('--seconds', type=int, default=60, help='of each song')
+  parser.add_argument('--seconds', type=command_line.whole(1, 3600), default=60,
+                      help='of each song')
   parser.add_argument('--out', type=pathlib.Path, help='JSON file to write')
   args = parser.parse_args(argv)
   stages = args.stages.split(',')

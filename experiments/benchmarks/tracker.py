@@ -22,6 +22,9 @@ import pathlib
 
 import numpy as np
 
+from experiments.benchmarks import machine
+from lakhnes_jax import command_line
+
 
 def compare(song: np.ndarray, vocabulary) -> dict[str, float]:
   """Compares a song with what comes back of it; see the module's docstring.
@@ -83,11 +86,12 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('--data_dir', type=pathlib.Path, required=True,
                       help='folder of shards')
   parser.add_argument('--split', default='valid')
-  parser.add_argument('--songs', type=int, default=40,
+  parser.add_argument('--songs', type=command_line.whole(), default=40,
                       help='drawn at random; 0 takes all')
-  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--seed', type=command_line.whole(), default=0)
   args = parser.parse_args(argv)
-  corpus = shards.Corpus(args.data_dir, args.split)
+  with machine.errors_in_a_line('tracker'):
+    corpus = shards.Corpus(args.data_dir, args.split)
   numbers = np.random.default_rng(args.seed).permutation(len(corpus))
   vocabulary = vocabularies.get('tracker')
   rows = []

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks import machine
-from lakhnes_jax import events
+from lakhnes_jax import command_line, events
 from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.training import optimizer, train_step
@@ -88,13 +88,16 @@ def run(lanes: int = 4, length: int = 128, mem_len: int = 512,
       'ratio': original and rate['median'] / original}
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--lanes', type=int, default=4)
-  parser.add_argument('--tgt_len', type=int, default=128)
-  parser.add_argument('--mem_len', type=int, default=512)
-  parser.add_argument('--dtype', default='float32')
-  args = parser.parse_args()
+  size = command_line.whole(1, 2**20)
+  parser.add_argument('--lanes', type=size, default=4)
+  parser.add_argument('--tgt_len', type=size, default=128)
+  parser.add_argument('--mem_len', type=command_line.whole(0, 2**20),
+                      default=512)
+  parser.add_argument('--dtype', default='float32',
+                      choices=['float32', 'bfloat16'])
+  args = parser.parse_args(argv)
   print(json.dumps({**machine.describe(), **run(
       args.lanes, args.tgt_len, args.mem_len, args.dtype)}))
 

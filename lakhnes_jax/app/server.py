@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import tempfile
 import urllib.parse
 
@@ -185,8 +186,10 @@ class App:
     return JSONResponse([job.to_json(form) for job in self.jobs.all()])
 
   def _job(self, request: Request) -> jobs_lib.Job:
-    try:
-      return self.jobs.get(request.path_params['number'])
+    number = request.path_params['number']
+    try:  # Not by a path of its own: Python refuses to read 5,000 digits.
+      return self.jobs.get(int(number) if re.fullmatch(
+          '[0-9]{1,12}', number) else -1)
     except KeyError:
       raise HTTPException(404, 'there is no such song') from None
 
@@ -266,10 +269,10 @@ def create(model: api.Model, out: str | os.PathLike) -> Starlette:
       Route('/prompts', app.upload, methods=['POST']),
       Route('/songs', app.ask, methods=['POST']),
       Route('/songs', app.songs),
-      Route('/songs/{number:int}', app.card),
-      Route('/songs/{number:int}', app.remove, methods=['DELETE']),
-      Route('/songs/{number:int}/keep', app.keep, methods=['POST']),
-      Route('/songs/{number:int}/{name}', app.file),
+      Route('/songs/{number}', app.card),
+      Route('/songs/{number}', app.remove, methods=['DELETE']),
+      Route('/songs/{number}/keep', app.keep, methods=['POST']),
+      Route('/songs/{number}/{name}', app.file),
   ], middleware=[
       Middleware(SameOrigin),
       Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS,

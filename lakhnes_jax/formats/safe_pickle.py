@@ -11,6 +11,7 @@ Source: the stack machine as documented in the standard library's pickletools.
 
 import codecs
 import pickletools
+import re
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -47,6 +48,10 @@ _KEYS = (str, int, float, bool, type(None))
 
 
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+# What Python 2 writes; others have no meaning, and Python warns of them.
+_ESCAPED = re.compile(
+    rb'(?:[^\\]|\\(?:[\\\'"abfnrtv]|(?![4-7][0-7]{2})[0-7]{1,3}|'
+    rb'x[0-9a-fA-F]{2}))*')
 
 
 class _Mark:
@@ -68,10 +73,24 @@ def _instructions(file) -> Iterator[tuple[str, Any]]:
     name, argument = opcode.name, None
     if name == 'STRING':
       escaped = pickletools.read_stringnl(file, decode=False)
+      if not _ESCAPED.fullmatch(escaped):
+        raise ValueError('damaged: a string with an unknown escape')
       argument = codecs.escape_decode(escaped)[0].decode('latin-1')
+    elif name in ('INST', 'PERSID'):  # Of protocol 0; their text has escapes.
+      raise ValueError(f'it has the instruction {name}, which no data need')
+    elif name == 'GLOBAL':
+      argument = f'{_name(file)} {_name(file)}'
     elif opcode.arg is not None:
       argument = opcode.arg.reader(file)
     yield name, argument
+
+
+def _name(file) -> str:
+  """Reads the name of a module or class, as Python writes them."""
+  line = file.readline().decode('ascii', 'replace')
+  if not re.fullmatch(r'[\w.]+\n', line, re.ASCII):
+    raise ValueError('damaged: a name that is none')
+  return line[:-1]
 
 
 def read(file, builder: Builder) -> Any:

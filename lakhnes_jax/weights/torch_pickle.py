@@ -193,6 +193,8 @@ def _from_stream(raw: bytes):
       raise ValueError(f'storage {key} has {size} elements, not {storage.size}')
     storages[key] = np.frombuffer(
         _exactly(file, size * storage.dtype.itemsize), storage.dtype)
+  if file.read(1):  # Bytes too many shift all numbers behind them.
+    raise ValueError('it goes on behind its last storage; copy it again')
   return found, storages
 
 

@@ -143,13 +143,40 @@ def local(path: str | os.PathLike) -> pathlib.Path:
 
 def _sums(path: pathlib.Path) -> dict[str, str]:
   """Reads `SHA256SUMS`: file names, without any folder, and their hashes."""
-  lines = input_files.read(path, _MAX_CONFIG_BYTES).decode(
-      'utf-8-sig', 'replace').splitlines()
-  found = [re.fullmatch(r'([0-9a-f]{64}) [ *]([\w-][\w.-]*)', line)
-           for line in lines]
-  if not lines or None in found:
-    raise ValueError(f'{path}: not lines of a SHA-256 and a file name')
-  return {match[2]: match[1] for match in found}
+  sums: dict[str, str] = {}
+  text = input_files.read(path, _MAX_CONFIG_BYTES).decode(
+      'utf-8-sig', 'replace')
+  for line in text.splitlines():
+    if not line.strip():
+      continue
+    found = re.fullmatch(r'([0-9a-fA-F]{64}) [ *]([\w-][\w.-]*)', line)
+    if not found:
+      raise ValueError(f'{path}: not lines of a SHA-256 and a file name')
+    sha256 = found[1].lower()  # PowerShell writes capitals.
+    if sums.setdefault(found[2], sha256) != sha256:
+      raise ValueError(f'{path}: two checksums of {found[2][:80]}')
+  missing = {'config.json', _MODEL} - sums.keys()
+  if missing:
+    raise ValueError(f'{path}: has no checksum of {min(missing)}')
+  return sums
+
+
+def _check(folder: pathlib.Path) -> None:
+  """Checks the files of a folder against `SHA256SUMS` there.
+
+  Raises:
+    OSError: a file is missing.
+    ValueError: a file is another one, or has no checksum.
+  """
+  sums = _sums(folder / SUMS)
+  if (folder / _OPTIMIZER).exists() and _OPTIMIZER not in sums:
+    raise ValueError(f'{folder / SUMS}: has no checksum of {_OPTIMIZER}')
+  for file, sha256 in sums.items():
+    try:
+      fetch.check(folder / file, sha256)
+    except ValueError as error:
+      raise ValueError(f'{error}: damaged, or edited (then delete '
+                       f'{folder / SUMS})') from None
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -177,12 +204,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     vocabularies.check(meta, path)
     return tree, meta
   if (path / SUMS).exists():
-    for file, sha256 in _sums(path / SUMS).items():
-      try:
-        fetch.check(path / file, sha256)
-      except ValueError as error:
-        raise ValueError(f'{error}: damaged, or edited (then delete '
-                         f'{path / SUMS})') from None
+    _check(path)
   tree = {'params': _read(path / _MODEL)}
   if (path / _OPTIMIZER).exists():
     tree['opt_state'] = _read(path / _OPTIMIZER)

@@ -1,106 +1,22 @@
 """The app: used in a browser, and what it refuses."""
 
-import http.client
-import itertools
 import json
 import socket
-import threading
 import time
 
-import jax
-import numpy as np
 import pytest
 import soundfile
-import uvicorn
 
-import lakhnes_jax
 from lakhnes_jax import events as ev
-from lakhnes_jax import vocabularies
 from lakhnes_jax.app import __main__ as command
 from lakhnes_jax.app import jobs, request, server
 from lakhnes_jax.formats import song_files
-from lakhnes_jax.generation import sample, sampling
-from lakhnes_jax.model import transformer_xl
-from lakhnes_jax.model.language_model import LanguageModel
-
-TUNE = np.tile(ev.from_text('\n'.join([
-    'P1_NOTEON_60', 'TR_NOTEON_40', 'WT_11025', 'P1_NOTEON_64', 'WT_11025',
-    'TR_NOTEOFF', 'NO_NOTEON_3', 'WT_11025'])), 8)
-
-
-def _model(form: str) -> lakhnes_jax.Model:
-  """A tiny model that knows nothing."""
-  vocabulary = vocabularies.get(form)
-  language = LanguageModel(transformer_xl.ModelConfig(
-      n_token=vocabulary.size, n_layer=1, n_head=1, d_model=16, d_head=8,
-      d_inner=16))
-  params = language.init_params(jax.random.key(0))
-  if form == 'tx1':
-    params['output_bias'] -= 1e3 * (ev.TX1.wait > 99)  # Much in little time.
-  return lakhnes_jax.Model(sample.Model(language, jax.tree.map(
-      np.asarray, params), vocabulary, 16))
-
-
-class Quick(lakhnes_jax.Model):
-  """Takes tasks as a model does, and has a song for all; never ends 999."""
-
-  def _sample(self, task, n, name, *, seed, temperature, progress):
-    sampling.check(temperature, 0, 1.)
-    for tokens in itertools.count(1):
-      progress(tokens, 900)
-      time.sleep(.01)
-      if tokens > 9 and seed != 999:
-        break
-    return [lakhnes_jax.Song(TUNE, '000', {
-        **task.metadata, 'seed': seed, 'n_given': 12})]
-
-
-class Served:
-  """An app that is served by a thread, and requests to it."""
-
-  def __init__(self, model, out):
-    self.out = out
-    self.app = server.create(model, out)
-    self._socket = socket.create_server(('127.0.0.1', 0))
-    self.port = self._socket.getsockname()[1]
-    self.url = f'http://127.0.0.1:{self.port}'
-    self._server = uvicorn.Server(uvicorn.Config(
-        self.app, log_level='warning', ws='none'))
-    self._thread = threading.Thread(
-        target=self._server.run, kwargs={'sockets': [self._socket]})
-    self._thread.start()
-
-  def close(self):
-    self._server.should_exit = True
-    self._thread.join()
-    self._socket.close()
-
-  def ask(self, method, path, body=None, **headers):
-    """Returns (status, body)."""
-    connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=60)
-    try:
-      connection.request(method, path, body, {
-          name.replace('_', '-'): value for name, value in headers.items()})
-      answer = connection.getresponse()
-      return answer.status, answer.read()
-    finally:
-      connection.close()
-
-  def wait(self, number):
-    """Waits for a song; returns what the page shows of it."""
-    end = time.monotonic() + 300
-    while time.monotonic() < end:
-      job, = (job for job in json.loads(self.ask('GET', '/songs')[1])
-              if job['number'] == number)
-      if job['state'] in ('done', 'failed'):
-        return job
-      time.sleep(.05)
-    raise TimeoutError(job)
+from support.served_app import TUNE, Quick, Served, tiny_model
 
 
 @pytest.fixture(scope='module')
 def tx1(tmp_path_factory):
-  served = Served(Quick(_model('tx1').sampled),
+  served = Served(Quick(tiny_model('tx1').sampled),
                   tmp_path_factory.mktemp('app') / 'kept')
   yield served
   served.close()
@@ -108,7 +24,7 @@ def tx1(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def tracker(tmp_path_factory):
-  served = Served(Quick(_model('tracker').sampled),
+  served = Served(Quick(tiny_model('tracker').sampled),
                   tmp_path_factory.mktemp('tracker') / 'kept')
   yield served
   served.close()
@@ -307,7 +223,8 @@ def test_files_that_are_refused(tx1, tmp_path):
   assert status == 413
   # No path leads to other files.
   for path in ('/songs/1/..%2f..%2fetc%2fpasswd', '/songs/1/song-001.exe',
-               '/app.html', '/%2e%2e/setup.cfg', '/songs/99', '/songs/x'):
+               '/app.html', '/%2e%2e/setup.cfg', '/songs/99', '/songs/x',
+               '/songs/-1', f'/songs/{5000 * "9"}'):
     assert tx1.ask('GET', path)[0] == 404
 
 
@@ -342,13 +259,13 @@ def test_controls_go_to_models_that_take_them():
   data = _new(tempo=120, density=5., seed=3).encode()
   for form, expected in (('tx1', {}), ('tracker', {'tempo': 120,
                                                    'density': 5})):
-    asked = request.parse(data, _model(form), {}.__getitem__)
+    asked = request.parse(data, tiny_model(form), {}.__getitem__)
     assert asked.options == {'seconds': 1, 'temperature': 1, 'seed': 3,
                              **expected}
 
 
 def test_the_queue_has_an_end(tmp_path):
-  waiting = jobs.Jobs(_model('tx1'), tmp_path, tmp_path)  # Nobody works.
+  waiting = jobs.Jobs(tiny_model('tx1'), tmp_path, tmp_path)  # Nobody works.
   asked = request.parse(_new().encode(), waiting.model, {}.__getitem__)
   for _ in range(20):
     waiting.add(asked)
@@ -359,7 +276,7 @@ def test_the_queue_has_an_end(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('form', ['tx1', 'tracker'])
 def test_models_write(form, tmp_path):
-  served = Served(_model(form), tmp_path / 'kept')
+  served = Served(tiny_model(form), tmp_path / 'kept')
   try:
     number = json.loads(served.ask('POST', '/songs', _new(seed=7))[1])['number']
     assert served.wait(number)['state'] == 'done'
@@ -367,7 +284,7 @@ def test_models_write(form, tmp_path):
   finally:
     served.close()
   song = song_files.read_song(tmp_path / 'kept/song-001.mid')
-  expected, = _model(form).generate(seconds=1, seed=7, temperature=1)
+  expected, = tiny_model(form).generate(seconds=1, seed=7, temperature=1)
   assert ev.times_of(song)[-1] == ev.times_of(expected.events)[-1]
 
 

@@ -63,6 +63,29 @@ def test_flag_files_that_are_none(tmp_path, monkeypatch):
       options.expand_flagfiles([f'--flagfile={name}'])
 
 
+@pytest.mark.parametrize('line, reason', [
+    ('--workdir', '--workdir: its value is missing'),  # --seed=2 would be it.
+    ('--workdir=a --seed=3', 'two flags; give each a line'),
+    ('--nlayer=3', 'there is no such flag; --n_layer is one'),
+    (f'--{"x" * 5000}=1', 'there is no such flag'),
+    ('--noseed', 'there is no such flag'), ('--noremat=1', 'takes no value'),
+    ('--remat=maybe', 'Non-boolean'), ('n_layer=3', 'no flag'),
+    ('--n_layer=0', 'expected an integer from 1'), ('--', 'no flag'),
+    (f'--flagfile={"x" * 300}', 'x: no such flag file'),
+    ('--model=gpt', 'should be one of')])
+def test_lines_of_flag_files_that_are_refused(tmp_path, line, reason):
+  path = tmp_path / 'my.flags'
+  path.write_text(f'# Mine.\n{line}\n--seed=2\n')
+  said = experiments_run.main(f'--flagfile={path}')
+  assert reason in said and '\n' not in said and len(said) < 500
+  assert f'{path}: line 2: ' in said or 'no such flag file' in said
+
+
+def test_flags_that_absl_trips_over():
+  assert 'does not take an argument' in experiments_run.main('--noremat=1')
+  assert 'so long a name' in experiments_run.main(f'--{"x" * 5000}=1')
+
+
 def test_paths_of_the_home_folder(monkeypatch):
   monkeypatch.setenv('HOME', '/home/me')
   with flagsaver.flagsaver():

@@ -93,3 +93,22 @@ def test_hostile_streams(stream, message):
 def test_a_distant_place_in_memory_costs_nothing():
   """Python's own reader makes a table of that length: 32 GiB."""
   assert _read(b'\x80\x02K\x05r\xff\xff\xff\x7fj\xff\xff\xff\x7f.') == 5
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('stream, reason', [
+    (b"S'\\Ra'\n.", 'unknown escape'), (b"S'\\477'\n.", 'unknown escape'),
+    (b'c\\R\nx\n.', 'a name that is none'), (b'ca\n\n.', 'a name that is none'),
+    (b'cos\nsys', 'a name that is none'), (b'P\\R\n.', 'instruction PERSID'),
+    (b'(ia\\R\nb\n.', 'instruction INST')])
+def test_text_that_python_never_writes(stream, reason):
+  """Python's own tools would warn of some, on the screen."""
+  with pytest.raises(ValueError, match=reason):
+    safe_pickle.read(io.BytesIO(stream), None)
+
+
+@pytest.mark.parametrize('text', [
+    'a\\b', "'", '"\'', '\n\t\r\0\x7f\xff', 'é\\8'])
+def test_strings_of_python_2(text):
+  stream = b'S' + repr(text.encode('latin-1'))[1:].encode() + b'\n.'
+  assert safe_pickle.read(io.BytesIO(stream), None) == text

@@ -204,3 +204,11 @@ def test_pickle_is_not_called():
   """Nor could it be by accident: the module is not even imported."""
   for module in (torch_pickle, import_torch):
     assert 'pickle' not in vars(module)
+
+
+def test_bytes_behind_the_last_storage(tmp_path):
+  """One byte too many in it would shift all numbers that follow."""
+  body = _tensor(_storage('0', 4), 4)
+  data = (4).to_bytes(8, 'little') + bytes(17)
+  _refused(_stream(tmp_path, body, ['0'], data),
+           'goes on behind its last storage')

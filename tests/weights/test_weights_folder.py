@@ -112,6 +112,27 @@ def test_what_was_saved_is_checked(tmp_path, params):
     (folder / name).write_bytes(data)
 
 
+@pytest.mark.parametrize('changed, reason', [
+    (lambda rows: rows[1:], 'has no checksum of config.json'),
+    (lambda rows: rows[:1], 'has no checksum of model.safetensors'),
+    (lambda rows: rows[:2], 'has no checksum of optimizer.safetensors'),
+    (lambda rows: [*rows, f'{"ab" * 32}  config.json'],
+     'two checksums of config.json'),
+    (lambda rows: [*rows, rows[0][:66] + '../w/config.json'],
+     'not lines of a SHA-256 and a file name'),
+    (lambda rows: [*rows, rows[0], ''], None),
+    (lambda rows: [row[:64].upper() + ' *' + row[66:] for row in rows], None)])
+def test_sums_of_others(tmp_path, params, changed, reason):
+  weights_folder.save(tmp_path, params, META, opt_state={'mu': params})
+  path = tmp_path / 'SHA256SUMS'
+  path.write_text('\r\n'.join(changed(path.read_text().splitlines())) + '\n')
+  if reason is None:
+    _assert_same(weights_folder.read(tmp_path)[0]['params'], params)
+    return
+  with pytest.raises(ValueError, match=f'{path}: {reason}'):
+    weights_folder.read(tmp_path)
+
+
 @pytest.mark.parametrize('keep', [0, 5, 200, -4])
 def test_truncated(folder, keep):
   path = folder / 'model.safetensors'
