@@ -195,7 +195,7 @@ def _played(notes: np.ndarray, loop, until: int) -> np.ndarray:
   start, end = (int(x) for x in loop)
   body = notes[(notes[:, 0] >= start) & (notes[:, 0] < end)]
   played = np.concatenate([notes[notes[:, 0] < end], *(
-      body + [at - start, 0] for at in range(end, until, end - start))])
+      np.add(body, [at - start, 0]) for at in range(end, until, end - start))])
   return played[played[:, 0] < until]
 
 
