@@ -28,6 +28,9 @@ from lakhnes_jax.meter import onsets, seam
 _MOSTLY, _HARDLY = .12, .02  # Share of notes between rows of some length.
 _RIGHT = .95  # Share of rows within a frame of a true one, and vice versa.
 _WEIGHT = .3  # Of an onset that is no ornament.
+_SAME = .9  # Share of notes of what counts as the same music.
+_CLOSE = 4  # Frames by which its notes may differ, as rows are rounded.
+_LED, _FEW = 120, 4  # Frames that lead to a loop; notes that they have.
 
 
 def judge(song: meter_songs.Song, found: meter.Meter) -> dict[str, bool]:
@@ -176,6 +179,56 @@ def notes_on_rows(folder: pathlib.Path) -> None:
   print(f'{np.median(ms):.1f} ms per song')
 
 
+def _onsets(song: np.ndarray, found: meter.Meter) -> np.ndarray:
+  """[n, 2] frames, and voices with pitches, of the notes that count."""
+  is_chip = song < 0
+  size = len(found.frame_starts) - 1
+  notes = onsets.find(np.minimum(
+      meter.frames_of(found, ev.times_of(song)[is_chip]), size), song[is_chip],
+      size)
+  return np.stack([notes.frame, notes.voice << 7 | notes.pitch],
+                  1)[notes.weight > _WEIGHT]
+
+
+def _played(notes: np.ndarray, loop, until: int) -> np.ndarray:
+  """Notes that sound before a frame where a song goes round (start, end)."""
+  start, end = (int(x) for x in loop)
+  body = notes[(notes[:, 0] >= start) & (notes[:, 0] < end)]
+  played = np.concatenate([notes[notes[:, 0] < end], *(
+      np.add(body, [at - start, 0]) for at in range(end, until, end - start))])
+  return played[played[:, 0] < until]
+
+
+def _common(one: np.ndarray, other: np.ndarray, apart: int) -> float:
+  """Share of notes that both have within some frames, of that with more."""
+  return min(np.mean(_with_key(a, b, apart)) if len(a) else 0.
+             for a, b in ((one, other), (other, one)))
+
+
+def _with_key(a: np.ndarray, b: np.ndarray, apart: int) -> np.ndarray:
+  """[n] whether notes a have their like in b."""
+  room = 1 << 32  # More frames than there are.
+  near = np.sort(b[:, 1] * room + b[:, 0])
+  place = a[:, 1] * room + a[:, 0]
+  at = np.searchsorted(near, place - apart)
+  return np.append(near, np.iinfo(np.int64).max)[at] <= place + apart
+
+
+def _alike(notes: np.ndarray, loop, other) -> bool:
+  """Whether nine in ten notes are the same for three rounds of a loop."""
+  until = loop[0] + 3 * (loop[1] - loop[0])
+  return _common(*(_played(notes, x, until) for x in (loop, other)),
+                 _CLOSE) >= _SAME
+
+
+def _repeats(notes: np.ndarray, loop) -> bool:
+  """Whether two seconds before a loop are like those before its end."""
+  before, last = (notes[(notes[:, 0] >= x - _LED) & (notes[:, 0] < x)] - [x, 0]
+                  for x in loop)
+  return loop[0] >= _LED and len(last) >= _FEW and _common(
+      before, last, 1) >= _SAME
+
+
 def loops(vgm_folder: pathlib.Path, midi_folder: pathlib.Path) -> None:
   """Prints how many loops agree with those of VGM headers."""
   counts, ms = collections.Counter(), []
@@ -195,7 +248,6 @@ def loops(vgm_folder: pathlib.Path, midi_folder: pathlib.Path) -> None:
       continue
     counts['songs with loop'] += 1
     row = (found.row or 8) * found.frame
-    counts['  from the first row on'] += total - length < row
     jump = seam.find(song, found)
     if jump:
       counts['  seam found'] += 1
@@ -206,6 +258,14 @@ def loops(vgm_folder: pathlib.Path, midi_folder: pathlib.Path) -> None:
           not whole and jump.same >= .8)
       counts['  shorter than 8 s, where the loop is not'] += (
           jump.end - jump.start < seam.LONG <= length / found.frame)
+    notes, begin = _onsets(song, found), np.searchsorted(
+        found.frame_starts, total - length)
+    loop = int(begin), len(found.frame_starts) - 1
+    repeats = _repeats(notes, loop)
+    kind = ('from the first row on' if total - length < row else
+            'what led to it is repeated' if repeats else
+            'after what does not come again')
+    counts[f'  {kind}'] += 1
     if not found.loop:
       counts['  none found for it'] += 1
       continue
@@ -214,16 +274,16 @@ def loops(vgm_folder: pathlib.Path, midi_folder: pathlib.Path) -> None:
     ends = np.minimum(found.row_frames[list(found.loop)],
                       len(found.frame_starts) - 1)
     start, end = found.frame_starts[ends]
-    # What is after the end repeats what is after the start, so that the same
-    # loop may be told with both later; the header has the song's end.
-    same = abs(end - start - length) <= row
-    counts['  length within a row'] += same
-    counts['  and confidence above .7'] += same and sure
-    counts['  and start too, ends being put together'] += same and abs(
-        start + total - end - (total - length)) <= row
-    apart = (start - (total - length)) % length
-    counts['  and start too, as reported'] += same and min(
-        apart, length - apart) <= row
+    if abs(end - start - length) <= row:
+      counts['  length within a row'] += 1
+      counts[f'  and {kind}'] += 1
+      counts['  and confidence above .7'] += sure
+      apart = (start - (total - length)) % length
+      counts['  and start too' if min(apart, length - apart) <= row else
+             '  same loop, other start'
+             if _alike(notes, loop, ends) else '  other start'] += 1
+    elif _alike(notes, loop, ends):
+      counts['  other length, the same heard'] += 1
   for what, count in counts.items():
     print(f'{what:45}{count}')
   print(f'{np.median(ms):.1f} ms per song')

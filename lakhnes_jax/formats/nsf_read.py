@@ -19,6 +19,7 @@ _HEADER = 128
 _SAMPLE_RATE = 44100
 _CLOCKS = (1789773, 1662607)  # Hz; NTSC and PAL.
 _SPEEDS = (16639, 19997)  # Microseconds between calls.
+_FASTEST = 2000  # Of these; a tracker's programs are called up to 400 a second.
 # What headers say for once a frame, whatever exactly a frame is.
 _USUAL = (range(16600, 16720), range(19900, 20100))
 _RETURN = 0x4ff0  # An address where no program lies.
@@ -84,8 +85,12 @@ def header(data: bytes) -> Header:
   if load < 0x6000 or (load < 0x8000 and not any(banks) and not
                        data[0x7b] & 4):
     raise ValueError(f'load address ${load:04x}: $8000 to $ffff expected')
+  speed = speed or _SPEEDS[pal]
+  if speed < _FASTEST:
+    raise ValueError(f'an NSF file to be called every {speed} microseconds: '
+                     f'{_FASTEST} or more expected')
   return Header(songs, min(max(first, 1), songs), load, init, play, *names,
-                speed or _SPEEDS[pal], banks, pal, tuple(expansions),
+                speed, banks, pal, tuple(expansions),
                 data[_HEADER:_HEADER + size], _lengths(data, size))
 
 

@@ -75,14 +75,26 @@ def loop(pitch: np.ndarray, bars: Bars, row: float
   best = int(np.argmax(share))
   if best == len(start):
     return None, float(share[best])
-  back = _exact(pitch, int(start[best]))
-  return (int(start[best]) - back, n - back), float(share[best])
+  begin = _begin(pitch, int(start[best]), bars)
+  return (begin, n - int(start[best]) + begin), float(share[best])
 
 
-def _exact(pitch: np.ndarray, start: int) -> int:
-  """Rows at the song's end that repeat those before `start` without a fault."""
+def _begin(pitch: np.ndarray, start: int, bars: Bars) -> int:
+  """The first bar of a loop, of those that the song's end repeats.
+
+  Notes before a loop are often the same as before its end, or there are none,
+  and so the first row that comes again is earlier than what was written: that
+  is told by the bars. Where no bar begins it is a beat, or that row.
+  """
   different = (pitch[:start] != pitch[len(pitch) - start:]).any(1)
-  return int(np.argmax(np.append(different[::-1], True)))
+  first = start - int(np.argmax(np.append(different[::-1], True)))
+  if not first:
+    return 0
+  for unit in bars.rows_per_bar, bars.rows_per_beat:
+    begin = first + (bars.bar_row - first) % unit
+    if begin <= start:
+      return begin
+  return first
 
 
 def _no_loop(n: int, last: int, row: float) -> float:

@@ -267,11 +267,11 @@ def test_reading_notes_writes_frame_by_frame():
   assert data.rstrip(b'\0').endswith(song.samples.rstrip(b'\0'))
 
 
-def nsf_of(program, banks=bytes(8), play=0x8001):
+def nsf_of(program, banks=bytes(8), play=0x8001, speed=16639):
   """An NSF file of a program at $8000 with INIT at its first byte."""
   return (b'NESM\x1a\x01\x01\x01' +
           struct.pack('<HHH', 0x8000, 0x8000, play) + bytes(0x60) +
-          struct.pack('<H', 16639) + banks + struct.pack('<H', 19997) +
+          struct.pack('<H', speed) + banks + struct.pack('<H', 19997) +
           bytes(6) + program)
 
 
@@ -288,6 +288,8 @@ def test_reading_other_programs():
   assert log.length == 44100
   assert log.left_out == {'writes to expansion sound': 61}
   assert nsf_read.read(nsf_of(b'\x60\x60')).length < 12 * 44100  # Silent.
+  quick = nsf_read.read(nsf_of(program, speed=2000), seconds=1)
+  assert (quick.register == 0).sum() == 500
 
 
 @pytest.mark.parametrize('data, message', [
@@ -295,6 +297,7 @@ def test_reading_other_programs():
     (nsf_of(b''), 'no program in it'),
     (nsf_of(b'\x4c\x00\x80'), r'INIT at \$8000 does not return within'),
     (nsf_of(b'\x60\x4c\x01\x80'), r'PLAY at \$8001 does not return within'),
+    (nsf_of(b'\x60\x60', speed=1999), 'every 1999 microseconds: 2000 or more'),
     (nsf_of(b'\x60' * 9)[:8] + bytes(200), r'load address \$0000')])
 def test_reading_errors(data, message):
   with pytest.raises(ValueError, match=message):

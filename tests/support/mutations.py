@@ -211,6 +211,14 @@ def _bomb(cache=[]):  # noqa: B006 - made once.
 VGM = (vgm_header, vgm_wait, vgm_block, vgm_writes)
 
 
+def nsf_header(data, rng, bases):
+  """Sets a field of the header: counts, addresses, speeds, banks, the size."""
+  at = int(rng.choice((6, 7, 8, 10, 12, 0x6e, 0x70 + rng.integers(8), 0x78,
+                       0x7a, 0x7d, 0x7e)))
+  data[at:at + 2] = struct.pack('<H', int(rng.choice(EXTREMES)) & 0xffff)
+  return data
+
+
 def text_numbers(data, rng, bases):
   """Writes other numbers, large ones too."""
   numbers = list(re.finditer(rb'-?\d+', data))
@@ -270,7 +278,7 @@ KINDS = {
     'exprsco.pkl': ((*ANY, pickle_numbers), (), '.exprsco.pkl'),
     'seprsco.pkl': ((*ANY, pickle_numbers), (), '.seprsco.pkl'),
     'blndsco.pkl': ((*ANY, pickle_numbers), (), '.blndsco.pkl'),
-    'nsf': (ANY, (), '.nsf'),
+    'nsf': ((*ANY, nsf_header), (), '.nsf'),
     'famitracker.txt': ((*ANY, *TEXT), (), '.famitracker.txt'),
     'tar': ((*ANY, *(tar_header,) * 9), (), '.tar'),
     'shards': ((*ANY, *TEXT), (), ''),
