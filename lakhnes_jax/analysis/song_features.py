@@ -10,6 +10,7 @@ import collections
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import nes
 from lakhnes_jax.analysis import structureness
 from lakhnes_jax.synth import score as scores
 
@@ -18,6 +19,7 @@ _STEPS = 32  # Grid of onsets, a second: 64 in a bar of 4/4 at 120 bpm.
 _BARS = (1.0, 4.0)  # Seconds; shortest and longest that a bar may be.
 _REPEAT = 16  # Notes.
 _FEW = 3  # Notes of different pitch or voice.
+_FIGURE = 16  # Notes of a figure, at most.
 
 
 def measure(song: np.ndarray) -> dict[str, float]:
@@ -43,6 +45,7 @@ def measure(song: np.ndarray) -> dict[str, float]:
     groove_consistency, groove_recurrence: see `groove`.
     self_repetition: see `self_repetition`.
     stasis: see `stasis`.
+    looping: see `looping`.
     longest_pause: seconds, the longest time without a NOTEON, up to the end.
     volume_mean, volume_entropy, volume_changes, duty_entropy: see `dynamics`.
     structureness_short, _mid, _long: see `structureness`.
@@ -74,6 +77,7 @@ def measure(song: np.ndarray) -> dict[str, float]:
       **groove(onsets, score.length),
       'self_repetition': self_repetition(song),
       'stasis': stasis(song),
+      'looping': looping(song),
       'longest_pause': np.diff(np.concatenate(
           [[0], score.start[score.onset.any(1)], [score.length]])).max(
               ) / ev.SAMPLE_RATE if score.length else np.nan,
@@ -245,4 +249,41 @@ def stasis(song: np.ndarray, few: int = _FEW) -> float:
         del inside[gone]
       first += 1
     longest = max(longest, times[place + 1] - times[first])
+  return float(longest / length)
+
+
+def looping(song: np.ndarray, most: int = _FIGURE) -> float:
+  """Longest time in which one short figure goes round, as a share of the song.
+
+  What a model does that has found something to repeat and not what comes next.
+  Real songs seldom play a figure of a bar more than two or three times on end.
+
+  Args:
+    song: int32 events.
+    most: melodic NOTEONs that a figure may have. Those of one video frame are
+      ordered by voice; of their times nothing else is asked.
+
+  Returns:
+    0 to 1: the longest stretch in which each melodic note is the one that came
+    so many notes before, with the figure's first time, until the next note or
+    the end; it comes twice in full at least. nan where there are no notes.
+  """
+  melodic = (ev.kind_of(song) == ev.NOTEON) & (ev.voice_of(song) != ev.NO)
+  notes, times = song[melodic], ev.times_of(song)
+  length = int(times[-1]) if len(song) else 0
+  if not len(notes) or not length:
+    return np.nan
+  times = times[melodic]
+  order = np.lexsort((ev.voice_of(notes),
+                      np.rint(times / nes.VIDEO_FRAME)))
+  notes, times = notes[order], np.append(times[order], length)
+  longest = 0
+  for period in range(1, min(most, len(notes) // 2) + 1):
+    other = np.flatnonzero(notes[period:] != notes[:-period])
+    first = np.append(-1, other) + 1
+    count = np.append(other, len(notes) - period) - first
+    first, count = first[count >= period], count[count >= period]
+    if len(first):
+      longest = max(longest, (
+          times[first + count + period] - times[first]).max())
   return float(longest / length)

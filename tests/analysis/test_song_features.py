@@ -35,6 +35,7 @@ def test_by_hand():
       'groove_consistency': 1 - 1 / 64,
       'groove_recurrence': 2 / 3,
       'stasis': 1,  # From TR's G at 0 s there are three notes.
+      'looping': 0,
       'longest_pause': 2,
       # P1 for 2 s at 15 and half a second each at 3 and 2, NO for 1 s at 15.
       'volume_mean': (3 * 15 + .5 * 3 + .5 * 2) / 4,
@@ -78,7 +79,7 @@ def test_songs_with_nothing_to_measure():
   assert silent['silence'] == silent['silence_P1'] == 1
   for name in ('polyphony', 'pitch_class_entropy', 'scale_consistency',
                'groove_consistency', 'groove_recurrence', 'self_repetition',
-               'stasis'):
+               'stasis', 'looping'):
     assert np.isnan(silent[name])
   drums = song_features.measure(song('NO_NOTEON_3 WT_44100'))
   assert np.isnan(drums['scale_consistency'])
@@ -168,6 +169,29 @@ def test_self_repetition():
 ])
 def test_stasis(text, share):
   assert song_features.stasis(song(text)) == pytest.approx(share)
+
+
+def notes(pitches) -> str:
+  return ' '.join(f'P1_NOTEON_{pitch} WT_1000' for pitch in pitches)
+
+
+@pytest.mark.parametrize('text, share', [
+    (notes(range(60, 70)), 0),
+    # After four notes a figure of two comes three times.
+    (notes([60, 61, 62, 63, 70, 72, 70, 72, 70, 72]), 6 / 10),
+    # The beginning of another time counts too, if it came twice in full.
+    (notes([60, 61, 70, 72, 70, 72, 70, 63]), 5 / 8),
+    (notes([60, 70, 72, 74, 70, 72, 61, 62]), 0),
+    # The longest; till the next note, or the end.
+    (notes([70, 70, 60, 71, 71, 71]) + ' WT_1000', 4 / 7),
+    # Of notes in one frame the order does not count, nor does noise.
+    ('P1_NOTEON_60 TR_NOTEON_48 WT_1000 NO_NOTEON_3 TR_NOTEON_48 P1_NOTEON_60 '
+     'WT_1000', 1),
+    (notes(2 * list(range(60, 76))), 1),
+    (notes(2 * list(range(60, 77))), 0),  # 17 notes are no figure.
+])
+def test_looping(text, share):
+  assert song_features.looping(song(text)) == pytest.approx(share)
 
 
 def test_duties_and_volumes_of_silence_do_not_count():
