@@ -4,9 +4,10 @@ A model that draws several songs for each one that is wanted can take them with
 unequal probabilities. The critic's are proportional to exp(-score), where a
 score is linear in what `song_features` measures and its square, and such that
 the songs taken have, as nearly as so few songs allow, the means and deviations
-of real songs. It is fitted once and kept beside the weights. Always taking the song nearest to the mean of real ones, or the one
-that is least like a sample, leaves songs easier to tell from real ones, or with
-other features than theirs (experiments/RESULTS.md, "What a critic sees").
+of real songs. It is fitted once and kept beside the weights. Always taking the
+song nearest to the mean of real ones, or the one that is least like a sample,
+leaves songs easier to tell from real ones, or with other features than theirs
+(experiments/RESULTS.md, "What a critic sees").
 
 Sources: Khalifa et al., "A Distributional Approach to Controlled Text
 Generation" (ICLR 2021), for moments matched by an exponential tilt; systems of
