@@ -43,9 +43,21 @@ def make(clip: float, kind: str = 'adam',
   else:
     step = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
   if weight_decay:
-    step = optax.chain(step, optax.add_decayed_weights(weight_decay, _decays))
+    step = _with_decay(step, weight_decay)
   return optax.chain(_clip(clip), step) if clip else optax.chain(
       optax.identity(), step)  # The same state with and without clipping.
+
+
+def _with_decay(step: optax.GradientTransformation,
+                weight_decay: float) -> optax.GradientTransformation:
+  """Adds weight decay to `step`, whose state stays all that there is."""
+  decay = optax.add_decayed_weights(weight_decay, _decays)
+
+  def update(grads, state, params=None):
+    updates, state = step.update(grads, state, params)
+    return decay.update(updates, decay.init(params), params)[0], state
+
+  return optax.GradientTransformation(step.init, update)
 
 
 def _decays(params):

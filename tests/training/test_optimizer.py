@@ -129,3 +129,12 @@ def test_weight_decay_adds_a_share_of_kernels_and_embeddings(kind):
       added['embedding'], .25 * params['embedding'], atol=1e-5)
   np.testing.assert_array_equal(added['output_bias'], 0)
   np.testing.assert_array_equal(added['content_bias'], 0)
+
+
+@pytest.mark.parametrize('kind', optimizer.KINDS)
+def test_a_run_goes_on_with_another_weight_decay(kind):
+  """The state is the same with and without, as it is for clipping."""
+  params = random_tree(0)
+  plain, decayed = (optimizer.make(1., kind, share).init(params)
+                    for share in (0., .25))
+  assert jax.tree.structure(plain) == jax.tree.structure(decayed)
