@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 State = Any  # Pytree of arrays, B on axis 1 of each.
@@ -132,6 +133,45 @@ class Features:
   def logit_bias(self, params, signals, hidden_BxLxD):
     return sum(part.logit_bias(params, signals[part.name], hidden_BxLxD)
                for part in self.parts)
+
+
+def follow(step: Callable[[State, Any], State],
+           signal_of: Callable[[State], Signal], state: State, tokens_BxL,
+           n_read) -> tuple[Signal, State]:
+  """Follows songs token by token; returns what `Feature.observe` does.
+
+  Args:
+    step: (state, tokens [B]) -> the state after them.
+    signal_of: state -> signal; B on the last axis of each leaf.
+    state, tokens_BxL, n_read: as of `Feature.observe`.
+
+  Returns:
+    (the signal after each token, L on the last axis; the state after `n_read`)
+  """
+  def body(state, x):
+    number, tokens_B = x
+    new = jax.tree.map(lambda a, b: jnp.where(number < n_read, a, b),
+                       step(state, tokens_B), state)
+    return new, signal_of(new)
+
+  state, signal = jax.lax.scan(
+      body, state, (jnp.arange(tokens_BxL.shape[1]), tokens_BxL.T))
+  return jax.tree.map(lambda x_LxSxB: x_LxSxB.transpose(1, 2, 0),
+                      signal), state
+
+
+def embed_entries(table_ExD, entries_SxBxL):
+  """Adds those S rows of a table that are true of each token: [B, L, D].
+
+  E or more is no row. A product with zeros and ones: its gradient is a product
+  too, which is far sooner done on a CPU than what gathering has, scattered
+  additions.
+  """
+  _, batch, length = entries_SxBxL.shape
+  true_BxLxE = jnp.zeros((batch, length, len(table_ExD))).at[
+      jnp.arange(batch)[:, None], jnp.arange(length), entries_SxBxL
+  ].add(1., mode='drop')
+  return true_BxLxE @ table_ExD
 
 
 def table(*shape: int) -> ParamSpec:

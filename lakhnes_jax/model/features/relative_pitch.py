@@ -104,17 +104,9 @@ class RelativePitch(base.Feature):
 
   def observe(self, state: State, tokens_BxL, n_read):
     does_3xV = jnp.asarray(_tables(self.vocabulary).does_3xV)
-
-    def body(state, x):
-      number, tokens_B = x
-      new = _step(state, *does_3xV[:, tokens_B])
-      new = jax.tree.map(
-          lambda a, b: jnp.where(number < n_read, a, b), new, state)
-      return new, new
-
-    state, signal_LxSxB = jax.lax.scan(
-        body, state, (jnp.arange(tokens_BxL.shape[1]), tokens_BxL.T))
-    return jax.tree.map(lambda x: x.transpose(1, 2, 0), signal_LxSxB), state
+    return base.follow(
+        lambda state, tokens_B: _step(state, *does_3xV[:, tokens_B]),
+        lambda state: state, state, tokens_BxL, n_read)
 
   def param_specs(self, d_model: int) -> dict[str, base.ParamSpec]:
     return {
@@ -130,12 +122,7 @@ class RelativePitch(base.Feature):
     entries_SxBxL = jnp.stack([
         jnp.where(entry < 0, size, entry + i * _INTERVALS)
         for i, entry in enumerate(entries)])
-    _, batch, length = entries_SxBxL.shape
-    # Zeros and ones, for the reason that `row_state` gives.
-    true_BxLxE = jnp.zeros((batch, length, size)).at[
-        jnp.arange(batch)[:, None], jnp.arange(length), entries_SxBxL
-    ].add(1., mode='drop')
-    return true_BxLxE @ params['relative_pitch']
+    return base.embed_entries(params['relative_pitch'], entries_SxBxL)
 
   def logit_bias(self, params, signal: State, hidden_BxLxD):
     hidden_BxLxD = hidden_BxLxD.astype(jnp.float32)

@@ -143,29 +143,15 @@ class RowState(base.Feature):
     does, entries = map(jnp.asarray, tables[:2])
     step, signal = (jax.vmap(f, axes, -1) for f, axes in (
         (_step, (-1, 0, -1)), (functools.partial(_signal, entries), -1)))
-
-    def body(state, x):
-      number, tokens_B = x
-      new = step(state, tokens_B, does[:, tokens_B])
-      new = jax.tree.map(
-          lambda a, b: jnp.where(number < n_read, a, b), new, state)
-      return new, signal(new)
-
-    state, signal_LxSxB = jax.lax.scan(
-        body, state, (jnp.arange(tokens_BxL.shape[1]), tokens_BxL.T))
-    return signal_LxSxB.transpose(1, 2, 0), state
+    return base.follow(
+        lambda state, tokens_B: step(state, tokens_B, does[:, tokens_B]),
+        signal, state, tokens_BxL, n_read)
 
   def param_specs(self, d_model: int) -> dict[str, base.ParamSpec]:
     return {'row_state': base.table(_tables(self.vocabulary).size, d_model)}
 
   def embed(self, params, signal_SxBxL):
-    # A product with zeros and ones: its gradient is a product too, which is far
-    # sooner done on a CPU than what gathering has, scattered additions.
-    _, batch, length = signal_SxBxL.shape
-    true_BxLxE = jnp.zeros((batch, length, len(params['row_state']))).at[
-        jnp.arange(batch)[:, None], jnp.arange(length), signal_SxBxL
-    ].add(1., mode='drop')
-    return true_BxLxE @ params['row_state']
+    return base.embed_entries(params['row_state'], signal_SxBxL)
 
 
 def _step(state: State, token, does) -> State:
