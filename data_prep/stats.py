@@ -98,10 +98,10 @@ def measure(corpus) -> dict[str, Any]:
                    times[notes[-1]] == times[-1])
       bar.add(1)
   tx1, seconds = np.array(tx1), np.array(samples) / ev.SAMPLE_RATE
-  games = [_GAME.match(name) for name in corpus.names]
+  games = [game_of(name) for name in corpus.names]
   return {
       'songs': len(tx1),
-      'games': len({match[1] for match in games}) if all(games) else None,
+      'games': len(set(games)) if all(games) else None,
       'hours': float(seconds.sum() / 3600),
       'dynamics': corpus.dynamics,
       'events_tx1': int(tx1.sum()),
@@ -119,6 +119,16 @@ def measure(corpus) -> dict[str, Any]:
               'songs': int(songs_with[v]), 'cut': int(cut[v])}
           for v in range(4)},
   }
+
+
+def game_of(name: str) -> str | None:
+  """Returns the number of the game that NES-MDB has a song from, by its name.
+
+  >>> game_of('012_AlphaMission_00_01Start')
+  '012'
+  """
+  match = _GAME.match(name)
+  return match and match[1]
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

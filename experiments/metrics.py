@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from data_prep import stats as corpus_stats
 from lakhnes_jax import atomic, command_line
 from lakhnes_jax import events as ev
 from lakhnes_jax.analysis import song_features
@@ -138,20 +139,25 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
   if not real or not floor:
     raise ValueError(f'no real song lasts {seconds:g} s; measure less of each '
                      'with --seconds')
-  parts = [ev.truncate(song, round(seconds * ev.SAMPLE_RATE))
-           for song in whole.values()], floor, real
+  named = [(name, ev.truncate(song, round(seconds * ev.SAMPLE_RATE)))
+           for name, song in whole.items()], floor, real
+  parts = [[song for _, song in songs] for songs in named]
+  groups = [[corpus_stats.game_of(name) or name for name, _ in songs]
+            for songs in named]
   measured = [_features(songs, audio) for songs in parts]
   table, yardstick = (compare(songs, measured[2]) for songs in measured[:2])
   for name, row in table.items():
     for key in ('wasserstein', 'overlap'):
       row[f'floor_{key}'] = yardstick[name][key]
   distances = {}
-  for suffix, songs, rows in (('', parts[0], measured[0]),
-                              ('_floor', parts[1], measured[1])):
-    if min(len(songs), len(real)) >= two_sample.FOLDS:
+  for i, suffix in enumerate(('', '_floor')):
+    if min(len(songs) for songs in (parts[i], real)) >= two_sample.FOLDS:
+      distances[f'frechet{suffix}'] = two_sample.frechet(
+          measured[i], measured[2])
+    if min(len(set(names)) for names in (groups[i], groups[2])
+          ) >= two_sample.FOLDS:
       distances[f'critic{suffix}'] = two_sample.auc(
-          songs, parts[2], rows, measured[2])
-      distances[f'frechet{suffix}'] = two_sample.frechet(rows, measured[2])
+          parts[i], parts[2], measured[i], measured[2], groups[i], groups[2])
 
   if weights:
     from experiments import information
@@ -164,7 +170,7 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
 
   train = [ev.TX1.project(trained_on.song(i)) for i in range(len(trained_on))]
   found = memorisation.measure(
-      [ev.TX1.project(song) for song in (*whole.values(), *real)], train,
+      [ev.TX1.project(song) for song in (*whole.values(), *parts[2])], train,
       trained_on.names)
   found, found_real = found[:len(whole)], found[len(whole):]
   for (name, song), runs in zip(samples.items(), found, strict=True):
@@ -210,13 +216,14 @@ def _features(songs: list[np.ndarray], audio: bool) -> list[dict[str, float]]:
   return rows
 
 
-def _draw(corpus, seconds: float, n: int) -> list[np.ndarray]:
-  """Draws at most n songs that last so long, and truncates them."""
+def _draw(corpus, seconds: float, n: int) -> list[tuple[str, np.ndarray]]:
+  """Draws at most n songs that last so long, with names, and truncates them."""
   songs = []
   for i in np.random.default_rng(0).permutation(len(corpus)):
     song = corpus.song(i)
     if len(songs) < n and _duration(song) >= seconds:
-      songs.append(ev.truncate(song, round(seconds * ev.SAMPLE_RATE)))
+      songs.append((corpus.names[i],
+                    ev.truncate(song, round(seconds * ev.SAMPLE_RATE))))
   return songs
 
 
@@ -248,13 +255,15 @@ def describe(found: dict[str, Any]) -> str:
             ('mean', 9), ('std', 10), ('reference_mean', 9),
             ('reference_std', 10), ('wasserstein', 9), ('overlap', 8),
             ('floor_wasserstein', 10), ('floor_overlap', 8))))
-  if 'critic' in found:
+  if 'frechet' in found:
+    floor = found.get('critic_floor', {})
     lines += ['', f'{"":30}{"samples":>9}{"floor":>9}'] + [
-        f'critic, AUC on {view:14}' + show(value, 9) + show(
-            found['critic_floor'][view], 9)
-        for view, value in found['critic'].items()] + [
+        f'critic, AUC on {view:14}' + show(value, 9) + show(floor.get(view), 9)
+        for view, value in found.get('critic', {}).items()] + [
             f'{"Frechet distance":29}' + show(found['frechet'], 9)
-            + show(found['frechet_floor'], 9)]
+            + show(found.get('frechet_floor'), 9)]
+    if 'critic' not in found:
+      lines.append('no critic: needs samples and real songs of 5 games each')
   if 'information' in found:
     rows = [found['information'][name] for name in ('samples', 'real')]
     lines += ['', f'{"":30}{"samples":>9}{"held-out":>9}'] + [

@@ -167,6 +167,39 @@ def test_a_critic_hears_what_differs_and_nothing_else():
   assert 'critic, AUC on ngrams' in metrics.describe(scales)
 
 
+def test_a_critic_does_not_know_a_song_by_its_game():
+  """Each game has a figure of its own, and nothing else tells songs apart."""
+  def corpus(seed, names):
+    rng = np.random.default_rng(seed)
+    songs = []
+    for _ in range(8):
+      figure = rng.permutation([-5, -3, -2, 2, 3, 5])
+      for _ in range(4):
+        pitches = rng.integers(55, 65) + np.cumsum(np.tile(figure, 14))
+        songs.append(np.stack([
+            ev.EVENT[ev.P1, ev.NOTEON, pitches],
+            np.full(len(pitches), rng.choice([6, 12]) * 735),
+        ], 1).reshape(-1).astype(np.int32))
+    found = Songs(*songs)
+    found.names = [names.format(game=i // 4, song=i) for i in range(len(songs))]
+    return found
+
+  def heard(names):
+    samples = corpus(1, names)
+    return metrics.measure(
+        {name: samples.song(i) for i, name in enumerate(samples.names)},
+        corpus(2, names), corpus(3, names), seconds=8)
+
+  by_song, by_game = heard('s{song}'), heard('{game:03}_Game_{song:02}')
+  for part in ('critic', 'critic_floor'):
+    assert by_song[part]['ngrams'] > .9
+    assert by_game[part]['ngrams'] < .8
+  too_few = metrics.measure({'a': corpus(1, 's{song}').song(0)},
+                            corpus(2, 's{song}'), corpus(3, 's{song}'),
+                            seconds=8)
+  assert 'critic' not in too_few
+
+
 def test_what_real_songs_share_as_well_is_not_copied():
   rng = np.random.default_rng(4)
   rest = np.int32([30 * 44100])  # All last as long as is measured.
