@@ -49,7 +49,8 @@ class SamplingConfig:
     batch: songs at once, at most; each takes memory on the device.
     int8: round the model's kernels to 8 bits; see `lakhnes_jax.model.quantize`.
     best_of: songs that are drawn for each, of which the model's critic takes
-      one, so that songs are like real ones; None for 4 where the model has a
+      one by what follows the given beginning, so that songs are like real ones;
+      None for 4 where the model has a
       critic, and 1 where not.
   """
   temperature: float = .95
@@ -100,8 +101,7 @@ class Sample:
 
   def generated(self) -> 'Sample':
     """Returns the song without the given events at its start."""
-    return self._part(slice(int(np.argmin(np.append(self.given, False))),
-                            None))
+    return self._part(slice(_first_generated(self.given), None))
 
   def looped(self) -> 'Sample | None':
     """Ends the song where it can go on at an earlier place, once played.
@@ -190,12 +190,18 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
                 if field != 'batch'}})
 
 
+def _first_generated(given: np.ndarray) -> int:
+  return int(np.argmin(np.append(given, False)))
+
+
 def _take(songs: list[tuple], critic: Sequence[critic_lib.Weight] | None,
           rng: np.random.Generator) -> tuple:
-  """Returns one of several songs; each begins with its events."""
+  """Returns one of several songs (events, given, ...), by what is new in it."""
   if len(songs) == 1:
     return songs[0]
-  return songs[critic_lib.choose([song[0] for song in songs], critic, rng)]
+  return songs[critic_lib.choose(
+      [song[_first_generated(given):] for song, given, *_ in songs], critic,
+      rng)]
 
 
 def _sample_in_batches(model: Model, draws, config: SamplingConfig, progress

@@ -297,6 +297,22 @@ def test_the_critic_takes_one_of_several():
   np.testing.assert_array_equal(four.events, many[np.argmin(density[:4])])
 
 
+def test_a_critic_judges_what_follows_the_given_beginning():
+  of, source = MODELS['tx1'], SONGS['tx1'][1]
+  # Before it, so long a rest that of the whole nothing else would count.
+  source = np.append(np.int32([31 * 44100]), source).astype(np.int32)
+  task = tasks.continuation(ev.TX1, source, tasks.Limits(60), prompt_events=20)
+  many = list(sample.generate(of, [task], CONFIG, n=8))
+  density = np.nan_to_num([
+      song_features.measure(s.generated().events)['note_density']
+      for s in many])
+  of = of._replace(critic=[{'feature': 'note_density', 'mean': 0.,
+                            'deviation': 1e3, 'weight': -1e9, 'square': 0.}])
+  kept, = sample.generate(of, [task], dataclasses.replace(CONFIG, best_of=8))
+  np.testing.assert_array_equal(kept.events,
+                                many[int(np.argmax(density))].events)
+
+
 def test_what_a_critic_draws_depends_on_seed_and_number_alone():
   of, task = MODELS['tx1'], tasks.new_song(ev.TX1, tasks.Limits(60))
   of = of._replace(critic=[{'feature': 'note_density', 'mean': 0.,
