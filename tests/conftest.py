@@ -10,8 +10,8 @@ from importlib import metadata
 
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # Workers inherit all of this.
   # Most of the time goes into compiling tiny models, and most of that into
-  # LLVM's optimisation and into MLIR, by which XLA compiles fusions until jax
-  # 0.11 if it is not told otherwise (later it knows no such flag, and aborts).
+  # LLVM's optimisation and into MLIR, by which XLA compiles fusions. jaxlib
+  # 0.7 to 0.10 can do without; 0.12 aborts where it is given the flag.
   # Who sets the level gets programs as users have them, as .ci/run does.
   given = os.environ.get('XLA_FLAGS', '')
   if 'xla_backend_optimization_level' not in given:
