@@ -57,7 +57,7 @@ def test_a_clip_is_a_part_of_its_song():
   start = int(np.random.default_rng(0).integers(len(whole) - 5 * 44100 + 1))
   np.testing.assert_allclose(
       clips.cut(FULL, np.random.default_rng(0)),
-      clips.level(whole[start:start + 5 * 44100]), atol=1e-5)
+      clips.level(whole[start:start + 5 * 44100]), atol=1e-6)
 
 
 def test_pairs():
