@@ -34,7 +34,9 @@ def cut(events: np.ndarray, draws: np.random.Generator) -> np.ndarray | None:
     start = int(draws.integers(times[-1] - _LENGTH + 1))
     if all(((b[:, 0] < start + _LENGTH) & (b[:, 1] > start)).any()
            for b in bars):
-      audio, = render.render_events([events])
+      # Steps of the chip begin to sound a little before they come.
+      audio, = render.render_events(
+          [ev.truncate(events, start + _LENGTH + _FADE)])
       return level(audio[start:start + _LENGTH])
   return None
 

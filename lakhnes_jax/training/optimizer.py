@@ -1,5 +1,6 @@
 """Adam, clipping and the learning rate, as the original's PyTorch does them."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -13,6 +14,7 @@ KINDS = ('adam', 'muon')
 _NOT_DECAYED = ('bias', 'scale', 'smear')  # Ends of parameters' names.
 
 
+@functools.cache  # The same object for the same, as what compiles steps asks.
 def make(clip: float, kind: str = 'adam',
          weight_decay: float = 0.) -> optax.GradientTransformation:
   """Builds the transformation from gradients to directions of ascent.
@@ -90,6 +92,7 @@ def _clip(clip: float) -> optax.GradientTransformation:
   return optax.stateless(update)
 
 
+@functools.cache
 def schedule(kind: str, peak: float, max_steps: int,
              warmup_steps: int) -> Callable:
   """Builds the learning rate as a function of the steps done so far.

@@ -37,9 +37,14 @@ class TrainState(NamedTuple):
 def init_state(model: SequenceModel, optimizer: optax.GradientTransformation,
                batch_size: int, mem_len: int, seed: int) -> TrainState:
   """Draws new parameters, with the state of lanes that have read nothing."""
-  params = jax.jit(model.init_params)(jax.random.key(seed))
+  params = _new_params(model, jax.random.key(seed))
   return TrainState(np.int32(0), params, optimizer.init(params),
                     model.init_state(batch_size, mem_len))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _new_params(model: SequenceModel, key):
+  return model.init_params(key)
 
 
 def train_step(state: TrainState, inputs_BxL, targets_BxL, reset, *,
@@ -136,8 +141,11 @@ def _join_lanes(lanes):
   return jax.tree.map(join, lanes)
 
 
+@functools.lru_cache(maxsize=8)
 def pmapped_steps(**settings):
   """Compiles `train_step` for all local devices; see there for `settings`.
+
+  Another run with the same settings in one process compiles nothing.
 
   Returns:
     Function of (state, inputs [devices, K, B, L], targets, reset [devices, K])

@@ -15,6 +15,7 @@ import soundfile
 from experiments.listening import __main__ as command
 from experiments.listening import analysis, clips, study
 from lakhnes_jax import events as ev
+from lakhnes_jax import render
 from lakhnes_jax.formats import song_files
 
 BAR = ['P1_NOTEON_60', 'P2_NOTEON_64', 'TR_NOTEON_40', 'NO_NOTEON_3',
@@ -49,6 +50,14 @@ def test_clips_have_all_voices_and_one_level():
   loud = clips.level(np.eye(1, 44100, 9000, dtype=np.float32)[0])
   assert np.abs(loud).max() <= .95
   assert clips.control(draws).shape == clip.shape
+
+
+def test_a_clip_is_a_part_of_its_song():
+  whole, = render.render_events([FULL])
+  start = int(np.random.default_rng(0).integers(len(whole) - 5 * 44100 + 1))
+  np.testing.assert_allclose(
+      clips.cut(FULL, np.random.default_rng(0)),
+      clips.level(whole[start:start + 5 * 44100]), atol=1e-6)
 
 
 def test_pairs():

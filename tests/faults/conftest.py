@@ -17,11 +17,14 @@ STARTED = time.monotonic()
 
 
 def pytest_collection_modifyitems(items):
-  """Ignores what orbax's threads leave where a checkpoint is damaged.
+  """Puts kills last; ignores what orbax's threads leave of damaged checkpoints.
 
-  Their futures end after their event loop has; Python says so whenever it
-  collects them, which may be in a later test.
+  What --faults_minutes leaves no time for is then some of the kills, which are
+  other ones in each run, and nothing else. Of orbax's threads the futures end
+  after their event loop has; Python says so whenever it collects them, which
+  may be in a later test.
   """
+  items.sort(key=lambda item: item.path == HERE / 'test_kills.py')
   for item in items:
     if HERE in item.path.parents:
       item.add_marker(pytest.mark.filterwarnings(

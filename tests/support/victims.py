@@ -30,9 +30,8 @@ class Done(NamedTuple):
 def environment() -> dict[str, str]:
   """Of commands: as the tests', one device, no second start of Python."""
   return {**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}',
-          # One device; programs that are compiled quickly.
-          'XLA_FLAGS': '--xla_backend_optimization_level=0 '
-                       '--xla_llvm_disable_expensive_passes=true',
+          'XLA_FLAGS': os.environ['XLA_FLAGS'] +
+                       ' --xla_force_host_platform_device_count=1',
           'GLIBC_TUNABLES': ''}
 
 
