@@ -18,7 +18,7 @@ from lakhnes_jax.synth.chip import Chip
 from support import console
 
 FRAME = 44100 / 60.0988
-LONGEST = 10000  # Cycles of a frame's 29,780 that any song takes; 33,247 on PAL.
+LONGEST = 10000  # Cycles that a song may take of a frame's 29,780; 33,247 PAL.
 
 
 def random_log(seed, n_frames=300, samples=True, dense=0.7, pal=False,
@@ -397,7 +397,8 @@ def test_all_real_songs(real_data):
     check(nsf.write(log), {0: frames.from_log(log, log.loop)}, LONGEST)
 
 
-@pytest.mark.skipif(not libgme.has_libgme(), reason='no ffmpeg with libgme here')
+@pytest.mark.skipif(not libgme.has_libgme(),
+                    reason='no ffmpeg with libgme here')
 def test_sounds_as_we_render_it(real_data):
   for log in real_logs(real_data, ('LossPoint',)):
     ours = np.concatenate(list(render.windows(log)))
