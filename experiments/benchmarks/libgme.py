@@ -51,15 +51,23 @@ def has_libgme() -> bool:
 
 
 def play(data: bytes, seconds: float, track: int = 0) -> np.ndarray:
-  """[T] float32: a track of an NSF file as ffmpeg plays it."""
+  """[T] float32: a track of an NSF file as ffmpeg plays it.
+
+  Raises:
+    ValueError: it does not.
+  """
   with tempfile.NamedTemporaryFile(suffix='.nsf') as file:
     file.write(data)
     file.flush()
-    return np.frombuffer(subprocess.run(
+    done = subprocess.run(
         ['ffmpeg', '-v', 'error', '-f', 'libgme', '-track_index', str(track),
          '-i', file.name, '-t', str(seconds), '-ac', '1', '-ar',
          str(SAMPLE_RATE), '-f', 'f32le', '-'], capture_output=True,
-        check=True).stdout, np.float32)
+        check=False)
+  if done.returncode:
+    raise ValueError('ffmpeg does not play it: ' +
+                     done.stderr.decode(errors='replace').strip())
+  return np.frombuffer(done.stdout, np.float32)
 
 
 def log_mel(audio: np.ndarray) -> np.ndarray:
@@ -171,9 +179,12 @@ def rows(paths: list[pathlib.Path], seconds: float, least: float
     source, log = read(path)
     audio = ours(source, seconds)
     length = len(audio) / SAMPLE_RATE
-    theirs = play(nsf.write(log), length + _TAIL)
-    found, delay = compare(audio, theirs)
-    why = by_voice(source, log, theirs, length) if found < least else None
+    try:
+      theirs = play(nsf.write(log), length + _TAIL)
+      found, delay = compare(audio, theirs)
+      why = by_voice(source, log, theirs, length) if found < least else None
+    except ValueError as error:
+      raise ValueError(f'{path}: {error}') from None
     yield song_files.song_name(path), found, delay, why
 
 
@@ -198,6 +209,8 @@ def main(argv: list[str] | None = None) -> None:
         why.append([name, f'{value:.3f}', f'{delay:+.3f}',
                     *('' if x is None else f'{x:.3f}'
                       for x in (reason[0], *reason[1]))])
+  if not found:
+    parser.error(f'no songs in {" ".join(args.songs)}')
   found = np.array(found)
   print('| songs | .9 or more | .95 or more | median | least |\n|' + 5 * '---|')
   print(f'| {len(found)} | {(found >= .9).sum()} | {(found >= .95).sum()} | '
