@@ -75,13 +75,16 @@ def write_log(log: RegisterLog) -> bytes:
 
 
 def _line(depth: int, name: str, **attributes) -> str:
-  """A line of an object and its attributes, in quotes."""
+  """A line of an object and its attributes, in quotes.
+
+  Empty ones are left out: FamiStudio takes no line that has one.
+  """
   def quoted(value):
     text = ''.join(c if c.isprintable() else ' ' for c in str(value))
     return text.replace('"', '""')
   return '\t' * depth + ' '.join(
       [name, *(f'{key}="{quoted(value)}"'
-               for key, value in attributes.items())])
+               for key, value in attributes.items() if value != '')])
 
 
 def _instrument(number: int, instrument: note_macros.Instrument) -> list[str]:

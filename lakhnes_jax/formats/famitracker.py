@@ -20,6 +20,7 @@ from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth.score import NOTE, TIMBRE
 
 MAX_ORDERS, MAX_ROWS = 128, 256
+_MIN_ROWS = 2  # FamiStudio cannot import patterns of one.
 _MAX_INSTRUMENTS = 64
 _MAX_SPEED = 31
 _TEMPO = 150  # With it a row lasts as many frames as the speed says.
@@ -175,7 +176,7 @@ def _track(title, cells, rows, bounds, loop_row) -> list[str]:
     raise ValueError(f'{n_rows} rows make {len(bounds)} patterns: FamiTracker '
                      f'has {MAX_ORDERS} at most')
   spans = list(itertools.pairwise([*bounds, n_rows]))
-  length = max(end - begin for begin, end in spans)
+  length = max(_MIN_ROWS, *(end - begin for begin, end in spans))
   loop_order = None if loop_row is None else bounds.index(loop_row)
   effects = _effects(speeds, spans, length, loop_order)
   channels = [*cells, effects]

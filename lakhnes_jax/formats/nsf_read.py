@@ -21,7 +21,7 @@ _CLOCKS = (1789773, 1662607)  # Hz; NTSC and PAL.
 _SPEEDS = (16639, 19997)  # Microseconds between calls.
 _FASTEST = 2000  # Of these; a tracker's programs are called up to 400 a second.
 # What headers say for once a frame, whatever exactly a frame is.
-_USUAL = (range(16600, 16720), range(19900, 20100))
+_USUAL = (range(16620, 16720), range(19970, 20100))
 _RETURN = 0x4ff0  # An address where no program lies.
 _MAX_CYCLES = (1_000_000, 100_000)  # Of INIT, and of a call of PLAY.
 _FRAME_CYCLES = 33_248  # That calls of PLAY may take on average, and to spare.

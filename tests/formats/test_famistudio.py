@@ -37,6 +37,13 @@ def test_songs_without_a_grid(seed):
   check(random_song(seed, 150, low=40, high=96))
 
 
+def test_without_an_author():
+  """FamiStudio has no project where a line holds an empty attribute."""
+  project = Project(famistudio.write(random_song(0, 20)).decode())
+  assert 'Author' not in project.attributes
+  assert 'Name' not in project.attributes
+
+
 def test_real_songs(real_songs):
   for song in real_songs[5::10]:
     check(song)

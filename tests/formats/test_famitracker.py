@@ -32,6 +32,12 @@ def check(song, loop=None, extra=40):
   return Module(text), played
 
 
+def test_patterns_of_one_row_have_two():
+  song = ev.from_text('P1_NOTEON_60\nWT_4000')
+  module, _ = check(song, loop=0)
+  assert module.length == 2
+
+
 @pytest.fixture(scope='module')
 def composed():
   """Songs of a composer, as a console's program plays them."""

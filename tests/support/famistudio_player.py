@@ -1,13 +1,14 @@
 """Plays FamiStudio's text frame by frame, as its documentation says.
 
-Source: Docs/docs/export.md of FamiStudio.
+Sources: Docs/docs/export.md of FamiStudio; that no attribute may be empty, its
+reader.
 """
 
 import re
 
 import numpy as np
 
-_ATTRIBUTE = re.compile(r'(\w+)="((?:[^"]|"")*)"')
+_ATTRIBUTE = re.compile(r'(\w+)="((?:[^"]|"")+)"')
 _NAMES = ['C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B']
 _CHANNELS = ('Square1', 'Square2', 'Triangle', 'Noise')
 

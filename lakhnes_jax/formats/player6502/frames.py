@@ -25,12 +25,16 @@ _STATUS_OFF, _STATUS, _COUNTER = 4, 5, 6  # Columns.
 _VOICES = 8  # The first column of the voices.
 _SAMPLE_ADDRESS, _SAMPLE_LENGTH = 2, 3
 _DMC = 0x10  # Bit of the status.
+_HEARD = 80  # Samples after which a write was heard before the next one.
 _MAX_FRAMES = 1 << 20
 _STEP = 64  # Bytes; samples begin at multiples.
 SAMPLE_SPACE = 0x4000 // _STEP
 # Frame lengths to choose from beside the console's own: programs of rippers.
 _GRIDS = ((SAMPLE_RATE / FRAME_RATES[0], SAMPLE_RATE / 60),
           (SAMPLE_RATE / FRAME_RATES[1], SAMPLE_RATE / 50))
+_CROSSED = 0.02  # Share of writes near a line from which on others are tried:
+_NEAR = 0.003  # rates as near as this. Some rippers' are 60.196 and 50.098 Hz.
+_TRIED = 2000  # Writes by which these are judged.
 
 
 class Frames(NamedTuple):
@@ -43,17 +47,15 @@ class Frames(NamedTuple):
     samples: for the sample channel, in steps of 64 bytes; the values of the
       sample address count from where they will lie.
     pal: whether for a PAL console.
+    rate: frames per second.
     notes: what could not be kept, one line each.
   """
   table: np.ndarray
   loop: int | None
   samples: bytes
   pal: bool
+  rate: float
   notes: tuple[str, ...] = ()
-
-  @property
-  def rate(self) -> float:
-    return FRAME_RATES[self.pal]
 
   def writes(self, frame: int) -> list[tuple[int, int]]:
     """(register less $4000, value) of a frame, in order."""
@@ -75,17 +77,41 @@ def grid(time: np.ndarray, pal: bool) -> tuple[float, float]:
   """
   best = None
   for length in _GRIDS[pal]:
-    count = np.histogram(time % length, bins=96, range=(0, length))[0]
-    count = count / max(count.sum(), 1)
-    clear = np.convolve(np.tile(count, 3), np.hanning(25)[1:-1], 'same')[96:192]
-    # In the middle of the widest stretch that is as clear as any.
-    low = np.flatnonzero(clear <= clear.min() + 1e-9)
-    runs = np.split(low, np.flatnonzero(np.diff(low) > 1) + 1)
-    middle = max(runs, key=len)
-    line = (middle[len(middle) // 2] + 0.5) / 96 * length
-    if best is None or clear.min() < best[0] - 1e-3:
-      best = clear.min(), length, line
+    best = _clearer(best, time, length)
+  if best[0] > _CROSSED:
+    best = _clearer(best, time, _rate_near(time, FRAME_RATES[pal]))
   return best[1:]
+
+
+def _clearer(best, time: np.ndarray, length: float):
+  """The better of two grids: share of writes near lines, length, a line."""
+  count = np.histogram(time % length, bins=96, range=(0, length))[0]
+  count = count / max(count.sum(), 1)
+  clear = np.convolve(np.tile(count, 3), np.hanning(25)[1:-1], 'same')[96:192]
+  if best is not None and clear.min() >= best[0] - 1e-3:
+    return best
+  # In the middle of the widest stretch that is as clear as any.
+  low = np.flatnonzero(clear <= clear.min() + 1e-9)
+  runs = np.split(low, np.flatnonzero(np.diff(low) > 1) + 1)
+  middle = max(runs, key=len)
+  return clear.min(), length, (middle[len(middle) // 2] + 0.5) / 96 * length
+
+
+def _rate_near(time: np.ndarray, rate: float) -> float:
+  """Samples per frame at which bursts fall on one place of all frames best.
+
+  Args:
+    time: [W] samples at 44.1 kHz.
+    rate: Hz; others are tried within a share of `_NEAR`.
+  """
+  time = time[::max(len(time) // _TRIED, 1)].astype(float) / SAMPLE_RATE
+  step = 1 / (6 * max(np.ptp(time), 1))  # Within 1/12 turn of the best.
+  for offsets in (np.arange(-_NEAR * rate, _NEAR * rate, step),
+                  step * np.linspace(-1, 1, 21)):
+    vectors = [abs(np.exp(2j * np.pi * hertz * time).sum())
+               for hertz in rate + offsets]
+    rate += offsets[int(np.argmax(vectors))]
+  return SAMPLE_RATE / rate
 
 
 def from_log(log: RegisterLog, loop: int | None = None) -> Frames:
@@ -120,12 +146,28 @@ def from_log(log: RegisterLog, loop: int | None = None) -> Frames:
   if n_frames > _MAX_FRAMES:
     raise ValueError(f'{n_frames} frames: {_MAX_FRAMES} at most')
   frame = np.floor((time - line) / length).astype(int) + 1
+  lost = _overwritten(frame, time, register)
   if loop is None:  # There is one more, in which all is switched off.
     n_frames = max(n_frames, frame.max(initial=0) + 1) + 1
     frame = np.append(frame, n_frames - 1)
     register, value = np.append(register, 0x15), np.append(value, 0)
-  return _Gatherer(log, n_frames, first, memory).gather(
-      frame.tolist(), register.tolist(), value.tolist())
+  found = _Gatherer(log, n_frames, first, memory).gather(
+      frame.tolist(), register.tolist(), value.tolist(),
+      float(SAMPLE_RATE / length))
+  if lost:
+    found = found._replace(notes=(
+        f'{lost} writes left out: of those to a register within a frame the '
+        'last is played', *found.notes))
+  return found
+
+
+def _overwritten(frame: np.ndarray, time: np.ndarray, register: np.ndarray
+                ) -> int:
+  """How many writes are heard before the next one of the same frame."""
+  order = np.lexsort((time, register, frame))
+  frame, time, register = frame[order], time[order], register[order]
+  return int(((np.diff(frame) == 0) & (np.diff(register) == 0) & (
+      np.diff(time) >= _HEARD) & (register[1:] < 16)).sum())
 
 
 class _Gatherer:
@@ -146,7 +188,7 @@ class _Gatherer:
     self.status = self.written = 15  # What shall be, and what was written.
     self.dropped = 0  # Writes to the sample channel's level.
 
-  def gather(self, frame, register, value) -> Frames:
+  def gather(self, frame, register, value, rate) -> Frames:
     begin = 0
     for row in range(len(self.table)):
       if row == self.loop:  # What was before the last frame is not what was
@@ -163,7 +205,7 @@ class _Gatherer:
     if self.log.left_out:
       notes.append(f'{self.log.describe_left_out()} left out')
     return Frames(self.table, self.loop, bytes(self.samples), self.log.pal,
-                  tuple(notes))
+                  rate, tuple(notes))
 
   def _frame(self, row, begin, registers, values):
     out = self.table[row]
