@@ -227,7 +227,7 @@ _number('temperature', 0.95, 'Sampling temperature; 0 is greedy.', 0, 100)
 _integer('top_k', 32, 'Top-k; 0 disables.')
 _number('top_p', 1., 'Top-p (nucleus); 1 disables.', 1e-6, 1)
 _integer('best_of', None, "Draw N songs for each one; the weights' critic "
-         'takes one of them, so that songs are like real ones. Default: 4 '
+         'takes one of them, so that songs are like real ones. Default: 8 '
          'where they have a critic, else 1.', 1, 1024)
 flags.DEFINE_bool(
     'grammar', False, 'Mask events (nearly) absent from NES-MDB: a NOTEOFF in '

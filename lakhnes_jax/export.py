@@ -33,7 +33,7 @@ from lakhnes_jax.report import model_card
 from lakhnes_jax.weights import weights_folder
 
 # What a critic is fitted on; samples are drawn as `sample.flags` does.
-_SAMPLES, _REAL = 256, 400
+_SAMPLES, _REAL = 512, 400
 _LIMITS = tasks.Limits(3000, critic_lib.SECONDS)
 _SAMPLING = sample.SamplingConfig(temperature=1., top_k=0, top_p=.96,
                                   best_of=1)
@@ -60,7 +60,7 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
       mean of its own and of theirs, where they have it (Wortsman et al., "Model
       soups", 2022). That helps where one began with the weights of another.
     critic_of: folder of shards; the weights then come with a critic, for
-      `best_of` in sampling (see `analysis.critic`). It is fitted on 256 songs
+      `best_of` in sampling (see `analysis.critic`). It is fitted on 512 songs
       that are drawn from the model, and 400 of the folder's train songs.
     notes: Markdown for the card.
 

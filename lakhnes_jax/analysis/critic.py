@@ -25,7 +25,7 @@ from lakhnes_jax import events as ev
 from lakhnes_jax.analysis import song_features
 
 SECONDS = 30.  # Of each song.
-BEST_OF = 4  # Songs of which one is taken.
+BEST_OF = 8  # Songs of which one is taken.
 _FARTHEST = 4.  # Deviations; what is farther off counts as this.
 _PENALTY = .1  # On the squares of weights.
 _SPLITS = 20  # Random ways to put samples into groups.

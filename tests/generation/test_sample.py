@@ -274,8 +274,8 @@ def test_the_same_song_in_any_batch():
 
 def test_the_critic_takes_one_of_several():
   of, task = MODELS['tx1'], tasks.new_song(ev.TX1, tasks.Limits(60))
-  many = [s.events for s in sample.generate(of, [task], CONFIG, n=6)]
-  assert len({x.tobytes() for x in many}) == 6
+  many = [s.events for s in sample.generate(of, [task], CONFIG, n=8)]
+  assert len({x.tobytes() for x in many}) == 8
   density = np.nan_to_num([song_features.measure(x)['note_density']
                            for x in many])  # Some have no length.
   for weight, mine in ((-1., np.argmax), (1., np.argmin)):
@@ -292,9 +292,9 @@ def test_the_critic_takes_one_of_several():
           kept[number].events,
           many[3 * number + mine(density[3 * number:][:3])])
   # As many as that, by default, where there is a critic.
-  four, = sample.generate(of, [task], CONFIG)
-  assert four.metadata['best_of'] == 4
-  np.testing.assert_array_equal(four.events, many[np.argmin(density[:4])])
+  eight, = sample.generate(of, [task], CONFIG)
+  assert eight.metadata['best_of'] == 8
+  np.testing.assert_array_equal(eight.events, many[np.argmin(density[:8])])
 
 
 def test_a_critic_judges_what_follows_the_given_beginning():
