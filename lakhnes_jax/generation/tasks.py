@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import ranges, schema
 from lakhnes_jax.data import augment
 from lakhnes_jax.generation import constraints
 
@@ -76,20 +77,16 @@ class Limits:
     stop_at_eos: end also where the model draws <S>.
 
   Raises:
-    ValueError: a limit is not above 0.
+    ValueError: a limit is out of its range in `ranges`.
   """
   events: int | None = None
   seconds: float | None = None
   stop_at_eos: bool = False
 
   def __post_init__(self):
-    for name in ('events', 'seconds'):
-      value = getattr(self, name)
-      if value is not None and not (
-          0 < value < constraints.NO_LIMIT / ev.SAMPLE_RATE):
-        raise ValueError(
-            f'a length of {value} {name}: expected more than 0, and at most '
-            f'{constraints.NO_LIMIT // ev.SAMPLE_RATE}')
+    for name, value in (('length', self.events), ('seconds', self.seconds)):
+      if value is not None:
+        schema.check(value, ranges.SAMPLING[name], name)
 
   @property
   def samples(self) -> int:
@@ -317,7 +314,7 @@ def voices_of(names: Sequence[str]) -> tuple[int, ...]:
   found = set()
   for name in names:
     if name.strip().lower() not in known:
-      raise ValueError(f'{name!r} is no voice; expected some of '
+      raise ValueError(f'{name!r:.40} is no voice; expected some of '
                        f'{", ".join(known)}')
     found.add(known.index(name.strip().lower()))
   if not 0 < len(found) < len(known):

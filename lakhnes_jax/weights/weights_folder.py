@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import sys
 from typing import Any
 
 import ml_dtypes
@@ -27,6 +28,7 @@ PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
 SUMS = 'SHA256SUMS'
 _MODEL, _OPTIMIZER = 'model.safetensors', 'optimizer.safetensors'
 _MAX_BYTES, _MAX_CONFIG_BYTES = 2**34, 2**22
+_MOST_SHOWN = 9
 # Sizes beyond these would be allocated before they are found to be wrong.
 _META = {'model': str, 'format': str, 'mem_len?': int,
          'vocabulary_digest?': str, 'critic?': [
@@ -36,6 +38,12 @@ _META = {'model': str, 'format': str, 'mem_len?': int,
     f'{name}?': schema.Range(1, 2**20)
     for name in ('n_token', 'n_layer', 'n_head', 'd_model', 'd_head',
                  'd_inner')}}
+# What else any version has written there. Where a newer one has more, it is
+# said that this one makes nothing of it.
+_OF_OTHERS = frozenset({
+    'lineage', 'evaluations', 'step', 'seconds', 'best', 'best_step',
+    'averaged_with', 'identity', 'source', 'data', 'since_line', 'flags',
+    'versions', 'git_revision', 'device', 'n_devices'})
 _DTYPES = {
     'F32': np.dtype(np.float32),
     'BF16': np.dtype(ml_dtypes.bfloat16),
@@ -215,6 +223,11 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     raise ValueError(f'{config}: does not describe the weights beside it '
                      f'({error})') from None
   vocabularies.check(meta, path)
+  unknown = meta.keys() - _OF_OTHERS - {key.removesuffix('?') for key in _META}
+  if unknown:
+    print(f'{config}: not used here: ' + ', '.join(sorted(map(
+        checkpoint.shown, unknown))[:_MOST_SHOWN]) + ' (misspelt, or of '
+          'another version)', file=sys.stderr, flush=True)
   return tree, meta
 
 

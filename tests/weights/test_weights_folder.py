@@ -199,6 +199,42 @@ def test_hostile_configs(folder, change, reason):
   assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('right, wrong, place', [
+    ('n_layer', 'n_laye', 'config.n_laye'), ('d_model', 'd_modle',
+                                             'config.d_modle'),
+    ('mem_len', 'mem_le', 'mem_le'), ('format', 'fromat', 'fromat')])
+def test_misspelt_configs(folder, right, wrong, place):
+  text = json.dumps({**META, 'mem_len': 9})
+  (folder / 'config.json').write_text(text.replace(f'"{right}"', f'"{wrong}"'))
+  with pytest.raises(ValueError, match=rf"config\.json: .*\({place}: no such "
+                     rf"key; is '{right}' meant\?\)$"):
+    weights_folder.load(folder)
+
+
+def test_what_versions_write(folder, capsys):
+  """Of all versions until now; what newer ones add is named and left out."""
+  entry = {'run': 'a', 'steps': 1, 'hours': .1, 'flags': {'seed': 1}, 'data': {
+      'train': 'ab'}, 'device': 'cpu', 'n_devices': 1, 'versions': {},
+           'git_revision': None, 'averaged_with': ['b']}
+  for further in (
+      {'mem_len': 5, 'step': 1, 'best': 1., 'best_step': 1, 'seconds': 2.},
+      {'step': 1, 'seconds': 2., 'averaged_with': 'b'},
+      {'averaged_with': ['b'], 'source': 'm.pt'},
+      {'identity': {'seed': 1}, 'lineage': [entry], 'evaluations': [],
+       'critic': []},
+      {'data': {}, 'since_line': [], 'flags': {}, 'versions': {},
+       'git_revision': 'a', 'device': 'cpu', 'n_devices': 1}):
+    (folder / 'config.json').write_text(json.dumps({**META, **further}))
+    weights_folder.load(folder)
+    assert capsys.readouterr().err == '', further
+  (folder / 'config.json').write_text(json.dumps({
+      **META, 'typical': 3, 'a\nb': 1}))
+  weights_folder.load(folder)
+  line = capsys.readouterr().err
+  assert line.startswith(f"{folder / 'config.json'}: not used here: 'a\\nb', "
+                         'typical (') and line.count('\n') == 1
+
+
 @pytest.mark.parametrize('tensors, reason', [
     ({'a\nb': np.zeros(2, np.float32)}, r"'a\\nb' is unknown"),
     ({'a\nb': np.zeros(2, np.float64)}, r"'a\\nb' is of type F64"),
