@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 _MAX_NAME = 255  # Bytes, on most file systems.
 
@@ -25,6 +25,36 @@ def write(path: str | os.PathLike, data: bytes) -> None:
   except BaseException:
     temporary.unlink(missing_ok=True)
     raise
+
+
+def write_together(files: Mapping[pathlib.Path, bytes],
+                   remove: Iterable[pathlib.Path] = ()) -> None:
+  """Writes files that belong together, of which the last says so.
+
+  All are on the disk before anything is changed that was there, so that a full
+  disk changes nothing. Then the files of `remove` go, and the new ones take
+  their places in order: who is killed amid that leaves the last ones missing.
+
+  Args:
+    files: path -> content; their folders are made if need be.
+    remove: old ones, which may be missing; the last of `files`, so that it
+      never stands beside files of others.
+
+  Raises:
+    OSError: a file cannot be written; names it.
+  """
+  try:
+    for path, data in files.items():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with named(path):
+        temporary_of(path).write_bytes(data)
+    for path in remove:
+      path.unlink(missing_ok=True)
+    for path in files:
+      os.replace(temporary_of(path), path)
+  finally:
+    for path in files:
+      temporary_of(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

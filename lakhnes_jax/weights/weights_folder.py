@@ -51,11 +51,11 @@ _DTYPES = {
 }
 
 
-def _write(path: pathlib.Path, tree: Any) -> None:
-  """Writes a tree of numpy arrays as one safetensors file."""
-  atomic.write(path, safetensors.numpy.save({
+def _dump(tree: Any) -> bytes:
+  """Returns a tree of numpy arrays as a safetensors file."""
+  return safetensors.numpy.save({
       name: np.ascontiguousarray(leaf).reshape(np.shape(leaf))
-      for name, leaf in checkpoint.leaves(tree).items()}))
+      for name, leaf in checkpoint.leaves(tree).items()})
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
@@ -88,6 +88,9 @@ def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
          opt_state: Any = None, dtype: str = 'float32') -> None:
   """Writes a weights folder, the checksums last.
 
+  Whoever is killed meanwhile leaves weights that were there as they were, or no
+  `config.json`: never that of other arrays.
+
   Args:
     folder: made if need be.
     params: tree of arrays.
@@ -103,26 +106,28 @@ def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
   if dtype not in ('float32', 'bfloat16'):
     raise ValueError(f'dtype {dtype!r} is neither float32 nor bfloat16')
   import jax
-  (folder / SUMS).unlink(missing_ok=True)  # They are of what was there.
-  _write(folder / _MODEL, jax.tree.map(
+  files = {_MODEL: _dump(jax.tree.map(
       lambda x: np.asarray(x).astype(
-          ml_dtypes.bfloat16 if dtype == 'bfloat16' else np.float32), params))
-  if opt_state is None:
-    (folder / _OPTIMIZER).unlink(missing_ok=True)
-  else:
-    _write(folder / _OPTIMIZER, jax.tree.map(np.asarray, opt_state))
-  atomic.write(folder / 'config.json',
-               json.dumps(meta, indent=2).encode())
-  write_sums(folder, ['config.json', _MODEL, *(
-      [] if opt_state is None else [_OPTIMIZER])])
+          ml_dtypes.bfloat16 if dtype == 'bfloat16' else np.float32), params))}
+  if opt_state is not None:
+    files[_OPTIMIZER] = _dump(jax.tree.map(np.asarray, opt_state))
+  files['config.json'] = json.dumps(meta, indent=2).encode()
+  files[SUMS] = _to_sums(files)
+  atomic.write_together(
+      {folder / name: data for name, data in files.items()},
+      remove=[folder / name for name in (SUMS, 'config.json', _OPTIMIZER)])
 
 
 def write_sums(folder: str | os.PathLike, names: list[str]) -> None:
   """Writes the checksums of some files of a folder to `SHA256SUMS` there."""
   folder = pathlib.Path(folder)
-  atomic.write(folder / SUMS, ''.join(
-      f'{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n'
-      for name in sorted(names)).encode())
+  atomic.write(folder / SUMS, _to_sums({
+      name: (folder / name).read_bytes() for name in names}))
+
+
+def _to_sums(files: dict[str, bytes]) -> bytes:
+  return ''.join(f'{hashlib.sha256(files[name]).hexdigest()}  {name}\n'
+                 for name in sorted(files)).encode()
 
 
 def local(path: str | os.PathLike) -> pathlib.Path:
