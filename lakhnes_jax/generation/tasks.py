@@ -67,6 +67,13 @@ class GenerationTask:
   metadata: dict[str, Any]
 
 
+def _check(**settings: float | None) -> None:
+  """Raises a ValueError if a setting that is given is out of its range."""
+  for name, value in settings.items():
+    if value is not None:
+      schema.check(value, ranges.SAMPLING[name], name)
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
   """Where a song ends.
@@ -84,9 +91,7 @@ class Limits:
   stop_at_eos: bool = False
 
   def __post_init__(self):
-    for name, value in (('length', self.events), ('seconds', self.seconds)):
-      if value is not None:
-        schema.check(value, ranges.SAMPLING[name], name)
+    _check(length=self.events, seconds=self.seconds)
 
   @property
   def samples(self) -> int:
@@ -233,6 +238,7 @@ def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
   """
   if prompt_events is None and prompt_seconds is None:
     prompt_events = PROMPT_EVENTS
+  _check(prompt_events=prompt_events, prompt_seconds=prompt_seconds)
   if vocabulary.name == 'tracker':
     return _tracker().continuation(vocabulary, song, limits, prompt_events,
                                    prompt_seconds, asked)

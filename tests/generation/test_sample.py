@@ -317,11 +317,9 @@ def test_what_a_critic_draws_depends_on_seed_and_number_alone():
 
 def test_no_best_without_a_critic():
   task = tasks.new_song(ev.TX1, tasks.Limits(8))
-  for best_of, message in ((2, 'export them with --critic_of'),
-                           (0, 'the best of 0: need at least 1')):
-    config = sample.SamplingConfig(best_of=best_of)
-    with pytest.raises(ValueError, match=message):
-      next(sample.generate(MODELS['tx1'], [task], config))
+  config = sample.SamplingConfig(best_of=2)
+  with pytest.raises(ValueError, match='export them with --critic_of'):
+    next(sample.generate(MODELS['tx1'], [task], config))
 
 
 def test_songs_end_at_exactly_the_given_time():
@@ -363,7 +361,10 @@ NOTES = np.array([100, ev.event(ev.P1, ev.NOTEON, 60), 700,
     (lambda: tasks.continuation(ev.TX1, NOTES[:1]), 'the song is empty'),
     (lambda: tasks.continuation(ev.TX1, NOTES, prompt_seconds=.001),
      'empty: nothing is played in the first 0.001 seconds'),
-    (lambda: tasks.continuation(ev.TX1, NOTES, prompt_events=0), '0 events'),
+    (lambda: tasks.continuation(ev.TX1, NOTES, prompt_events=0),
+     'prompt_events: .* found 0'),
+    (lambda: tasks.continuation(ev.TX1, NOTES, prompt_seconds=0),
+     'prompt_seconds: .* found 0'),
     (lambda: tasks.rhythm(ev.TX1, NOTES[2:]), 'P1, P2 and TR play no note'),
     (lambda: tasks.accompaniment(ev.TX1, NOTES, (1, 2)),
      'p2 and tr play nothing here; those that do: p1, no'),
