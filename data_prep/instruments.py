@@ -220,13 +220,13 @@ def movements(counts: collections.Counter, n: int):
   inside = windows > -128
   covers = [((windows == ins.expand(np.array(values), loop)[:WINDOW]) | ~inside
             ).all(1) for (values, loop), _ in top]
-  covers = np.array(covers)
+  covers = np.array(covers).reshape(len(top), len(raw))
   left = gains.copy()
   for _ in range(n - 1):
     gain = covers @ left
-    best = int(np.argmax(gain))
-    if gain[best] <= 0:
+    if not gain.any():  # They stand for all, or there are none.
       break
+    best = int(np.argmax(gain))
     (values, loop), _ = top[best]
     found.append((np.array(values, np.int8), loop))
     left[covers[best]] = 0

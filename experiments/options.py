@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from lakhnes_jax import command_line, input_files
+from lakhnes_jax import command_line, input_files, ranges
 
 FLAGS = flags.FLAGS
 FLAGS_DIR = pathlib.Path(__file__).parent / 'flags'
@@ -19,7 +19,7 @@ _MAX_FILES = 100
 _SHOWN = 80  # Characters of what was found.
 _FLAGFILE = '--flagfile', '-flagfile'
 _MAX_INT = 2**31 - 1
-_MAX_SIZE = 2**20  # Of a dimension, a batch or a context.
+_MAX_SIZE = ranges.MAX_SIZE
 # What flags were called before; the old names still work.
 _FORMER = {
     'weights': 'init_from', 'forget': 'memory_reset_prob',
@@ -78,6 +78,14 @@ def _number(name: str, default: float | None, text: str, low: float,
                serializer=flags.ArgumentSerializer())
 
 
+def _sampling(name: str, default: float | None, text: str,
+              of: str | None = None) -> None:
+  """Defines a flag with the range of `of`, or of its name, in `ranges`."""
+  low, high, kind = ranges.SAMPLING[of or name]
+  flags.DEFINE(_Range(kind, low, high), name, default, text,
+               serializer=flags.ArgumentSerializer())
+
+
 flags.DEFINE_enum('mode', 'train', ['train', 'eval', 'sample'],
                   'What to do.')
 _path('data_dir', None, 'Folder of shards that a data_prep command wrote.')
@@ -103,7 +111,7 @@ _path('resume_from', '', 'Run directory to resume exactly, in --workdir.')
 flags.DEFINE_list(
     'allow_changes', [], 'With a run that is resumed: what may differ from '
     'before; some of data, format, seed, augment, min_tokens.')
-_integer('seed', 1111, 'Random seed.')
+_sampling('seed', 1111, 'Random seed.')
 flags.DEFINE_list('protocol', ['paper'],
                   'Evaluation protocols: paper, full, or paper,full.')
 flags.register_validator('protocol', bool,
@@ -210,33 +218,30 @@ flags.DEFINE_multi(
     _Path(), flags.ArgumentSerializer(), 'input', [], 'Song file (.mid, '
     '.tx1.txt, .vgm, ...), folder or pattern; repeat the flag for more.')
 _integer('n_samples', 4, 'Songs to sample, per input.', 1, 1_000_000)
-_integer('sample_batch', 32, 'Songs sampled at once; each takes memory.', 1,
-         _MAX_SIZE)
-_integer('length', None, 'Length in events: of a new song (default 1024), of '
-         'a continuation (512), or of the part of --input that is used (all).',
-         1, 1_000_000)
-_number('seconds', None, 'Length in seconds, exact to the sample.', 0.001,
-        40_000)
+_sampling('sample_batch', 32, 'Songs sampled at once; each takes memory.',
+          'batch')
+_sampling('length', None, 'Length in events: of a new song (default 1024), of '
+          'a continuation (512), or of the part of --input that is used (all).')
+_sampling('seconds', None, 'Length in seconds, exact to the sample.')
 flags.DEFINE_bool(
     'stop_at_eos', False, 'End a song where the model draws <S>, which stands '
     'between songs. Off as in the paper: <S> is never drawn.')
 flags.DEFINE_bool(
     'int8', False, 'Round kernels to 8 bits: a third faster for one song of a '
     'large model.')
-_number('temperature', 0.95, 'Sampling temperature; 0 is greedy.', 0, 100)
-_integer('top_k', 32, 'Top-k; 0 disables.')
-_number('top_p', 1., 'Top-p (nucleus); 1 disables.', 1e-6, 1)
-_integer('best_of', None, "Draw N songs for each one; the weights' critic "
-         'takes one of them, so that songs are like real ones. Default: 8 '
-         'where they have a critic, else 1.', 1, 1024)
+_sampling('temperature', 0.95, 'Sampling temperature; 0 is greedy.')
+_sampling('top_k', 32, 'Top-k; 0 disables.')
+_sampling('top_p', 1., 'Top-p (nucleus); 1 disables.')
+_sampling('best_of', None, "Draw N songs for each one; the weights' critic "
+          'takes one of them, so that songs are like real ones. Default: 8 '
+          'where they have a critic, else 1.')
 flags.DEFINE_bool(
     'grammar', False, 'Mask events (nearly) absent from NES-MDB: a NOTEOFF in '
     'silence, two notes of a voice at once, more than two seconds of silence, '
     'inaudibly fast notes.')
-_integer('prompt_events', None, 'For continue: events of --input to keep; '
-         'default: 512, or those within --prompt_seconds.', 1, 1_000_000)
-_number('prompt_seconds', None, 'For continue: seconds of --input to keep.',
-        0.001, 40_000)
+_sampling('prompt_events', None, 'For continue: events of --input to keep; '
+          'default: 512, or those within --prompt_seconds.')
+_sampling('prompt_seconds', None, 'For continue: seconds of --input to keep.')
 flags.DEFINE_bool('without_prompt', False,
                   'For continue: write only what was added.')
 flags.DEFINE_bool(
@@ -253,13 +258,13 @@ flags.DEFINE_list('given_voices', [],
 flags.DEFINE_string(
     'tempo', None, 'Format tracker, new songs: beats per minute, 38 to 450, as '
     'in 150; or frames of a row, 2f to 24f, as in 6f.')
-_number('density', None, 'Format tracker: notes per second, all voices '
-        'together.', .01, 100)
+_sampling('density', None, 'Format tracker: notes per second, all voices '
+          'together.')
 flags.DEFINE_list('voices', [], 'Format tracker: voices that play, for example '
                   'p1,tr,no.')
-_number('song_length', None, 'Format tracker: write as in a song of about so '
-        'many seconds. It ends where --seconds, --length or --stop_at_eos say.',
-        .01, 3600)
+_sampling('song_length', None, 'Format tracker: write as in a song of about '
+          'so many seconds. It ends where --seconds, --length or --stop_at_eos '
+          'say.')
 for _old, _new in _FORMER.items():
   flags.DEFINE_alias(_old, _new)
 

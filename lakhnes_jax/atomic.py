@@ -1,23 +1,77 @@
 """Files that are written whole or not at all."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
+from collections.abc import Iterable, Iterator, Mapping
 
 _MAX_NAME = 255  # Bytes, on most file systems.
 
 
 def write(path: str | os.PathLike, data: bytes) -> None:
-  """Writes a file whole or not at all; makes its folder if need be."""
+  """Writes a file whole or not at all; makes its folder if need be.
+
+  Raises:
+    OSError: it cannot be written; names it.
+  """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = temporary_of(path)
   try:
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with named(path):
+      temporary.write_bytes(data)
+      os.replace(temporary, path)
   except BaseException:
     temporary.unlink(missing_ok=True)
     raise
+
+
+def write_together(files: Mapping[pathlib.Path, bytes],
+                   remove: Iterable[pathlib.Path] = ()) -> None:
+  """Writes files that belong together, of which the last says so.
+
+  All are on the disk before anything is changed that was there, so that a full
+  disk changes nothing. Then the files of `remove` go, and the new ones take
+  their places in order: who is killed amid that leaves the last ones missing.
+
+  Args:
+    files: path -> content; their folders are made if need be.
+    remove: old ones, which may be missing; the last of `files`, so that it
+      never stands beside files of others.
+
+  Raises:
+    OSError: a file cannot be written; names it.
+  """
+  try:
+    for path, data in files.items():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with named(path):
+        temporary_of(path).write_bytes(data)
+    for path in remove:
+      path.unlink(missing_ok=True)
+    for path in files:
+      os.replace(temporary_of(path), path)
+  finally:
+    for path in files:
+      temporary_of(path).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def named(path: str | os.PathLike) -> Iterator[None]:
+  """Puts the file's name into an OSError that has none.
+
+  The system says that a disk is full to who writes, but not which of maybe
+  thousands of files it was about.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.filename is not None:
+      raise
+    if error.errno is None:  # Of numpy.
+      raise OSError(f'{os.fspath(path)}: cannot be written: {error}') from None
+    raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def temporary_of(path: pathlib.Path) -> pathlib.Path:

@@ -21,6 +21,7 @@ import numpy as np
 from lakhnes_jax import (
     atomic,
     command_line,
+    file_lock,
     input_files,
     progress,
     vocabularies,
@@ -69,7 +70,8 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
 
   Raises:
     OSError, ValueError: as `weights_folder.read`; or the models are of other
-      shapes, or there is no optimizer state.
+      shapes, or there is no optimizer state, or another process writes to
+      `out`.
   """
   tree, meta = weights_folder.read(source)
   if meta['model'] == 'txl':  # Other kinds are not of this package.
@@ -96,18 +98,20 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
     vocabulary = vocabularies.get(meta['format'])
     if vocabulary.size == meta['config'].get('n_token'):  # Older do not say.
       meta['vocabulary_digest'] = vocabularies.digest(vocabulary)
-  weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
-                      dtype=dtype)
-  if critic_of:
-    meta['critic'] = _fit_critic(out, shards.Corpus(critic_of, 'train'))
-    weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
-                        dtype=dtype)
-  atomic.write(out / 'README.md', model_card.render(
-      name or pathlib.Path(source).resolve().name, meta,
-      _n_params(tree['params']), notes).encode('utf-8', 'backslashreplace'))
   files = ['README.md', 'config.json', 'model.safetensors'] + (
       ['optimizer.safetensors'] if optimizer else [])
-  weights_folder.write_sums(out, files)
+  # Else the sums might be of one model's config and another one's arrays.
+  with file_lock.exclusive(out):
+    weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
+                        dtype=dtype)
+    if critic_of:
+      meta['critic'] = _fit_critic(out, shards.Corpus(critic_of, 'train'))
+      weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
+                          dtype=dtype)
+    atomic.write(out / 'README.md', model_card.render(
+        name or pathlib.Path(source).resolve().name, meta,
+        _n_params(tree['params']), notes).encode('utf-8', 'backslashreplace'))
+    weights_folder.write_sums(out, files)
   return sum((out / file).stat().st_size for file in files)
 
 

@@ -40,6 +40,19 @@ def exclusive(folder: str | os.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def waiting(folder: str | os.PathLike) -> Iterator[None]:
+  """Holds a folder as `exclusive` does; waits while another holds it."""
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  if fcntl is None:
+    yield
+    return
+  with _opened(folder) as descriptor:
+    _lock(descriptor, fcntl.LOCK_EX)
+    yield
+
+
+@contextlib.contextmanager
 def in_turn(path: str | os.PathLike) -> Iterator[bool]:
   """Holds a file, which is made if need be; waits while another holds it.
 

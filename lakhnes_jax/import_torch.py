@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lakhnes_jax import command_line, events
+from lakhnes_jax import command_line, events, file_lock
 from lakhnes_jax.formats import safe_pickle
 from lakhnes_jax.weights import torch_pickle
 
@@ -166,7 +166,8 @@ def convert(model_path: str | os.PathLike, out: str | os.PathLike,
   """Writes a weights folder from files of the original.
 
   Raises:
-    OSError, ValueError: as `read_model` and `read_optimizer`.
+    OSError, ValueError: as `read_model` and `read_optimizer`; or another
+      process writes to `out`.
   """
   from flax import serialization
 
@@ -184,10 +185,11 @@ def convert(model_path: str | os.PathLike, out: str | os.PathLike,
         f'{model_path}: a vocabulary of {imported.config.n_token} tokens; '
         'TX1 has 631, TX2 686')
   model = language_model.LanguageModel(imported.config)
-  weights_folder.save(out, imported.params, {
-      'model': model.name, 'config': model.to_dict(),
-      'format': formats[0], 'source': os.path.basename(model_path)},
-      opt_state=opt_state)
+  with file_lock.exclusive(out):
+    weights_folder.save(out, imported.params, {
+        'model': model.name, 'config': model.to_dict(),
+        'format': formats[0], 'source': os.path.basename(model_path)},
+        opt_state=opt_state)
   return imported
 
 

@@ -96,7 +96,7 @@ def test_given_songs(model, tmp_path):
   assert both[0].seconds == pytest.approx(.1, abs=1e-4)
   with pytest.raises(ValueError, match="'p7' is no voice"):
     model.accompany(song, ['p7'])
-  with pytest.raises(ValueError, match='a length of -1'):
+  with pytest.raises(ValueError, match='found -1'):
     model.generate(seconds=-1)
 
 

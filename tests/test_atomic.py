@@ -24,3 +24,15 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path):
   with pytest.raises(TypeError):
     atomic.write(tmp_path / 'text', 'x')
   assert [path.name for path in tmp_path.iterdir()] == ['folder']
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full')
+def test_a_full_disk_is_said_with_the_file():
+  with (pytest.raises(OSError, match=r"No space left on device: 'x\.mid'"),
+        atomic.named('x.mid'), open('/dev/full', 'wb', 0) as file):
+    file.write(b'x')
+  with (pytest.raises(OSError, match=r'^x\.npy: cannot be written: 2 req'),
+        atomic.named('x.npy')):
+    raise OSError('2 requested and 0 written')  # As numpy does.
+  with pytest.raises(FileNotFoundError, match="'/nowhere'"), atomic.named('x'):
+    os.listdir('/nowhere')

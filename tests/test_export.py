@@ -10,7 +10,7 @@ import pytest
 
 from experiments import run as run_lib
 from lakhnes_jax import events as ev
-from lakhnes_jax import export
+from lakhnes_jax import export, file_lock
 from lakhnes_jax.data import shards
 from lakhnes_jax.generation import tasks
 from lakhnes_jax.model import language_model, transformer_xl
@@ -169,6 +169,13 @@ def test_a_critic_of_its_own_songs(run, tmp_path, monkeypatch):
   with pytest.raises(SystemExit, match="nowhere: no split 'train' here"):
     export.main([str(run), f'--out={tmp_path / "out"}',
                  f'--critic_of={tmp_path / "nowhere"}'])
+
+
+def test_one_process_at_a_time(run, tmp_path):
+  with file_lock.exclusive(tmp_path / 'out'):
+    with pytest.raises(OSError, match='out: another process is writing'):
+      export.export(str(run), tmp_path / 'out')
+    assert list((tmp_path / 'out').iterdir()) == []
 
 
 def test_nothing_to_export(tmp_path):

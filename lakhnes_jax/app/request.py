@@ -5,18 +5,26 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from lakhnes_jax import api, schema
+from lakhnes_jax import api, ranges, schema
+from lakhnes_jax.generation import tasks
 from lakhnes_jax.song import Song
+from lakhnes_jax.tracker import controls
 
 LONGEST = 600  # Seconds; a page's slider has less.
 # Task -> what it is called, and how the name of its file reads there.
 _TITLES = {'new': 'New song', 'continue': 'Continuation of {}',
            'rhythm': 'New pitches for {}', 'voices': 'New voices for {}'}
-_SCHEMA = {
-    'task': str, 'prompt?': int, 'seconds': float, 'prompt_seconds?': float,
-    'given_voices?': [str], 'temperature': float,
-    'seed?': schema.Range(0, 2**32 - 1), 'tempo?': float, 'density?': float,
-    'voices?': [str], 'song_length?': float}
+_NUMBER = ranges.SAMPLING
+_ALL = {'task': str, 'seconds': _NUMBER['seconds']._replace(high=LONGEST),
+        'temperature': _NUMBER['temperature'], 'seed?': _NUMBER['seed']}
+_GIVEN = {**_ALL, 'prompt': int}
+# What each task can be asked with, and nothing else.
+_SCHEMAS = {
+    'new': _ALL,
+    'continue': {**_GIVEN, 'prompt_seconds': _NUMBER['prompt_seconds']},
+    'rhythm': _GIVEN, 'voices': {**_GIVEN, 'given_voices': [str]}}
+_CONTROLS = {'tempo': float, 'density': _NUMBER['density'], 'voices': [str],
+             'song_length': _NUMBER['song_length']}
 # Tokens per second of music, about, for the progress bar alone.
 _RATES = {'tx1': 58, 'tx2': 150, 'tracker': 28}
 
@@ -77,26 +85,21 @@ def parse(data: bytes, model: api.Model, song_of: Callable[[int], Song]
     ValueError: it is not what the page sends, or the model cannot do it.
     KeyError: of `song_of`.
   """
-  value = schema.parse(data, _SCHEMA)
+  value = schema.parse(data, {'task': str})
   task = value['task']
   if task not in _TITLES:
     raise ValueError(f'task: expected one of {", ".join(_TITLES)}')
-  if not 0 < value['seconds'] <= LONGEST:
-    raise ValueError(f'seconds: expected more than 0 and at most {LONGEST}')
-  taken = ['seconds', 'temperature']
-  if task == 'new':
-    taken += [name for name in model.controls if name in value]
-  elif 'prompt' not in value:
+  if task != 'new' and 'prompt' not in value:
     raise ValueError('choose a song file first')
-  if task == 'continue':
-    taken.append('prompt_seconds')
-  if task == 'voices':
-    value['voices'] = value.get('given_voices', [])
-    taken.append('voices')
-  for name in taken:
-    if name not in value:
-      raise ValueError(f'{name} is missing')
-  return Request(
-      task, None if task == 'new' else song_of(value['prompt']),
-      {name: value[name] for name in taken} |
-      {'seed': value.get('seed', random.randrange(10**6))})
+  schema.check(value, _SCHEMAS[task] | ({
+      f'{name}?': _CONTROLS[name] for name in model.controls
+  } if task == 'new' else {}), others=False)
+  options = {'seed': random.randrange(10**6)} | {
+      name: value[name] for name in value.keys() - {'task', 'prompt'}}
+  if task == 'new':
+    controls.asked(**{name: value[name] for name in value.keys() & _CONTROLS})
+  elif task == 'voices':
+    options['voices'] = options.pop('given_voices')
+    tasks.voices_of(options['voices'])
+  return Request(task, None if task == 'new' else song_of(value['prompt']),
+                 options)

@@ -66,7 +66,8 @@ def write_split(folder: str | os.PathLike, split: str,
   shards, pending, held = [], [], 0  # Held: events in `pending`.
 
   def close_shard():
-    with open(folder / f'{split}-{len(shards):05d}.npy.tmp', 'wb') as file:
+    path = folder / f'{split}-{len(shards):05d}.npy.tmp'
+    with atomic.named(path), open(path, 'wb') as file:
       shards.append(write_shard(file, pending))
     pending.clear()
 

@@ -356,7 +356,7 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
   Raises:
     ValueError: a setting is out of range.
   """
-  sampling.check(temperature, top_k, top_p)
+  sampling.check(temperature=temperature, top_k=top_k, top_p=top_p)
   settings = {
       'temperature': np.float32(temperature), 'top_k': np.int32(top_k),
       'top_p': np.float32(top_p), 'exclude_eos': np.bool_(exclude_eos)}

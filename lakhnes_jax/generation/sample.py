@@ -14,7 +14,7 @@ import numpy as np
 from lakhnes_jax import events as ev
 from lakhnes_jax.analysis import critic as critic_lib
 from lakhnes_jax.formats import looping
-from lakhnes_jax.generation import constraints, decode
+from lakhnes_jax.generation import constraints, decode, sampling
 from lakhnes_jax.generation import tasks as tasks_lib
 from lakhnes_jax.model import language_model
 
@@ -39,7 +39,7 @@ class Model(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-  """How tokens are drawn; the defaults are LakhNES's.
+  """How tokens are drawn; the defaults are LakhNES's, `ranges` has the ranges.
 
   Attributes:
     temperature: divides the logits; 0 is greedy.
@@ -52,6 +52,9 @@ class SamplingConfig:
       one by what follows the given beginning, so that songs are like real ones;
       None for 8 where the model has a
       critic, and 1 where not.
+
+  Raises:
+    ValueError: a setting is out of range.
   """
   temperature: float = .95
   top_k: int = 32
@@ -60,6 +63,10 @@ class SamplingConfig:
   batch: int = 32
   int8: bool = False
   best_of: int | None = None
+
+  def __post_init__(self):
+    sampling.check(**{name: value for name, value in vars(self).items()
+                      if name != 'int8' and value is not None})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,9 +161,8 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
   if config.best_of is None:
     config = dataclasses.replace(
         config, best_of=1 if model.critic is None else critic_lib.BEST_OF)
-  if min(n, config.batch, config.best_of) < 1:
-    raise ValueError(f'{n} songs, {config.batch} at once, the best of '
-                     f'{config.best_of}: need at least 1')
+  if n < 1:
+    raise ValueError(f'{n} songs: need at least 1')
   if config.best_of > 1 and model.critic is None:
     raise ValueError(
         f'best_of={config.best_of}: these weights have no critic; export them '
@@ -180,7 +186,7 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
     song, given, tokens, nll = _take(
         [(*task.assemble(ids), nll)
          for ids, nll in itertools.islice(rows, config.best_of)],
-        model.critic, np.random.default_rng([config.seed % 2**64, i]))
+        model.critic, np.random.default_rng([config.seed, i]))
     yield Sample(
         name, song, given,
         np.where(tokens >= 0, np.append(nll, np.nan)[tokens], np.nan), {

@@ -1,23 +1,20 @@
 """From logits to the token that is drawn."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 
-from lakhnes_jax import events
+from lakhnes_jax import events, ranges, schema
 
 _GREEDY = 1e-6  # Lower temperatures are 0.
 _FEW = 64  # A top-k up to this needs no sorting of all.
 
 
-def check(temperature: float, top_k: int, top_p: float) -> None:
-  """Raises a ValueError if a setting of `restrict` is out of range."""
-  if not 0 <= temperature < math.inf or top_k < 0 or not 0 < top_p <= 1:
-    raise ValueError(
-        f'temperature {temperature}, top_k {top_k}, top_p {top_p}: need '
-        'temperature >= 0 and finite, top_k >= 0 and 0 < top_p <= 1')
+def check(**settings: float) -> None:
+  """Raises a ValueError if a setting is out of its range in `ranges`."""
+  for name, value in settings.items():
+    schema.check(value, ranges.SAMPLING[name], name)
 
 
 def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,

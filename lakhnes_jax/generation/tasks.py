@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import ranges, schema
 from lakhnes_jax.data import augment
 from lakhnes_jax.generation import constraints
 
@@ -66,6 +67,13 @@ class GenerationTask:
   metadata: dict[str, Any]
 
 
+def _check(**settings: float | None) -> None:
+  """Raises a ValueError if a setting that is given is out of its range."""
+  for name, value in settings.items():
+    if value is not None:
+      schema.check(value, ranges.SAMPLING[name], name)
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
   """Where a song ends.
@@ -76,20 +84,14 @@ class Limits:
     stop_at_eos: end also where the model draws <S>.
 
   Raises:
-    ValueError: a limit is not above 0.
+    ValueError: a limit is out of its range in `ranges`.
   """
   events: int | None = None
   seconds: float | None = None
   stop_at_eos: bool = False
 
   def __post_init__(self):
-    for name in ('events', 'seconds'):
-      value = getattr(self, name)
-      if value is not None and not (
-          0 < value < constraints.NO_LIMIT / ev.SAMPLE_RATE):
-        raise ValueError(
-            f'a length of {value} {name}: expected more than 0, and at most '
-            f'{constraints.NO_LIMIT // ev.SAMPLE_RATE}')
+    _check(length=self.events, seconds=self.seconds)
 
   @property
   def samples(self) -> int:
@@ -236,6 +238,7 @@ def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
   """
   if prompt_events is None and prompt_seconds is None:
     prompt_events = PROMPT_EVENTS
+  _check(prompt_events=prompt_events, prompt_seconds=prompt_seconds)
   if vocabulary.name == 'tracker':
     return _tracker().continuation(vocabulary, song, limits, prompt_events,
                                    prompt_seconds, asked)
@@ -317,7 +320,7 @@ def voices_of(names: Sequence[str]) -> tuple[int, ...]:
   found = set()
   for name in names:
     if name.strip().lower() not in known:
-      raise ValueError(f'{name!r} is no voice; expected some of '
+      raise ValueError(f'{name!r:.40} is no voice; expected some of '
                        f'{", ".join(known)}')
     found.add(known.index(name.strip().lower()))
   if not 0 < len(found) < len(known):

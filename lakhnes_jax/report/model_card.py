@@ -32,7 +32,8 @@ _COUNT, _TEXT = schema.Range(0, 2**53), (str, None)
 _EVALUATION = {'split': str, 'protocol': str, 'tokens': _COUNT,
                'mem_len': _COUNT, 'ppl': float}
 # What is known of any run.
-_RUN = {'flags?': {'resume_from?': _TEXT, 'init_from?': _TEXT},
+_RUN = {'flags?': {**{f'{name}?': object for name in TRAINING_FLAGS},
+                   'resume_from?': _TEXT, 'init_from?': _TEXT},
         'versions?': {'*': _TEXT}, 'device?': _TEXT, 'n_devices?': _COUNT,
         'git_revision?': _TEXT, 'source?': _TEXT, 'missing?': bool}
 _LINEAGE = [{**_RUN, 'run': str, 'data?': {'*': _TEXT}, 'steps?': _COUNT,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lakhnes_jax import atomic, input_files, render
+from lakhnes_jax import atomic, file_lock, input_files, render
 from lakhnes_jax.formats import looping, nsf, song_files
 from lakhnes_jax.report import page, plot
 
@@ -20,7 +20,8 @@ def write(samples: Iterable[Any], out_dir: str | os.PathLike, *,
   `samples.json` is a list of their summaries, those of samples that were there
   before included; `index.html` plays them all. A line on stderr says what
   cannot be made: audio of a song without any wait, pictures without matplotlib.
-  Where a sample's metadata have a `loop`, files that can hold it do.
+  Other processes may write to the folder at the same time. Where a sample's
+  metadata have a `loop`, files that can hold it do.
 
   Args:
     samples: `generation.sample.Sample`s or `lakhnes_jax.Song`s, written one by
@@ -38,37 +39,47 @@ def write(samples: Iterable[Any], out_dir: str | os.PathLike, *,
   """
   out_dir = pathlib.Path(out_dir)
   tracks, missing = [], 0
-  summaries = _read_summaries(out_dir / 'samples.json')
+  summaries = _read_summaries(out_dir / 'samples.json')  # Before any work.
   for sample in samples:
-    path = out_dir / sample.name
-    # TX1 has no dynamics, TX2 all that a song holds.
-    text = 'tx1' if sample.metadata.get('format') == 'tx1' else 'tx2'
-    song_files.write_song(f'{path}.{text}.txt', sample.events)
-    song_files.write_song(f'{path}.mid', sample.events)
     loop = looping.of_metadata(sample.metadata)
-    for ending in also:
-      missing += 1
-      with _named(path):
-        song_files.write_song(f'{path}{ending}', sample.events, loop=loop)
-        missing -= 1
-    with _named(path):
-      audio, = render.render_events([sample.events])
-      render.write_audio(f'{path}.wav', audio)
-      plot.piano_roll(sample.events, f'{path}.png')
+    with file_lock.waiting(out_dir):
+      missing += _write_files(sample, out_dir / sample.name, also, loop)
+      summaries = _read_summaries(out_dir / 'samples.json')
+      summaries[sample.name] = sample.summary()
+      atomic.write(out_dir / 'samples.json', json.dumps(
+          list(summaries.values()), indent=2).encode())
     if album:
       tracks.append(looping.to_log(looping.Looped(sample.events, loop))
                     ._replace(tags={'title': sample.name}))
-    summaries[sample.name] = sample.summary()
-    atomic.write(out_dir / 'samples.json', json.dumps(
-        list(summaries.values()), indent=2).encode())
   if summaries:
-    page.write(out_dir)
+    with file_lock.waiting(out_dir):
+      page.write(out_dir)
   if tracks:
     path = out_dir / f'{album.replace("/", "-")}.nsf'
     missing += 1
     with _named(path):
       atomic.write(path, nsf.write_album(tracks, album))
       missing -= 1
+  return missing
+
+
+def _write_files(sample: Any, path: pathlib.Path, also: Sequence[str],
+                 loop: Any) -> int:
+  """Writes the files of one sample; returns how many of `also` failed."""
+  # TX1 has no dynamics, TX2 all that a song holds.
+  text = 'tx1' if sample.metadata.get('format') == 'tx1' else 'tx2'
+  song_files.write_song(f'{path}.{text}.txt', sample.events)
+  song_files.write_song(f'{path}.mid', sample.events)
+  missing = 0
+  for ending in also:
+    missing += 1
+    with _named(path):
+      song_files.write_song(f'{path}{ending}', sample.events, loop=loop)
+      missing -= 1
+  with _named(path):
+    audio, = render.render_events([sample.events])
+    render.write_audio(f'{path}.wav', audio)
+    plot.piano_roll(sample.events, f'{path}.png')
   return missing
 
 

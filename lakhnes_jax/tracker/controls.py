@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import ranges, schema
 from lakhnes_jax.tracker import clock as clock_lib
 from lakhnes_jax.tracker import frames as frames_lib
 from lakhnes_jax.tracker import vocabulary as voc
@@ -20,8 +21,6 @@ _FRAMES_PER_MINUTE = 60 * ev.SAMPLE_RATE / frames_lib.FRAME
 SLOWEST, FASTEST = (
     _FRAMES_PER_MINUTE * clock_lib.PARTS / (ROWS_PER_BEAT * tempo)
     for tempo in (voc.TEMPOS[-1], voc.TEMPOS[0]))
-MOST_DENSITY = 100.  # Notes a second.
-LONGEST = 3600.  # Seconds.
 _TEMPO = re.compile(r'(\d+(?:\.\d*)?|\.\d+)\s*(bpm|f|frames)?', re.ASCII)
 
 
@@ -33,12 +32,12 @@ def asked(tempo: str | float | None = None, density: float | None = None,
   Args:
     tempo: beats per minute, of four rows each: 38 to 450, as in 150 or
       '150bpm'; or frames of a row, 2 to 24, as in '6f' or '6.5 frames'.
-    density: notes a second of all voices together, above 0 to 100.
+    density: notes a second of all voices together, .01 to 100.
     voices: names of the voices that play, as in ['p1', 'tr']; the model
       chooses if there are none.
-    song_length: seconds of the whole song, above 0 to 3,600. The song is
-      written as one of about this length; where it ends is up to the model and
-      to the limits.
+    song_length: seconds of the whole song, .01 to 3,600. The song is written
+      as one of about this length; where it ends is up to the model and to the
+      limits.
 
   Raises:
     ValueError: something is out of range; the message says what is legal.
@@ -47,22 +46,14 @@ def asked(tempo: str | float | None = None, density: float | None = None,
   if tempo is not None:
     found[voc.TEMPO] = _parts(tempo)
   if density is not None:
-    found[voc.DENSITY] = voc.bin_of(
-        _number('density', density, MOST_DENSITY, 'notes a second'),
-        voc.DENSITIES)
+    schema.check(density, ranges.SAMPLING['density'], 'density')
+    found[voc.DENSITY] = voc.bin_of(density, voc.DENSITIES)
   if voices:
     found[voc.VOICES] = _bits(voices)
   if song_length is not None:
-    found[voc.LENGTH] = voc.bin_of(
-        _number('song_length', song_length, LONGEST, 'seconds'), voc.LENGTHS)
+    schema.check(song_length, ranges.SAMPLING['song_length'], 'song_length')
+    found[voc.LENGTH] = voc.bin_of(song_length, voc.LENGTHS)
   return found
-
-
-def _number(name: str, value: float, most: float, unit: str) -> float:
-  if not 0 < value <= most:
-    raise ValueError(f'{name}={value:g}: expected more than 0 and at most '
-                     f'{most:g} {unit}')
-  return value
 
 
 def _parts(tempo: str | float) -> int:
@@ -71,7 +62,7 @@ def _parts(tempo: str | float) -> int:
   legal = (f'expected beats per minute, {math.ceil(SLOWEST)} to '
            f'{math.floor(FASTEST)}, or frames of a row, 2f to 24f')
   if not match:
-    raise ValueError(f'tempo={tempo}: {legal}')
+    raise ValueError(f'tempo={tempo!s:.40}: {legal}')
   number, unit = float(match[1]), match[2]
   if unit in ('f', 'frames'):
     parts = round(number * clock_lib.PARTS)
@@ -88,7 +79,7 @@ def _bits(names: Sequence[str]) -> int:
   bits = 0
   for name in [names] if isinstance(names, str) else names:
     if name.strip().lower() not in known:
-      raise ValueError(f'voices: {name!r} is no voice; expected some of '
+      raise ValueError(f'voices: {name!r:.40} is no voice; expected some of '
                        f'{", ".join(known)}')
     bits |= 1 << known.index(name.strip().lower())
   return bits

@@ -218,7 +218,8 @@ class Progress:
   def _write(self, **values) -> None:
     if self._silent:
       return
-    with self._path.open('a', encoding='utf-8') as file:
+    with (atomic.named(self._path),
+          self._path.open('a', encoding='utf-8') as file):
       file.write(_to_line(values))
     if self._board:
       for name in values.keys() - {'step', 'kind', 'protocol'}:

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-from lakhnes_jax import file_lock
+from lakhnes_jax import atomic, file_lock
 
 _CHUNK = 2**20
 _TRIES = 5  # In a row without a byte more.
@@ -98,7 +98,8 @@ def _fetch_rest(url: str, part: pathlib.Path, progress) -> None:
       file.seek(there)
       progress(there, total)
       while chunk := response.read(_CHUNK):
-        file.write(chunk)
+        with atomic.named(part):
+          file.write(chunk)
         there += len(chunk)
         progress(there, total)
   if total is not None and there < total:

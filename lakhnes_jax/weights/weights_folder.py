@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import sys
 from typing import Any
 
 import ml_dtypes
@@ -27,6 +28,7 @@ PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
 SUMS = 'SHA256SUMS'
 _MODEL, _OPTIMIZER = 'model.safetensors', 'optimizer.safetensors'
 _MAX_BYTES, _MAX_CONFIG_BYTES = 2**34, 2**22
+_MOST_SHOWN = 9
 # Sizes beyond these would be allocated before they are found to be wrong.
 _META = {'model': str, 'format': str, 'mem_len?': int,
          'vocabulary_digest?': str, 'critic?': [
@@ -36,6 +38,12 @@ _META = {'model': str, 'format': str, 'mem_len?': int,
     f'{name}?': schema.Range(1, 2**20)
     for name in ('n_token', 'n_layer', 'n_head', 'd_model', 'd_head',
                  'd_inner')}}
+# What else any version has written there. Where a newer one has more, it is
+# said that this one makes nothing of it.
+_OF_OTHERS = frozenset({
+    'lineage', 'evaluations', 'step', 'seconds', 'best', 'best_step',
+    'averaged_with', 'identity', 'source', 'data', 'since_line', 'flags',
+    'versions', 'git_revision', 'device', 'n_devices'})
 _DTYPES = {
     'F32': np.dtype(np.float32),
     'BF16': np.dtype(ml_dtypes.bfloat16),
@@ -43,11 +51,11 @@ _DTYPES = {
 }
 
 
-def _write(path: pathlib.Path, tree: Any) -> None:
-  """Writes a tree of numpy arrays as one safetensors file."""
-  atomic.write(path, safetensors.numpy.save({
+def _dump(tree: Any) -> bytes:
+  """Returns a tree of numpy arrays as a safetensors file."""
+  return safetensors.numpy.save({
       name: np.ascontiguousarray(leaf).reshape(np.shape(leaf))
-      for name, leaf in checkpoint.leaves(tree).items()}))
+      for name, leaf in checkpoint.leaves(tree).items()})
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
@@ -80,6 +88,9 @@ def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
          opt_state: Any = None, dtype: str = 'float32') -> None:
   """Writes a weights folder, the checksums last.
 
+  Whoever is killed meanwhile leaves weights that were there as they were, or no
+  `config.json`: never that of other arrays.
+
   Args:
     folder: made if need be.
     params: tree of arrays.
@@ -95,26 +106,28 @@ def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
   if dtype not in ('float32', 'bfloat16'):
     raise ValueError(f'dtype {dtype!r} is neither float32 nor bfloat16')
   import jax
-  (folder / SUMS).unlink(missing_ok=True)  # They are of what was there.
-  _write(folder / _MODEL, jax.tree.map(
+  files = {_MODEL: _dump(jax.tree.map(
       lambda x: np.asarray(x).astype(
-          ml_dtypes.bfloat16 if dtype == 'bfloat16' else np.float32), params))
-  if opt_state is None:
-    (folder / _OPTIMIZER).unlink(missing_ok=True)
-  else:
-    _write(folder / _OPTIMIZER, jax.tree.map(np.asarray, opt_state))
-  atomic.write(folder / 'config.json',
-               json.dumps(meta, indent=2).encode())
-  write_sums(folder, ['config.json', _MODEL, *(
-      [] if opt_state is None else [_OPTIMIZER])])
+          ml_dtypes.bfloat16 if dtype == 'bfloat16' else np.float32), params))}
+  if opt_state is not None:
+    files[_OPTIMIZER] = _dump(jax.tree.map(np.asarray, opt_state))
+  files['config.json'] = json.dumps(meta, indent=2).encode()
+  files[SUMS] = _to_sums(files)
+  atomic.write_together(
+      {folder / name: data for name, data in files.items()},
+      remove=[folder / name for name in (SUMS, 'config.json', _OPTIMIZER)])
 
 
 def write_sums(folder: str | os.PathLike, names: list[str]) -> None:
   """Writes the checksums of some files of a folder to `SHA256SUMS` there."""
   folder = pathlib.Path(folder)
-  atomic.write(folder / SUMS, ''.join(
-      f'{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n'
-      for name in sorted(names)).encode())
+  atomic.write(folder / SUMS, _to_sums({
+      name: (folder / name).read_bytes() for name in names}))
+
+
+def _to_sums(files: dict[str, bytes]) -> bytes:
+  return ''.join(f'{hashlib.sha256(files[name]).hexdigest()}  {name}\n'
+                 for name in sorted(files)).encode()
 
 
 def local(path: str | os.PathLike) -> pathlib.Path:
@@ -215,6 +228,11 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     raise ValueError(f'{config}: does not describe the weights beside it '
                      f'({error})') from None
   vocabularies.check(meta, path)
+  unknown = meta.keys() - _OF_OTHERS - {key.removesuffix('?') for key in _META}
+  if unknown:
+    print(f'{config}: not used here: ' + ', '.join(sorted(map(
+        checkpoint.shown, unknown))[:_MOST_SHOWN]) + ' (misspelt, or of '
+          'another version)', file=sys.stderr, flush=True)
   return tree, meta
 
 

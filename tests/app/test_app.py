@@ -231,10 +231,18 @@ def test_files_that_are_refused(tx1, tmp_path):
 @pytest.mark.parametrize('body, status, words', [
     ('{', 400, 'not JSON'), ('{}', 400, "'task' is missing"),
     (_new(task='old'), 400, 'task: expected one of new'),
-    (_new(seconds=1e9), 400, 'seconds: expected more than 0'),
-    (_new(seconds='1'), 400, 'seconds: a finite number'),
+    (_new(seconds=1e9), 400, 'seconds: a number from 0.001 to 600 expected'),
+    (_new(seconds='1'), 400, 'seconds: a number from 0.001 to 600'),
     (_new(seed=-1), 400, 'seed: a whole number'),
+    # By the ranges of flags and of Python's arguments.
+    (_new(temperature=-1), 400, 'temperature: a number from 0 to 100'),
+    (_new(temprature=1), 400, 'temprature: no such key; there are '),
+    (_new(tempo=150), 400, 'tempo: no such key'),  # A model of TX1.
+    (_new(prompt=1), 400, 'prompt: no such key'),
+    (_new(task='voices', prompt=1, given_voices=[]), 400, 'no voices are giv'),
     (_new(task='continue'), 400, 'choose a song file'),
+    (_new(task='continue', prompt=1, prompt_seconds=0), 400,
+     'prompt_seconds: a number'),
     (_new(task='rhythm', prompt=9999), 404, 'choose it again'),
     (_new(x='x' * 2**16), 413, 'over'),
 ])
@@ -243,11 +251,14 @@ def test_requests_that_are_refused(tx1, body, status, words):
   assert found == status and words in answer.decode()
 
 
-def test_a_request_that_fails_is_said_and_ends_nothing(tx1):
-  number = json.loads(tx1.ask('POST', '/songs', _new(temperature=-1))[1])[
-      'number']
+def test_a_request_that_fails_is_said_and_ends_nothing(tx1, tmp_path):
+  song_files.write_song(tmp_path / 'a.mid', TUNE)
+  prompt = json.loads(tx1.ask('POST', '/prompts?name=a.mid', (
+      tmp_path / 'a.mid').read_bytes())[1])['prompt']
+  number = json.loads(tx1.ask('POST', '/songs', _new(
+      task='voices', prompt=prompt, given_voices=['p2']))[1])['number']
   failed = tx1.wait(number)
-  assert failed['state'] == 'failed' and 'temperature' in failed['error']
+  assert failed['state'] == 'failed' and 'p2 play nothing' in failed['error']
   assert tx1.ask('GET', f'/songs/{number}')[0] == 404
   assert tx1.ask('POST', f'/songs/{number}/keep')[0] == 409
   again = json.loads(tx1.ask('POST', '/songs', _new())[1])['number']
@@ -257,11 +268,18 @@ def test_a_request_that_fails_is_said_and_ends_nothing(tx1):
 
 def test_controls_go_to_models_that_take_them():
   data = _new(tempo=120, density=5., seed=3).encode()
-  for form, expected in (('tx1', {}), ('tracker', {'tempo': 120,
-                                                   'density': 5})):
-    asked = request.parse(data, tiny_model(form), {}.__getitem__)
-    assert asked.options == {'seconds': 1, 'temperature': 1, 'seed': 3,
-                             **expected}
+  asked = request.parse(data, tiny_model('tracker'), {}.__getitem__)
+  assert asked.options == {'seconds': 1, 'temperature': 1, 'seed': 3,
+                           'tempo': 120, 'density': 5}
+  with pytest.raises(ValueError, match='tempo: no such key'):
+    request.parse(data, tiny_model('tx1'), {}.__getitem__)
+  for values, words in (({'tempo': 1}, 'tempo=1: expected beats'),
+                        ({'density': 0}, 'density: a number from 0.01'),
+                        ({'voices': ['x' * 999]}, "voices: 'x+ is no voice"),
+                        ({'song_length': 1e9}, 'song_length: a number')):
+    with pytest.raises(ValueError, match=words) as error:
+      request.parse(_new(**values).encode(), tiny_model('tracker'), None)
+    assert len(str(error.value)) < 200
 
 
 def test_the_queue_has_an_end(tmp_path):

@@ -1,4 +1,20 @@
-"""Data for the faults, and how many there are to be."""
+"""Data for the faults, and how many there are to be.
+
+What is tried, of what can happen to files and processes:
+
+*   kill -9 at any moment: training (which saves and evaluates on its way),
+    evaluation, preparation, conversion, download, export (`test_kills`);
+    amid each step of saving weights (`tests/weights`).
+*   Flipped bits: everything that has checksums, and JSON that has none
+    (`test_flips`); songs have none either (`test_inputs`).
+*   Mutated input: each reader of songs, archives, shards and weights
+    (`test_inputs`), of JSON (`test_json`), flags (`test_flag_files`), checksums
+    (`test_sums`), PyTorch's files (`test_torch`), requests (`test_app_calls`
+    without a network, `test_app_requests` with one).
+*   Two writers (`test_writers`; samples and exports in their own tests).
+*   Full disks, and nowhere to write (`test_no_room`).
+*   The cases of ../shared (`test_cases`).
+"""
 
 import pathlib
 import tarfile

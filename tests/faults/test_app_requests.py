@@ -23,6 +23,7 @@ GOOD = {
                  'seconds': 1, 'temperature': 1, 'seed': 3},
     'voices': {'task': 'voices', 'prompt': 1, 'given_voices': ['p1'],
                'seconds': 1, 'temperature': 1, 'seed': 3}}
+CONTROLS = 'tempo', 'density', 'voices', 'song_length'
 _PATHS = ['/', '/songs', '/songs/1', '/songs/1/keep', '/songs/1/song-001.mid',
           '/songs/%31', '/songs/-1', '/songs/1e3', '/songs/' + '9' * 5000,
           '/songs/' + '9' * 25, '/songs/1/../../etc/passwd', '/songs/1/%00',
@@ -63,9 +64,11 @@ def midi(tmp_path_factory):
   return path.read_bytes()
 
 
-def _body(rng, tmp_path) -> bytes:
-  edge = json_edges.Edge(
-      tmp_path / 'body', GOOD[str(rng.choice(sorted(GOOD)))], lambda: None)
+def _body(rng, tmp_path, model) -> bytes:
+  good = GOOD[str(rng.choice(sorted(GOOD)))]
+  edge = json_edges.Edge(tmp_path / 'body', {
+      name: value for name, value in good.items()
+      if name not in CONTROLS or name in model.controls}, lambda: None)
   edge.write(rng)
   return edge.path.read_bytes()
 
@@ -74,7 +77,7 @@ def _body(rng, tmp_path) -> bytes:
 def test_values_of_requests(tmp_path, n_faults, form):
   model, asked, refused = tiny_model(form), 0, 0
   for number in range(30 * n_faults):
-    body = _body(np.random.default_rng(number), tmp_path)
+    body = _body(np.random.default_rng(number), tmp_path, model)
     try:
       found = request.parse(body, model, {1: TUNE}.__getitem__)
     except KeyError:
@@ -109,7 +112,8 @@ def test_mutated_requests(served, midi, tmp_path, n_faults, capsys):
   for number in range(8 * n_faults):
     rng = np.random.default_rng(number)
     if number % 3:
-      status, answer = served.ask('POST', '/songs', _body(rng, tmp_path))
+      status, answer = served.ask('POST', '/songs', _body(
+          rng, tmp_path, served.model))
       if status == 201:
         song = json.loads(answer)['number']
         assert served.ask('GET', '/songs')[0] == 200, number

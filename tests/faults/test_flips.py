@@ -1,5 +1,14 @@
-"""One flipped bit in a file that we wrote: it is named, or nothing changes."""
+"""One flipped bit in a file that we wrote: it is named, or nothing changes.
 
+So where there are checksums: weights, checkpoints, shards and their indices,
+songs parsed for `tracker`, codebooks of instruments, parts of Lakh. JSON that
+tells of runs and samples (config.json, metrics.jsonl, eval-*.json,
+samples.json, metrics.json) and files of songs (MIDI, VGM, NSF, NES, text) have
+none, and others write such files too: of them a flipped bit is one value, or
+one line that names the file. Of songs that is in `test_inputs`.
+"""
+
+import json
 import shutil
 
 import numpy as np
@@ -7,8 +16,10 @@ import pytest
 
 from data_prep import compose_chip, lakh_files, lakh_local
 from lakhnes_jax.data import shards
-from lakhnes_jax.tracker import store, vocabulary
+from lakhnes_jax.tracker import instruments, store, vocabulary
+from lakhnes_jax.training import log
 from lakhnes_jax.weights import checkpoint, weights_folder
+from support import json_readers as edges
 
 pytestmark = pytest.mark.faults
 META = {'model': 'none', 'format': 'tx1', 'config': {'d_model': 16},
@@ -93,6 +104,68 @@ def test_patterns(tmp_path, n_faults):
 
   flips(tmp_path / 'a', tmp_path / 'b', rng, n_faults, read,
         lambda a, b: a == b)
+
+
+def test_instruments(tmp_path, n_faults):
+  """Weights name the digest of their instruments."""
+  (tmp_path / 'a').mkdir()
+  shutil.copy(instruments.PATH, tmp_path / 'a')
+
+  def read(folder):
+    codebook = instruments.read(folder / instruments.PATH.name)
+    return [[array.tobytes() for array in (*kind.table, kind.ends)]
+            for kind in codebook.kinds]
+
+  flips(tmp_path / 'a', tmp_path / 'b', np.random.default_rng(8), n_faults,
+        read, lambda a, b: a == b)
+
+
+def _count_different(a, b) -> int:
+  """How many values differ between two JSON values; a key is one of them.
+
+  A key that becomes another that is there takes its value away, too.
+  """
+  if type(a) is not type(b) or not isinstance(a, dict | list):
+    return int(repr(a) != repr(b))
+  if isinstance(a, list):
+    return abs(len(a) - len(b)) + sum(
+        map(_count_different, a, b))
+  return max(len(a.keys() - b.keys()), len(b.keys() - a.keys())) + sum(
+      _count_different(a[key], b[key]) for key in a.keys() & b.keys())
+
+
+@pytest.mark.parametrize('make', [
+    edges.run_config, edges.evaluation, edges.weights_config,
+    edges.table_metrics, edges.samples_json, edges.metrics_json])
+def test_json_without_checksums(tmp_path, n_faults, make, capsys):
+  """One value is another one, or a line names the file."""
+  edge = make(tmp_path)
+  rng, refused, n_lines = np.random.default_rng(9), 0, len(edge.good)
+  n = n_faults if edge.lines else -(-n_faults // 2)
+  for _ in range(n):
+    edge.write(None)
+    what = flip(edge.path, rng)
+    capsys.readouterr()
+    try:
+      edge.read()
+      if edge.lines:
+        lines = log.read(edge.path.parent)
+        # A line break is a byte of two lines.
+        lost = n_lines - len(lines)
+        # What lacks the last line break may have been cut off by a kill.
+        reported = capsys.readouterr().err or not (
+            edge.path.read_bytes().endswith(b'\n'))
+        assert lost <= 2 and bool(reported) >= bool(lost), what
+        assert lost or _count_different(lines, edge.good) <= 2, what
+      else:
+        assert _count_different(json.loads(edge.path.read_bytes()),
+                                edge.good) <= 2, what
+    except (ValueError, OSError) as error:
+      assert not isinstance(error, UnicodeError), (what, error)
+      assert str(edge.named or edge.path) in str(error), (what, error)
+      assert '\n' not in str(error), (what, error)
+      refused += 1
+  assert refused or edge.lines
 
 
 def test_weights(tmp_path, n_faults):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax.training import log
-from lakhnes_jax.weights import checkpoint
+from lakhnes_jax.weights import checkpoint, weights_folder
 from support import victims
 
 pytestmark = pytest.mark.faults
@@ -27,6 +27,8 @@ PREPARATION = {
     'convert': lambda music, out: [
         'data_prep.convert', f'{music}/chip', '--to=vgm', f'--out={out}',
         '--workers=1', '--overwrite'],
+    'export': lambda music, out: [
+        'lakhnes_jax.export', weights_folder.PRETRAINED, f'--out={out}'],
 }
 CLOCK = ('tokens_per_second', 'waiting', 'data_wait_fraction', 'seconds')
 

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from lakhnes_jax.weights import checkpoint
+from lakhnes_jax.weights import checkpoint, weights_folder
 from support import victims
 
 pytestmark = pytest.mark.faults
@@ -30,6 +30,10 @@ COMMANDS = {
         f'--mirror=file://{music}/web.tar.gz'],
     'compose': lambda music, out: [
         'data_prep.compose', f'--out={out}', '--web=3', '--chip=3'],
+    'render': lambda music, out: [
+        'lakhnes_jax.render', f'{music}/chip/valid', f'--out={out}/'],
+    'export': lambda music, out: [
+        'lakhnes_jax.export', weights_folder.PRETRAINED, f'--out={out}'],
 }
 
 
@@ -45,6 +49,7 @@ def test_full(music, tmp_path, command, n_faults):
     done = victims.run(arguments(music, out),
                        most_bytes=int(rng.integers(largest)))
     victims.refused(done)
+    assert str(out) in done.output, done.output  # Which file it is.
     found = victims.contents(out) if out.exists() else {}
     assert {name: data for name, data in found.items()
             if name in whole} == {

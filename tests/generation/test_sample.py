@@ -328,16 +328,14 @@ def test_what_a_critic_draws_depends_on_seed_and_number_alone():
   assert [many.index(s.events.tobytes()) for s in again] == taken[:2]
   # Any seed that JAX takes.
   assert len(list(sample.generate(
-      of, [task], dataclasses.replace(config, seed=-1)))) == 1
+      of, [task], dataclasses.replace(config, seed=2**32 - 1)))) == 1
 
 
 def test_no_best_without_a_critic():
   task = tasks.new_song(ev.TX1, tasks.Limits(8))
-  for best_of, message in ((2, 'export them with --critic_of'),
-                           (0, 'the best of 0: need at least 1')):
-    config = sample.SamplingConfig(best_of=best_of)
-    with pytest.raises(ValueError, match=message):
-      next(sample.generate(MODELS['tx1'], [task], config))
+  config = sample.SamplingConfig(best_of=2)
+  with pytest.raises(ValueError, match='export them with --critic_of'):
+    next(sample.generate(MODELS['tx1'], [task], config))
 
 
 def test_songs_end_at_exactly_the_given_time():
@@ -379,12 +377,15 @@ NOTES = np.array([100, ev.event(ev.P1, ev.NOTEON, 60), 700,
     (lambda: tasks.continuation(ev.TX1, NOTES[:1]), 'the song is empty'),
     (lambda: tasks.continuation(ev.TX1, NOTES, prompt_seconds=.001),
      'empty: nothing is played in the first 0.001 seconds'),
-    (lambda: tasks.continuation(ev.TX1, NOTES, prompt_events=0), '0 events'),
+    (lambda: tasks.continuation(ev.TX1, NOTES, prompt_events=0),
+     'prompt_events: .* found 0'),
+    (lambda: tasks.continuation(ev.TX1, NOTES, prompt_seconds=0),
+     'prompt_seconds: .* found 0'),
     (lambda: tasks.rhythm(ev.TX1, NOTES[2:]), 'P1, P2 and TR play no note'),
     (lambda: tasks.accompaniment(ev.TX1, NOTES, (1, 2)),
      'p2 and tr play nothing here; those that do: p1, no'),
-    (lambda: tasks.Limits(0), 'a length of 0 events'),
-    (lambda: tasks.Limits(seconds=-1.), 'a length of -1.0 seconds'),
+    (lambda: tasks.Limits(0), 'length: .* found 0'),
+    (lambda: tasks.Limits(seconds=-1.), 'seconds: .* found -1.0'),
     (lambda: tasks.voices_of(['p1', 'p3']), "'p3' is no voice"),
     (lambda: tasks.voices_of(['p1', 'TR', 'p2', 'no']), 'all voices are given'),
     (lambda: tasks.voices_of([]), 'no voices are given'),
@@ -396,7 +397,7 @@ NOTES = np.array([100, ev.event(ev.P1, ev.NOTEON, 60), 700,
      'the model has 686 tokens, vocabulary tx1 has 631'),
     (lambda: list(sample.generate(MODELS['tx1'], [tasks.new_song(ev.TX1)],
                                sample.SamplingConfig(temperature=-1))),
-     'temperature -1'),
+     'temperature: a number from 0 to 100 expected, found -1'),
 ])
 def test_errors(make, words):
   with pytest.raises(ValueError, match=words):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lakhnes_jax.generation import sampling
+from lakhnes_jax.generation import sample, sampling
 
 LOGITS = jnp.log(jnp.array([[.5, .1, .15, .05, .2]]))
 
@@ -47,11 +47,21 @@ def test_draws_follow_the_probabilities():
 
 @pytest.mark.parametrize('settings', [
     {'temperature': -1}, {'temperature': float('nan')},
-    {'temperature': float('inf')}, {'top_k': -1}, {'top_p': 0},
-    {'top_p': 1.1}])
+    {'temperature': float('inf')}, {'temperature': 101}, {'top_k': -1},
+    {'top_p': 0}, {'top_p': 1.1}, {'seed': -1}, {'seed': 2**32}, {'seed': 1.},
+    {'batch': 0}, {'best_of': 0}, {'top_k': True}])
 def test_out_of_range(settings):
-  with pytest.raises(ValueError, match='need temperature >= 0'):
+  (name, value), = settings.items()
+  with pytest.raises(ValueError, match=f'^{name}: .* found {value}'):
     sampling.check(**{'temperature': 1, 'top_k': 0, 'top_p': 1, **settings})
+  with pytest.raises(ValueError, match=f'^{name}: .* found {value}'):
+    sample.SamplingConfig(**settings)
+
+
+def test_numbers_of_numpy_are_in_range():
+  config = sample.SamplingConfig(
+      temperature=np.float32(.5), top_k=np.int64(3), seed=np.uint32(2**32 - 1))
+  assert config.seed == 2**32 - 1
 
 
 @pytest.mark.parametrize('case, settings', [

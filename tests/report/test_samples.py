@@ -37,6 +37,15 @@ def test_a_song_without_time_has_no_audio_and_stops_nothing(tmp_path, capsys):
   rows = json.loads((tmp_path / 'samples.json').read_text())
   assert [row['name'] for row in rows] == ['a', 'b', 'c']
   assert rows[1]['n_events'] == 3
+  # Another process writes there meanwhile: none of both is lost.
+  def two():
+    yield _sample('d', [note, 99])
+    samples.write([_sample('e', [note, 99])], tmp_path)
+    yield _sample('f', [note, 99])
+
+  samples.write(two(), tmp_path)
+  rows = json.loads((tmp_path / 'samples.json').read_text())
+  assert [row['name'] for row in rows] == list('abcdef')
   (tmp_path / 'samples.json').write_text('[1]')
   with pytest.raises(ValueError, match='not a list of samples'):
     samples.write([], tmp_path)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 import tarfile
 
 import jax
@@ -72,6 +73,53 @@ def test_bfloat16_rounds_each_number_once(tmp_path, params):
   assert found['embedding'].dtype == np.float32
   n_bytes = (tmp_path / 'model.safetensors').stat().st_size
   assert n_bytes < 2 * language_model.n_params(params) + 4096
+
+
+class Killed(BaseException):
+  pass
+
+
+@pytest.mark.parametrize('with_optimizer', [False, True])
+def test_a_kill_or_a_full_disk_mixes_nothing(tmp_path, params, monkeypatch,
+                                             with_optimizer):
+  """Other weights of the same shapes are written over some, up to any step."""
+  others = jax.tree.map(lambda x: x + 1, params)
+  options = {'opt_state': {'mu': params}} if with_optimizer else {}
+  weights_folder.save(tmp_path, params, META, opt_state={'mu': others})
+  whole, found = weights_folder.read(tmp_path), []
+  for call in ('write_bytes', 'unlink', 'replace'):
+    for number in range(9):
+      left, place = [number], os if call == 'replace' else pathlib.Path
+
+      def step(*arguments, left=left, real=getattr(place, call), **more):
+        left[0] -= 1
+        if left[0] < 0:
+          raise Killed
+        return real(*arguments, **more)
+
+      weights_folder.save(tmp_path, params, META, opt_state={'mu': others})
+      with monkeypatch.context() as patch:
+        patch.setattr(place, call, step)
+        try:
+          weights_folder.save(tmp_path, others, {**META, 'step': 7}, **options)
+          break
+        except Killed:
+          pass
+      try:
+        tree, meta = weights_folder.read(tmp_path)
+      except (OSError, ValueError) as error:
+        assert str(tmp_path) in str(error)
+        assert call != 'write_bytes'
+        found.append('refused')
+      else:
+        is_new = meta.get('step') == 7
+        _assert_same(tree['params'], others if is_new else params)
+        found.append('new' if is_new else 'old')
+        if not is_new:
+          _assert_same(tree['opt_state'], whole[0]['opt_state'])
+    else:
+      raise AssertionError('never done')
+  assert {'old', 'refused', 'new'} == set(found)
 
 
 def test_other_dtypes_are_refused(tmp_path, params):
@@ -197,6 +245,42 @@ def test_hostile_configs(folder, change, reason):
   with pytest.raises(ValueError, match=reason) as error:
     weights_folder.load(folder)
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('right, wrong, place', [
+    ('n_layer', 'n_laye', 'config.n_laye'), ('d_model', 'd_modle',
+                                             'config.d_modle'),
+    ('mem_len', 'mem_le', 'mem_le'), ('format', 'fromat', 'fromat')])
+def test_misspelt_configs(folder, right, wrong, place):
+  text = json.dumps({**META, 'mem_len': 9})
+  (folder / 'config.json').write_text(text.replace(f'"{right}"', f'"{wrong}"'))
+  with pytest.raises(ValueError, match=rf"config\.json: .*\({place}: no such "
+                     rf"key; is '{right}' meant\?\)$"):
+    weights_folder.load(folder)
+
+
+def test_what_versions_write(folder, capsys):
+  """Of all versions until now; what newer ones add is named and left out."""
+  entry = {'run': 'a', 'steps': 1, 'hours': .1, 'flags': {'seed': 1}, 'data': {
+      'train': 'ab'}, 'device': 'cpu', 'n_devices': 1, 'versions': {},
+           'git_revision': None, 'averaged_with': ['b']}
+  for further in (
+      {'mem_len': 5, 'step': 1, 'best': 1., 'best_step': 1, 'seconds': 2.},
+      {'step': 1, 'seconds': 2., 'averaged_with': 'b'},
+      {'averaged_with': ['b'], 'source': 'm.pt'},
+      {'identity': {'seed': 1}, 'lineage': [entry], 'evaluations': [],
+       'critic': []},
+      {'data': {}, 'since_line': [], 'flags': {}, 'versions': {},
+       'git_revision': 'a', 'device': 'cpu', 'n_devices': 1}):
+    (folder / 'config.json').write_text(json.dumps({**META, **further}))
+    weights_folder.load(folder)
+    assert capsys.readouterr().err == '', further
+  (folder / 'config.json').write_text(json.dumps({
+      **META, 'typical': 3, 'a\nb': 1}))
+  weights_folder.load(folder)
+  line = capsys.readouterr().err
+  assert line.startswith(f"{folder / 'config.json'}: not used here: 'a\\nb', "
+                         'typical (') and line.count('\n') == 1
 
 
 @pytest.mark.parametrize('tensors, reason', [
