@@ -3,9 +3,9 @@
 Some songs are samples, the others real; a classifier is trained on some and
 asked about the others. The area under its ROC curve (AUC) is 0.5 where the two
 cannot be told apart, and 1 where every song can. The songs of one game, which
-often share instruments and figures, are all in training or all in the test: else
-the critic knows real songs by their game, and even two sets of real songs seem
-to differ. What two sets of real songs get is the floor.
+often share instruments and figures, are all in training or all in the test:
+else the critic knows real songs by their game, and even two sets of real songs
+seem to differ. What two sets of real songs get is the floor.
 
 Sources: Lopez-Paz and Oquab, "Revisiting Classifier Two-Sample Tests" (ICLR
 2017); Kilgour et al., "Frechet Audio Distance" (Interspeech 2019) for the other
