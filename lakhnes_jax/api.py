@@ -41,8 +41,8 @@ class Model:
 
   *   `n`: songs to write.
   *   `seed`: of the draws. Song i depends on the seed and i, not on n.
-  *   `temperature`, `top_k`, `top_p`, `best_of`: how events are drawn, and of
-      how many songs the model's critic takes one, see
+  *   `temperature`, `temperature_rise`, `top_k`, `top_p`, `best_of`: how events
+      are drawn, and of how many songs the model's critic takes one, see
       `lakhnes_jax.generation.sample.SamplingConfig`.
   *   `progress`: called with the number of tokens done and the most there can
       be.
@@ -163,12 +163,14 @@ class Model:
     return self._sample(make_task(events), n, name, **options)
 
   def _sample(self, task: tasks.GenerationTask, n: int, name: str, *,
-              seed: int = 0, temperature: float = 1., top_k: int = 0,
-              top_p: float = .96, best_of: int | None = None,
+              seed: int = 0, temperature: float = 1.,
+              temperature_rise: float = .03, top_k: int = 0,
+              top_p: float = .965, best_of: int | None = None,
               progress: Callable[[int, int], Any] = lambda tokens, of: None
              ) -> list[song_lib.Song]:
-    config = sample.SamplingConfig(temperature=temperature, top_k=top_k,
-                                   top_p=top_p, seed=seed, best_of=best_of)
+    config = sample.SamplingConfig(
+        temperature=temperature, temperature_rise=temperature_rise, top_k=top_k,
+        top_p=top_p, seed=seed, best_of=best_of)
     return [song_lib.Song(made.events, made.name, made.summary())
             for made in sample.generate(self.sampled, [task], config, n=n,
                                         names=[name], progress=progress)]

@@ -150,7 +150,7 @@ def test_sums_are_of_all_files(run, tmp_path):
 
 
 def test_a_critic_of_its_own_songs(run, tmp_path, monkeypatch):
-  monkeypatch.setattr(export, '_SAMPLES', 4)
+  monkeypatch.setattr(export, '_SAMPLES', 8)
   monkeypatch.setattr(export, '_LIMITS', tasks.Limits(60))
   note = ev.event(ev.P1, ev.NOTEON, 60)
   songs = [np.array([note, wait] * 400, np.int32)
@@ -236,7 +236,9 @@ def test_a_critic_reads_songs_as_sample_flags_draws_them():
       ).read_text().splitlines() if '=' in line and line.startswith('--'))
   sampling, limits = export._SAMPLING, export._LIMITS
   for name, value in (
-      ('temperature', sampling.temperature), ('top_k', sampling.top_k),
+      ('temperature', sampling.temperature),
+      ('temperature_rise', sampling.temperature_rise),
+      ('top_k', sampling.top_k),
       ('top_p', sampling.top_p), ('length', limits.events),
       ('seconds', limits.seconds)):
     assert float(flags[name]) == value, name

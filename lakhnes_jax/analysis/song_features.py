@@ -46,6 +46,7 @@ def measure(song: np.ndarray) -> dict[str, float]:
     self_repetition: see `self_repetition`.
     stasis: see `stasis`.
     looping: see `looping`.
+    variety_change, pitch_class_change: see `change`.
     longest_pause: seconds, the longest time without a NOTEON, up to the end.
     volume_mean, volume_entropy, volume_changes, duty_entropy: see `dynamics`.
     structureness_short, _mid, _long: see `structureness`.
@@ -78,6 +79,7 @@ def measure(song: np.ndarray) -> dict[str, float]:
       'self_repetition': self_repetition(song),
       'stasis': stasis(song),
       'looping': looping(song),
+      **change(song),
       'longest_pause': np.diff(np.concatenate(
           [[0], score.start[score.onset.any(1)], [score.length]])).max(
               ) / ev.SAMPLE_RATE if score.length else np.nan,
@@ -287,3 +289,41 @@ def looping(song: np.ndarray, most: int = _FIGURE) -> float:
       longest = max(longest, (
           times[first + count + period] - times[first]).max())
   return float(longest / length)
+
+
+def change(song: np.ndarray) -> dict[str, float]:
+  """How the last third of a song differs from the first.
+
+  A model that searches for an idea and then stays with it plays fewer different
+  notes in the end; composers begin with the idea.
+
+  Args:
+    song: int32 events.
+
+  Returns:
+    `variety_change`, ln((n + 1) / (m + 1)) where NOTEONs of the last third have
+    n different pitches, counted for each voice, and those of the first m;
+    `pitch_class_change`, 0 to 1, half the L1 distance of the pitch-class
+    histograms of their NOTEONs, the mean over melodic voices that play in both,
+    nan where none does. Both nan for a song without length.
+  """
+  times = ev.times_of(song)
+  length = int(times[-1]) if len(song) else 0
+  if not length:
+    return {'variety_change': np.nan, 'pitch_class_change': np.nan}
+  is_note = ev.kind_of(song) == ev.NOTEON
+  first, last = (song[is_note & part] for part in (
+      times < length / 3, times >= length * 2 / 3))
+  distances = []
+  for voice in (ev.P1, ev.P2, ev.TR):
+    shares = []
+    for part in (first, last):
+      pitches = ev.value_of(part[ev.voice_of(part) == voice])
+      if len(pitches):
+        shares.append(np.bincount(pitches % 12, minlength=12) / len(pitches))
+    if len(shares) == 2:
+      distances.append(np.abs(shares[0] - shares[1]).sum() / 2)
+  return {
+      'variety_change': np.log((len(np.unique(last)) + 1) /
+                               (len(np.unique(first)) + 1)),
+      'pitch_class_change': np.mean(distances) if distances else np.nan}

@@ -54,8 +54,8 @@ _HEADERS = {
     'Cache-Control': 'no-store', 'Referrer-Policy': 'no-referrer',
     'X-Content-Type-Options': 'nosniff'}
 # What all songs of one model share.
-_NOT_SHOWN = ('grammar', 'max_events', 'format', 'mem_len', 'int8', 'top_k',
-              'top_p', 'best_of')
+_NOT_SHOWN = ('grammar', 'max_events', 'format', 'mem_len', 'int8',
+              'temperature_rise', 'top_k', 'top_p', 'best_of')
 _TYPES = {'.mid': 'audio/midi', '.wav': 'audio/wav'}
 
 

@@ -27,6 +27,7 @@ from lakhnes_jax.model import (
 )
 from lakhnes_jax.model.language_model import LanguageModel
 
+LATE = 256  # Tokens after which the temperature may rise.
 _BLOCK = 1024  # Tokens of all songs that are read at once, about.
 
 
@@ -294,15 +295,19 @@ class _Loop(NamedTuple):
 @functools.partial(jax.jit, static_argnames=('model', 'constraint', 'chunk'),
                    donate_argnames=('cache',))
 def _chunk(model, params, cache, logits_BxV, keys_B, state, ended_B, first,
-           length, settings, *, constraint, chunk):
+           length, temperatures, settings, *, constraint, chunk):
   """Draws `length` tokens, at most `chunk`; see `generate`."""
+  temperature, temperature_rise = temperatures
+
   def unfinished(loop):
     return (loop.number < length) & ~loop.ended_B.all()
 
   def body(loop):
     number = loop.number
+    late = first + number >= LATE
     allowed_BxV = sampling.restrict(
-        constraint.process_logits(loop.state, loop.logits_BxV), **settings)
+        constraint.process_logits(loop.state, loop.logits_BxV),
+        temperature * (1 + late * temperature_rise), **settings)
     tokens_B = sampling.draw(allowed_BxV, jax.vmap(
         jax.random.fold_in, (0, None))(keys_B, first + number))
     tokens_B, state = constraint.advance(loop.state, tokens_B)
@@ -324,8 +329,8 @@ def _chunk(model, params, cache, logits_BxV, keys_B, state, ended_B, first,
 def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
              length: int, *, constraint: Constraint = UNCONSTRAINED,
              state: Any = (),
-             temperature: float = 1., top_k: int = 0, top_p: float = 1.,
-             exclude_eos: bool = True, first: int = 0, chunk: int = 128,
+             temperature: float = 1., temperature_rise: float = 0.,
+             top_k: int = 0, top_p: float = 1., exclude_eos: bool = True, first: int = 0, chunk: int = 128,
              progress: Callable[[int], Any] = lambda tokens: None):
   """Draws tokens, each read before the next is drawn.
 
@@ -341,6 +346,8 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
     constraint: forbids tokens and puts others in their place.
     state: of the constraint at the next token.
     temperature, top_k, top_p: see `sampling.restrict`.
+    temperature_rise: share by which the temperature is higher for the draws
+      from number `LATE` on.
     exclude_eos: never draw <S>. A song has ended at the first <S>, drawn or
       put there by the constraint; the rest of its row is <S> at a likelihood
       of 1. Once all have ended nothing more is read.
@@ -356,10 +363,11 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
   Raises:
     ValueError: a setting is out of range.
   """
-  sampling.check(temperature=temperature, top_k=top_k, top_p=top_p)
-  settings = {
-      'temperature': np.float32(temperature), 'top_k': np.int32(top_k),
-      'top_p': np.float32(top_p), 'exclude_eos': np.bool_(exclude_eos)}
+  sampling.check(temperature=temperature, temperature_rise=temperature_rise,
+                 top_k=top_k, top_p=top_p)
+  temperatures = np.float32(temperature), np.float32(temperature_rise)
+  settings = {'top_k': np.int32(top_k), 'top_p': np.float32(top_p),
+              'exclude_eos': np.bool_(exclude_eos)}
   batch = len(logits_BxV)
   tokens_BxL = np.full((batch, length), events.BOS_EOS, np.int32)
   nll_BxL = np.zeros((batch, length), np.float32)
@@ -368,7 +376,7 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
     end = min(start + chunk, length)
     loop = _chunk(
         model, params, cache, logits_BxV, keys_B, state, ended_B,
-        np.int32(first + start), np.int32(end - start), settings,
+        np.int32(first + start), np.int32(end - start), temperatures, settings,
         constraint=constraint, chunk=chunk)
     logits_BxV, cache, state, ended_B = loop[:4]
     tokens_BxL[:, start:end] = np.asarray(loop.tokens_LxB)[:end - start].T

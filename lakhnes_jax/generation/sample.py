@@ -43,6 +43,8 @@ class SamplingConfig:
 
   Attributes:
     temperature: divides the logits; 0 is greedy.
+    temperature_rise: share by which it is higher from the song's 257th token
+      on: songs of most models become ever easier to foretell, real ones do not.
     top_k: draw among the k likeliest tokens; 0 disables.
     top_p: draw among the likeliest tokens that add up to p; 1 disables.
     seed: of the draws.
@@ -57,6 +59,7 @@ class SamplingConfig:
     ValueError: a setting is out of range.
   """
   temperature: float = .95
+  temperature_rise: float = 0.
   top_k: int = 32
   top_p: float = 1.
   seed: int = 0
@@ -246,7 +249,9 @@ def _sample_batch(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
   ids_BxL, nll_BxL, *_ = decode.generate(
       model.model, model.params, cache, logits_BxV, keys_B,
       max_tokens - n_read, constraint=constraint, state=state,
-      temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
+      temperature=config.temperature,
+      temperature_rise=config.temperature_rise, top_k=config.top_k,
+      top_p=config.top_p,
       exclude_eos=False, first=n_read,
       progress=lambda tokens: progress(n_read + tokens, max_tokens))
   rows = []

@@ -86,5 +86,5 @@ def test_what_is_damaged_is_a_matter_of_taste():
 
 def test_too_few_songs():
   with pytest.raises(ValueError, match='3 samples and 5 real songs are too few '
-                     'for a critic of 4'):
+                     'for a critic of 8'):
     critic.fit(SAMPLES, REAL)

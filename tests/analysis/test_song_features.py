@@ -36,6 +36,9 @@ def test_by_hand():
       'groove_recurrence': 2 / 3,
       'stasis': 1,  # From TR's G at 0 s there are three notes.
       'looping': 0,
+      # 60, 61 and TR's 43, then 72 and NO's 4; of P1 one class of two stays.
+      'variety_change': np.log(3 / 4),
+      'pitch_class_change': 1 / 2,
       'longest_pause': 2,
       # P1 for 2 s at 15 and half a second each at 3 and 2, NO for 1 s at 15.
       'volume_mean': (3 * 15 + .5 * 3 + .5 * 2) / 4,
@@ -192,6 +195,25 @@ def notes(pitches) -> str:
 ])
 def test_looping(text, share):
   assert song_features.looping(song(text)) == pytest.approx(share)
+
+
+@pytest.mark.parametrize('text, variety, classes', [
+    # Of three notes in the first third one is left in the last.
+    (notes([60, 62, 64, 60, 62, 64, 60, 60, 60]), 2 / 4, 2 / 3),
+    # An octave is another note, but not another pitch class.
+    (notes([60, 60, 62, 62, 72, 60]), 3 / 2, 0),
+    # The voice counts, and noise as one; its classes do not.
+    ('P1_NOTEON_60 NO_NOTEON_1 NO_NOTEON_2 WT_3000 P2_NOTEON_60 WT_3000 '
+     'P1_NOTEON_61 NO_NOTEON_7 WT_3000', 3 / 4, 1),
+    # A mean over the voices that play in both.
+    ('P1_NOTEON_60 TR_NOTEON_50 WT_3000 P2_NOTEON_60 WT_3000 '
+     'P1_NOTEON_61 TR_NOTEON_50 P2_NOTEON_61 WT_3000', 4 / 3, 1 / 2),
+    ('WT_3000 P1_NOTEON_60 WT_6000', 1, np.nan),
+])
+def test_change_from_the_first_third_to_the_last(text, variety, classes):
+  found = song_features.change(song(text))
+  assert found['variety_change'] == pytest.approx(np.log(variety))
+  assert found['pitch_class_change'] == pytest.approx(classes, nan_ok=True)
 
 
 def test_duties_and_volumes_of_silence_do_not_count():

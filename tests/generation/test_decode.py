@@ -288,6 +288,23 @@ def test_songs_end_at_eos():
   assert _songs([0], 200)[0].all()
 
 
+def test_the_temperature_rises_where_a_song_has_lasted():
+  def songs(*parts, rise=0.):
+    cache, logits, keys = _start(range(8))
+    number, tokens = decode.LATE - 3, []
+    for length, temperature in parts:
+      drawn, _, logits, cache, _ = decode.generate(
+          SMALL, _prepared(), cache, logits, keys, length, first=number,
+          temperature=temperature, temperature_rise=rise)
+      number += length
+      tokens.append(drawn)
+    return np.concatenate(tokens, 1)
+
+  found = songs((7, 20.), rise=.5)
+  np.testing.assert_array_equal(found, songs((3, 20.), (4, 30.)))
+  assert (found != songs((7, 20.))).any() and (found != songs((7, 30.))).any()
+
+
 def test_one_compilation_serves_all_settings():
   def run(length=9, **settings):
     _songs([0, 1], length, chunk=6, **settings)
@@ -295,8 +312,8 @@ def test_one_compilation_serves_all_settings():
   run()
   compiled = decode._chunk._cache_size()
   for settings in ({'length': 6}, {'length': 20}, {'temperature': 3.},
-                   {'top_k': 3}, {'top_p': .5}, {'exclude_eos': False},
-                   {'first': 6}):
+                   {'temperature_rise': .5}, {'top_k': 3}, {'top_p': .5},
+                   {'exclude_eos': False}, {'first': 6}):
     run(**settings)
   assert decode._chunk._cache_size() == compiled
   run(constraint=Odd(), state=(jnp.array([2, 4]), jnp.zeros(2, int)))
@@ -322,10 +339,10 @@ def test_eight_bits_are_enough():
 def test_rings_stay_in_place(batch):
   """The compiled loop copies no keys and values, the bulk of what it reads."""
   cache, logits, keys = _start(range(batch))
-  settings = {'temperature': 1., 'top_k': 0, 'top_p': 1., 'exclude_eos': True}
+  settings = {'top_k': 0, 'top_p': 1., 'exclude_eos': True}
   text = decode._chunk.lower(
       SMALL, _prepared(), cache, logits, keys, (), jnp.zeros(batch, bool), 0, 8,
-      settings, constraint=decode.UNCONSTRAINED, chunk=8).compile().as_text()
+      (1., 0.), settings, constraint=decode.UNCONSTRAINED, chunk=8).compile().as_text()
   shapes = [f'f32[{batch * 2},{shape}]' for shape in ('4,5', '5,4')]
   copies = re.findall(r'= (f32\[[\d,]+\])\S* copy\(', text)
   assert all(shape in text for shape in shapes)
@@ -339,5 +356,5 @@ def test_same_length_needs_memory():
 
 
 def test_settings_out_of_range():
-  with pytest.raises(ValueError, match='top_p 2'):
+  with pytest.raises(ValueError, match='top_p: .* found 2.0'):
     _songs([0], 1, top_p=2.)
