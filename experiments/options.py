@@ -230,8 +230,8 @@ flags.DEFINE_bool(
     'int8', False, 'Round kernels to 8 bits: a third faster for one song of a '
     'large model.')
 _sampling('temperature', 0.95, 'Sampling temperature; 0 is greedy.')
-_sampling('temperature_rise', 0., 'Share by which the temperature is higher from '
-          "a song's 257th token on.")
+_sampling('temperature_rise', 0., 'Share by which the temperature is higher '
+          "from a song's 257th token on.")
 _sampling('top_k', 32, 'Top-k; 0 disables.')
 _sampling('top_p', 1., 'Top-p (nucleus); 1 disables.')
 _sampling('best_of', None, "Draw N songs for each one; the weights' critic "

@@ -330,7 +330,8 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
              length: int, *, constraint: Constraint = UNCONSTRAINED,
              state: Any = (),
              temperature: float = 1., temperature_rise: float = 0.,
-             top_k: int = 0, top_p: float = 1., exclude_eos: bool = True, first: int = 0, chunk: int = 128,
+             top_k: int = 0, top_p: float = 1., exclude_eos: bool = True,
+             first: int = 0, chunk: int = 128,
              progress: Callable[[int], Any] = lambda tokens: None):
   """Draws tokens, each read before the next is drawn.
 

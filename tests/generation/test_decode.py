@@ -342,7 +342,8 @@ def test_rings_stay_in_place(batch):
   settings = {'top_k': 0, 'top_p': 1., 'exclude_eos': True}
   text = decode._chunk.lower(
       SMALL, _prepared(), cache, logits, keys, (), jnp.zeros(batch, bool), 0, 8,
-      (1., 0.), settings, constraint=decode.UNCONSTRAINED, chunk=8).compile().as_text()
+      (1., 0.), settings, constraint=decode.UNCONSTRAINED,
+      chunk=8).compile().as_text()
   shapes = [f'f32[{batch * 2},{shape}]' for shape in ('4,5', '5,4')]
   copies = re.findall(r'= (f32\[[\d,]+\])\S* copy\(', text)
   assert all(shape in text for shape in shapes)
@@ -356,5 +357,5 @@ def test_same_length_needs_memory():
 
 
 def test_settings_out_of_range():
-  with pytest.raises(ValueError, match='top_p: .* found 2.0'):
+  with pytest.raises(ValueError, match=r'top_p: .* found 2\.0'):
     _songs([0], 1, top_p=2.)
