@@ -52,8 +52,7 @@ class SamplingConfig:
     int8: round the model's kernels to 8 bits; see `lakhnes_jax.model.quantize`.
     best_of: songs that are drawn for each, of which the model's critic takes
       one by what follows the given beginning, so that songs are like real ones;
-      None for 8 where the model has a
-      critic, and 1 where not.
+      None for 8 where the model has a critic, and 1 where not.
 
   Raises:
     ValueError: a setting is out of range.
