@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_nsf import LONGEST, random_log, real_logs
+from test_nsf import LIMIT, random_log, real_logs
 
 from lakhnes_jax.formats import nes_rom, song_files
 from lakhnes_jax.formats.player6502 import frames
@@ -14,7 +14,7 @@ def check(data, log, limit=None):
   assert player.cartridge.writes[-3:] == [(0x15, 0), (0x15, 15), (0x17, 0x40)]
   most = console.check(player, frames.from_log(log, log.loop),
                        player.interrupt, limit=limit)
-  assert most < LONGEST
+  assert most < LIMIT
 
 
 @pytest.mark.parametrize('seed', range(3))
