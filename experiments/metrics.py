@@ -26,6 +26,7 @@ import numpy as np
 from scipy import stats
 
 from data_prep import stats as corpus_stats
+from experiments import two_sample
 from lakhnes_jax import atomic, command_line
 from lakhnes_jax import events as ev
 from lakhnes_jax.analysis import song_features
@@ -129,7 +130,7 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
   Raises:
     ValueError: there are no samples, or no real song is long enough.
   """
-  from experiments import memorisation, two_sample
+  from experiments import memorisation
   if not samples:
     raise ValueError('no songs to measure')
   first = {name: (given or {}).get(name, 0) for name in samples}
@@ -150,14 +151,14 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
     for key in ('wasserstein', 'overlap'):
       row[f'floor_{key}'] = yardstick[name][key]
   distances = {}
-  for i, suffix in enumerate(('', '_floor')):
-    if min(len(songs) for songs in (parts[i], real)) >= two_sample.FOLDS:
-      distances[f'frechet{suffix}'] = two_sample.frechet(
-          measured[i], measured[2])
-    if min(len(set(names)) for names in (groups[i], groups[2])
-          ) >= two_sample.FOLDS:
+  # Of the samples, and of the floor's songs in their place.
+  for suffix, songs, rows, games in zip(
+      ('', '_floor'), parts[:2], measured[:2], groups[:2], strict=True):
+    if min(len(songs), len(parts[2])) >= two_sample.FOLDS:
+      distances[f'frechet{suffix}'] = two_sample.frechet(rows, measured[2])
+    if min(len(set(games)), len(set(groups[2]))) >= two_sample.FOLDS:
       distances[f'critic{suffix}'] = two_sample.auc(
-          parts[i], parts[2], measured[i], measured[2], groups[i], groups[2])
+          songs, parts[2], rows, measured[2], games, groups[2])
 
   if weights:
     from experiments import information
@@ -263,7 +264,8 @@ def describe(found: dict[str, Any]) -> str:
             f'{"Frechet distance":29}' + show(found['frechet'], 9)
             + show(found.get('frechet_floor'), 9)]
     if 'critic' not in found:
-      lines.append('no critic: needs samples and real songs of 5 games each')
+      lines.append('no critic: needs samples and real songs of '
+                   f'{two_sample.FOLDS} games each')
   if 'information' in found:
     rows = [found['information'][name] for name in ('samples', 'real')]
     lines += ['', f'{"":30}{"samples":>9}{"held-out":>9}'] + [

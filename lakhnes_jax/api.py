@@ -14,6 +14,7 @@ from lakhnes_jax.weights import weights_folder
 
 # A song, its events, or the path of its file.
 SongLike = song_lib.Song | np.ndarray | str | os.PathLike
+_DRAWS = sample.RECOMMENDED
 
 
 def load(weights: str | os.PathLike | None = None, *,
@@ -163,9 +164,10 @@ class Model:
     return self._sample(make_task(events), n, name, **options)
 
   def _sample(self, task: tasks.GenerationTask, n: int, name: str, *,
-              seed: int = 0, temperature: float = 1.,
-              temperature_rise: float = .03, top_k: int = 0,
-              top_p: float = .965, best_of: int | None = None,
+              seed: int = _DRAWS.seed, temperature: float = _DRAWS.temperature,
+              temperature_rise: float = _DRAWS.temperature_rise,
+              top_k: int = _DRAWS.top_k, top_p: float = _DRAWS.top_p,
+              best_of: int | None = _DRAWS.best_of,
               progress: Callable[[int, int], Any] = lambda tokens, of: None
              ) -> list[song_lib.Song]:
     config = sample.SamplingConfig(

@@ -15,16 +15,7 @@ def write(path: str | os.PathLike, data: bytes) -> None:
   Raises:
     OSError: it cannot be written; names it.
   """
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = temporary_of(path)
-  try:
-    with named(path):
-      temporary.write_bytes(data)
-      os.replace(temporary, path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
+  write_together({pathlib.Path(path): data})
 
 
 def write_together(files: Mapping[pathlib.Path, bytes],
@@ -52,9 +43,10 @@ def write_together(files: Mapping[pathlib.Path, bytes],
       path.unlink(missing_ok=True)
     for path in files:
       os.replace(temporary_of(path), path)
-  finally:
+  except BaseException:
     for path in files:
       temporary_of(path).unlink(missing_ok=True)
+    raise
 
 
 @contextlib.contextmanager

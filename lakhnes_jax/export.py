@@ -10,6 +10,7 @@ run directory (`experiments.run --mode=eval`).
 """
 
 import argparse
+import dataclasses
 import itertools
 import pathlib
 import sys
@@ -36,8 +37,7 @@ from lakhnes_jax.weights import weights_folder
 # What a critic is fitted on; samples are drawn as `sample.flags` does.
 _SAMPLES, _REAL = 512, 400
 _LIMITS = tasks.Limits(3000, critic_lib.SECONDS)
-_SAMPLING = sample.SamplingConfig(temperature=1., temperature_rise=.03,
-                                  top_k=0, top_p=.965, best_of=1)
+_SAMPLING = dataclasses.replace(sample.RECOMMENDED, best_of=1)
 # Of a checkpoint's meta, what matters to the run alone.
 _OF_RUN = ('data', 'since_line', 'flags', 'versions', 'git_revision', 'device',
            'n_devices')

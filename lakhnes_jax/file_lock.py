@@ -20,12 +20,17 @@ _BUSY = (errno.EAGAIN, errno.EACCES)
 
 
 @contextlib.contextmanager
-def exclusive(folder: str | os.PathLike) -> Iterator[None]:
+def exclusive(folder: str | os.PathLike, *,
+              wait: bool = False) -> Iterator[None]:
   """Holds a folder, which is made if need be, while the context lasts.
 
+  Args:
+    folder: its path.
+    wait: until nobody else holds it.
+
   Raises:
-    OSError: another process, or another context of this one, holds it; or it
-      cannot be made. The message names the folder.
+    OSError: another process, or another context of this one, holds it, without
+      `wait`; or it cannot be made. The message names the folder.
   """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -33,22 +38,9 @@ def exclusive(folder: str | os.PathLike) -> Iterator[None]:
     yield
     return
   with _opened(folder) as descriptor:
-    if not _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    if not _lock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)):
       raise OSError(f'{folder}: another process is writing there; wait until '
                     'it has ended, or take another folder')
-    yield
-
-
-@contextlib.contextmanager
-def waiting(folder: str | os.PathLike) -> Iterator[None]:
-  """Holds a folder as `exclusive` does; waits while another holds it."""
-  folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
-  if fcntl is None:
-    yield
-    return
-  with _opened(folder) as descriptor:
-    _lock(descriptor, fcntl.LOCK_EX)
     yield
 
 

@@ -5,6 +5,7 @@ arguments of Python's functions have these ranges. Nothing is imported here that
 takes time: flags are read before jax is.
 """
 
+from lakhnes_jax import schema
 from lakhnes_jax.schema import Range
 
 MAX_SIZE = 2**20  # Of a dimension, a batch or a context.
@@ -24,3 +25,14 @@ SAMPLING = {
     'density': Range(.01, 100, float),  # Notes per second.
     'song_length': Range(.01, 3600, float),  # Seconds.
 }
+
+
+def check(**settings: float | None) -> None:
+  """Raises a ValueError if a setting, None aside, is not in `SAMPLING`'s range.
+
+  >>> check(top_p=2., best_of=None)
+  ValueError: top_p: a number from 1e-06 to 1 expected, found 2.0
+  """
+  for name, value in settings.items():
+    if value is not None:
+      schema.check(value, SAMPLING[name], name)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lakhnes_jax import events
+from lakhnes_jax import events, ranges
 from lakhnes_jax.generation import sampling
 from lakhnes_jax.model import (
     kv_cache,
@@ -364,8 +364,8 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
   Raises:
     ValueError: a setting is out of range.
   """
-  sampling.check(temperature=temperature, temperature_rise=temperature_rise,
-                 top_k=top_k, top_p=top_p)
+  ranges.check(temperature=temperature, temperature_rise=temperature_rise,
+               top_k=top_k, top_p=top_p)
   temperatures = np.float32(temperature), np.float32(temperature_rise)
   settings = {'top_k': np.int32(top_k), 'top_p': np.float32(top_p),
               'exclude_eos': np.bool_(exclude_eos)}

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import ranges
 from lakhnes_jax.analysis import critic as critic_lib
 from lakhnes_jax.formats import looping
-from lakhnes_jax.generation import constraints, decode, sampling
+from lakhnes_jax.generation import constraints, decode
 from lakhnes_jax.generation import tasks as tasks_lib
 from lakhnes_jax.model import language_model
 
@@ -67,8 +68,13 @@ class SamplingConfig:
   best_of: int | None = None
 
   def __post_init__(self):
-    sampling.check(**{name: value for name, value in vars(self).items()
-                      if name != 'int8' and value is not None})
+    ranges.check(**{name: value for name, value in vars(self).items()
+                    if name != 'int8'})
+
+
+# As `sample.flags` draws songs, and `lakhnes_jax.load()`'s methods.
+RECOMMENDED = SamplingConfig(temperature=1., temperature_rise=.03, top_k=0,
+                             top_p=.965)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,16 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from lakhnes_jax import events, ranges, schema
+from lakhnes_jax import events
 
 _GREEDY = 1e-6  # Lower temperatures are 0.
 _FEW = 64  # A top-k up to this needs no sorting of all.
-
-
-def check(**settings: float) -> None:
-  """Raises a ValueError if a setting is out of its range in `ranges`."""
-  for name, value in settings.items():
-    schema.check(value, ranges.SAMPLING[name], name)
 
 
 def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,
@@ -23,7 +17,7 @@ def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,
 
   <S> goes first, then the temperature divides; of the softmax of that only the
   most likely stay. Every setting may be traced, so that one compilation serves
-  all; `check` says what is in range.
+  all; `lakhnes_jax.ranges` says what is in range.
 
   Args:
     logits_BxV: float32.

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax import ranges, schema
+from lakhnes_jax import ranges
 from lakhnes_jax.data import augment
 from lakhnes_jax.generation import constraints
 
@@ -67,13 +67,6 @@ class GenerationTask:
   metadata: dict[str, Any]
 
 
-def _check(**settings: float | None) -> None:
-  """Raises a ValueError if a setting that is given is out of its range."""
-  for name, value in settings.items():
-    if value is not None:
-      schema.check(value, ranges.SAMPLING[name], name)
-
-
 @dataclasses.dataclass(frozen=True)
 class Limits:
   """Where a song ends.
@@ -91,7 +84,7 @@ class Limits:
   stop_at_eos: bool = False
 
   def __post_init__(self):
-    _check(length=self.events, seconds=self.seconds)
+    ranges.check(length=self.events, seconds=self.seconds)
 
   @property
   def samples(self) -> int:
@@ -238,7 +231,7 @@ def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
   """
   if prompt_events is None and prompt_seconds is None:
     prompt_events = PROMPT_EVENTS
-  _check(prompt_events=prompt_events, prompt_seconds=prompt_seconds)
+  ranges.check(prompt_events=prompt_events, prompt_seconds=prompt_seconds)
   if vocabulary.name == 'tracker':
     return _tracker().continuation(vocabulary, song, limits, prompt_events,
                                    prompt_seconds, asked)

@@ -42,7 +42,7 @@ def write(samples: Iterable[Any], out_dir: str | os.PathLike, *,
   summaries = _read_summaries(out_dir / 'samples.json')  # Before any work.
   for sample in samples:
     loop = looping.of_metadata(sample.metadata)
-    with file_lock.waiting(out_dir):
+    with file_lock.exclusive(out_dir, wait=True):
       missing += _write_files(sample, out_dir / sample.name, also, loop)
       summaries = _read_summaries(out_dir / 'samples.json')
       summaries[sample.name] = sample.summary()
@@ -52,7 +52,7 @@ def write(samples: Iterable[Any], out_dir: str | os.PathLike, *,
       tracks.append(looping.to_log(looping.Looped(sample.events, loop))
                     ._replace(tags={'title': sample.name}))
   if summaries:
-    with file_lock.waiting(out_dir):
+    with file_lock.exclusive(out_dir, wait=True):
       page.write(out_dir)
   if tracks:
     path = out_dir / f'{album.replace("/", "-")}.nsf'

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from lakhnes_jax import events as ev
-from lakhnes_jax import ranges, schema
+from lakhnes_jax import ranges
 from lakhnes_jax.tracker import clock as clock_lib
 from lakhnes_jax.tracker import frames as frames_lib
 from lakhnes_jax.tracker import vocabulary as voc
@@ -46,12 +46,12 @@ def asked(tempo: str | float | None = None, density: float | None = None,
   if tempo is not None:
     found[voc.TEMPO] = _parts(tempo)
   if density is not None:
-    schema.check(density, ranges.SAMPLING['density'], 'density')
+    ranges.check(density=density)
     found[voc.DENSITY] = voc.bin_of(density, voc.DENSITIES)
   if voices:
     found[voc.VOICES] = _bits(voices)
   if song_length is not None:
-    schema.check(song_length, ranges.SAMPLING['song_length'], 'song_length')
+    ranges.check(song_length=song_length)
     found[voc.LENGTH] = voc.bin_of(song_length, voc.LENGTHS)
   return found
 

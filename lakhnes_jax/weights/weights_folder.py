@@ -20,7 +20,7 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
-from lakhnes_jax import atomic, input_files, schema, vocabularies
+from lakhnes_jax import atomic, input_files, ranges, schema, vocabularies
 from lakhnes_jax.weights import checkpoint, fetch
 
 # The pretrained weights that come with the package.
@@ -35,7 +35,7 @@ _META = {'model': str, 'format': str, 'mem_len?': int,
              {'feature': str, 'mean': float, 'deviation': float,
               'weight': float, 'square': float}],
          'config': {
-    f'{name}?': schema.Range(1, 2**20)
+    f'{name}?': schema.Range(1, ranges.MAX_SIZE)
     for name in ('n_token', 'n_layer', 'n_head', 'd_model', 'd_head',
                  'd_inner')}}
 # What else any version has written there. Where a newer one has more, it is

@@ -55,7 +55,11 @@ def test_overlap_is_that_of_scipys_densities():
 def melody(rng, n: int) -> np.ndarray:
   """A random tune of n notes and waits, no two alike at once."""
   pitches = rng.integers(40, 100, n)
-  waits = rng.integers(1000, 20000, n)
+  return tune_of(pitches, rng.integers(1000, 20000, n))
+
+
+def tune_of(pitches, waits) -> np.ndarray:
+  """Notes of P1, each with a wait behind it."""
   return np.stack([ev.EVENT[ev.P1, ev.NOTEON, pitches], waits],
                   1).reshape(-1).astype(np.int32)
 
@@ -146,8 +150,7 @@ def test_a_critic_hears_what_differs_and_nothing_else():
       steps = rng.integers(0, 2, 80) if scale else rng.integers(-7, 8, 80)
       pitches = 50 + np.cumsum(steps) % 40
       waits = rng.choice([6, 12], 80) * 735
-      songs.append(np.stack([ev.EVENT[ev.P1, ev.NOTEON, pitches], waits],
-                            1).reshape(-1).astype(np.int32))
+      songs.append(tune_of(pitches, waits))
     return Songs(*songs)
 
   def measured(scale):
@@ -176,10 +179,8 @@ def test_a_critic_does_not_know_a_song_by_its_game():
       figure = rng.permutation([-5, -3, -2, 2, 3, 5])
       for _ in range(4):
         pitches = rng.integers(55, 65) + np.cumsum(np.tile(figure, 14))
-        songs.append(np.stack([
-            ev.EVENT[ev.P1, ev.NOTEON, pitches],
-            np.full(len(pitches), rng.choice([6, 12]) * 735),
-        ], 1).reshape(-1).astype(np.int32))
+        songs.append(tune_of(
+            pitches, np.full(len(pitches), rng.choice([6, 12]) * 735)))
     found = Songs(*songs)
     found.names = [names.format(game=i // 4, song=i) for i in range(len(songs))]
     return found

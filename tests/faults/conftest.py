@@ -26,7 +26,8 @@ import pytest
 from data_prep import compose
 from lakhnes_jax import events
 from lakhnes_jax.data import shards
-from support import victims
+from lakhnes_jax.formats import song_files
+from support import served_app, victims
 
 HERE = pathlib.Path(__file__).parent
 STARTED = time.monotonic()
@@ -59,6 +60,14 @@ def in_time(request):
 def n_faults(request) -> int:
   """N of --faults: about N kills, 10 N flipped bits, 100 N mutated files."""
   return request.config.getoption('--faults')
+
+
+@pytest.fixture(scope='session')
+def midi(tmp_path_factory) -> bytes:
+  """A MIDI file of the tune that the app's model has for all tasks."""
+  path = tmp_path_factory.mktemp('midi') / 'a.mid'
+  song_files.write_song(path, served_app.TUNE)
+  return path.read_bytes()
 
 
 @pytest.fixture(scope='session')

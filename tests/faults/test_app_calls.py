@@ -12,9 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from lakhnes_jax.formats import song_files
 from support import json_edges, mutations
-from support.served_app import TUNE, Called, Quick, tiny_model
+from support.served_app import Called, Quick, tiny_model
 
 pytestmark = pytest.mark.faults
 HERE = b'127.0.0.1:8000'
@@ -75,13 +74,6 @@ def called(tmp_path_factory):
                tmp_path_factory.mktemp('called') / 'kept')
   yield app
   app.close()
-
-
-@pytest.fixture(scope='module')
-def midi(tmp_path_factory):
-  path = tmp_path_factory.mktemp('midi') / 'a.mid'
-  song_files.write_song(path, TUNE)
-  return path.read_bytes()
 
 
 def _ask(called, method, target, value=None):

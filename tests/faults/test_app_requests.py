@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from lakhnes_jax.app import request
-from lakhnes_jax.formats import song_files
 from support import json_edges, mutations
 from support.served_app import TUNE, Quick, Served, tiny_model
 
@@ -55,13 +54,6 @@ def served(request, tmp_path_factory):
                tmp_path_factory.mktemp('app') / 'kept')
   yield app
   app.close()
-
-
-@pytest.fixture(scope='module')
-def midi(tmp_path_factory):
-  path = tmp_path_factory.mktemp('midi') / 'a.mid'
-  song_files.write_song(path, TUNE)
-  return path.read_bytes()
 
 
 def _body(rng, tmp_path, model) -> bytes:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lakhnes_jax import ranges
 from lakhnes_jax.generation import sample, sampling
 
 LOGITS = jnp.log(jnp.array([[.5, .1, .15, .05, .2]]))
@@ -53,7 +54,7 @@ def test_draws_follow_the_probabilities():
 def test_out_of_range(settings):
   (name, value), = settings.items()
   with pytest.raises(ValueError, match=f'^{name}: .* found {value}'):
-    sampling.check(**{'temperature': 1, 'top_k': 0, 'top_p': 1, **settings})
+    ranges.check(**{'temperature': 1, 'top_k': 0, 'top_p': 1, **settings})
   with pytest.raises(ValueError, match=f'^{name}: .* found {value}'):
     sample.SamplingConfig(**settings)
 

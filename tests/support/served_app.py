@@ -16,9 +16,9 @@ import uvicorn
 
 import lakhnes_jax
 from lakhnes_jax import events as ev
-from lakhnes_jax import vocabularies
+from lakhnes_jax import ranges, vocabularies
 from lakhnes_jax.app import server
-from lakhnes_jax.generation import sample, sampling
+from lakhnes_jax.generation import sample
 from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
 
@@ -44,7 +44,7 @@ class Quick(lakhnes_jax.Model):
   """Takes tasks as a model does, and has a song for all; never ends 999."""
 
   def _sample(self, task, n, name, *, seed, temperature, progress):
-    sampling.check(temperature=temperature)
+    ranges.check(temperature=temperature)
     for tokens in itertools.count(1):
       progress(tokens, 900)
       time.sleep(.01)
