@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from lakhnes_jax import (
-    atomic,
     command_line,
     file_lock,
     input_files,
@@ -98,21 +97,15 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
     vocabulary = vocabularies.get(meta['format'])
     if vocabulary.size == meta['config'].get('n_token'):  # Older do not say.
       meta['vocabulary_digest'] = vocabularies.digest(vocabulary)
-  files = ['README.md', 'config.json', 'model.safetensors'] + (
-      ['optimizer.safetensors'] if optimizer else [])
   # Else the sums might be of one model's config and another one's arrays.
   with file_lock.exclusive(out):
-    weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
-                        dtype=dtype)
     if critic_of:
+      weights_folder.save(out, tree['params'], meta, dtype=dtype)
       meta['critic'] = _fit_critic(out, shards.Corpus(critic_of, 'train'))
-      weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
-                          dtype=dtype)
-    atomic.write(out / 'README.md', model_card.render(
-        name or pathlib.Path(source).resolve().name, meta,
-        _n_params(tree['params']), notes).encode('utf-8', 'backslashreplace'))
-    weights_folder.write_sums(out, files)
-  return sum((out / file).stat().st_size for file in files)
+    card = model_card.render(name or pathlib.Path(source).resolve().name, meta,
+                             _n_params(tree['params']), notes)
+    return weights_folder.save(out, tree['params'], meta, opt_state=opt_state,
+                               dtype=dtype, card=card)
 
 
 def _fit_critic(weights: pathlib.Path,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 
 import jax
@@ -141,12 +142,28 @@ def test_a_config_that_is_damaged_is_named(run, tmp_path):
     export.main([str(run), f'--out={tmp_path / "out"}'])
 
 
-def test_sums_are_of_all_files(run, tmp_path):
-  export.main([str(run), f'--out={tmp_path / "out"}'])
-  lines = (tmp_path / 'out/SHA256SUMS').read_text().splitlines()
-  assert {tuple(line.split('  ')) for line in lines} == {
-      (hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
-      for path in (tmp_path / 'out').iterdir() if path.name != 'SHA256SUMS'}
+def test_sums_are_of_all_files_at_any_time(run, tmp_path, monkeypatch):
+  out, n_checked = tmp_path / 'out', 0
+
+  def check():
+    nonlocal n_checked
+    if (out / 'SHA256SUMS').exists():
+      n_checked += 1
+      lines = (out / 'SHA256SUMS').read_text().splitlines()
+      assert {tuple(line.split('  ')) for line in lines} == {
+          (hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
+          for path in out.iterdir()
+          if path.name != 'SHA256SUMS' and path.suffix != '.tmp'}
+
+  def replace(source, path, real=os.replace):
+    real(source, path)
+    check()
+
+  export.main([str(run), f'--out={out}'])
+  check()
+  monkeypatch.setattr(os, 'replace', replace)
+  export.main([str(run), f'--out={out}', '--name=another'])
+  assert n_checked == 2
 
 
 def test_a_critic_of_its_own_songs(run, tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from lakhnes_jax.weights import checkpoint, fetch
 PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
 SUMS = 'SHA256SUMS'
 _MODEL, _OPTIMIZER = 'model.safetensors', 'optimizer.safetensors'
+_CONFIG, _CARD = 'config.json', 'README.md'
 _MAX_BYTES, _MAX_CONFIG_BYTES = 2**34, 2**22
 _MOST_SHOWN = 9
 # Sizes beyond these would be allocated before they are found to be wrong.
@@ -85,11 +86,12 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
-         opt_state: Any = None, dtype: str = 'float32') -> None:
+         opt_state: Any = None, dtype: str = 'float32',
+         card: str | None = None) -> int:
   """Writes a weights folder, the checksums last.
 
   Whoever is killed meanwhile leaves weights that were there as they were, or no
-  `config.json`: never that of other arrays.
+  `config.json`: never that, or the card, of other arrays.
 
   Args:
     folder: made if need be.
@@ -98,6 +100,10 @@ def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
       events) are needed to use the weights.
     opt_state: state of the optimizer, to go on training; None to leave it out.
     dtype: 'float32' or 'bfloat16', of the weights in the file.
+    card: Markdown of `README.md`; None for none.
+
+  Returns:
+    Bytes of all files.
 
   Raises:
     ValueError: another dtype.
@@ -111,23 +117,16 @@ def save(folder: str | os.PathLike, params: Any, meta: dict[str, Any], *,
           ml_dtypes.bfloat16 if dtype == 'bfloat16' else np.float32), params))}
   if opt_state is not None:
     files[_OPTIMIZER] = _dump(jax.tree.map(np.asarray, opt_state))
-  files['config.json'] = json.dumps(meta, indent=2).encode()
-  files[SUMS] = _to_sums(files)
+  if card is not None:
+    files[_CARD] = card.encode('utf-8', 'backslashreplace')
+  files[_CONFIG] = json.dumps(meta, indent=2).encode()
+  files[SUMS] = ''.join(
+      f'{hashlib.sha256(files[name]).hexdigest()}  {name}\n'
+      for name in sorted(files)).encode()
   atomic.write_together(
       {folder / name: data for name, data in files.items()},
-      remove=[folder / name for name in (SUMS, 'config.json', _OPTIMIZER)])
-
-
-def write_sums(folder: str | os.PathLike, names: list[str]) -> None:
-  """Writes the checksums of some files of a folder to `SHA256SUMS` there."""
-  folder = pathlib.Path(folder)
-  atomic.write(folder / SUMS, _to_sums({
-      name: (folder / name).read_bytes() for name in names}))
-
-
-def _to_sums(files: dict[str, bytes]) -> bytes:
-  return ''.join(f'{hashlib.sha256(files[name]).hexdigest()}  {name}\n'
-                 for name in sorted(files)).encode()
+      remove=[folder / name for name in (SUMS, _CONFIG, _OPTIMIZER, _CARD)])
+  return sum(map(len, files.values()))
 
 
 def local(path: str | os.PathLike) -> pathlib.Path:
@@ -168,7 +167,7 @@ def _sums(path: pathlib.Path) -> dict[str, str]:
     sha256 = found[1].lower()  # PowerShell writes capitals.
     if sums.setdefault(found[2], sha256) != sha256:
       raise ValueError(f'{path}: two checksums of {found[2][:80]}')
-  missing = {'config.json', _MODEL} - sums.keys()
+  missing = {_CONFIG, _MODEL} - sums.keys()
   if missing:
     raise ValueError(f'{path}: has no checksum of {min(missing)}')
   return sums
@@ -221,7 +220,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   tree = {'params': _read(path / _MODEL)}
   if (path / _OPTIMIZER).exists():
     tree['opt_state'] = _read(path / _OPTIMIZER)
-  config = path / 'config.json'
+  config = path / _CONFIG
   try:
     meta = schema.parse(input_files.read(config, _MAX_CONFIG_BYTES), _META)
   except (OSError, ValueError) as error:

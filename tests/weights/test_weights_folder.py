@@ -86,7 +86,7 @@ def test_a_kill_or_a_full_disk_mixes_nothing(tmp_path, params, monkeypatch,
   others = jax.tree.map(lambda x: x + 1, params)
   options = {'opt_state': {'mu': params}} if with_optimizer else {}
   weights_folder.save(tmp_path, params, META, opt_state={'mu': others})
-  whole, found = weights_folder.read(tmp_path), []
+  whole, found, card = weights_folder.read(tmp_path), [], tmp_path / 'README.md'
   for call in ('write_bytes', 'unlink', 'replace'):
     for number in range(9):
       left, place = [number], os if call == 'replace' else pathlib.Path
@@ -97,11 +97,13 @@ def test_a_kill_or_a_full_disk_mixes_nothing(tmp_path, params, monkeypatch,
           raise Killed
         return real(*arguments, **more)
 
-      weights_folder.save(tmp_path, params, META, opt_state={'mu': others})
+      weights_folder.save(tmp_path, params, META, opt_state={'mu': others},
+                          card='old')
       with monkeypatch.context() as patch:
         patch.setattr(place, call, step)
         try:
-          weights_folder.save(tmp_path, others, {**META, 'step': 7}, **options)
+          weights_folder.save(tmp_path, others, {**META, 'step': 7}, card='new',
+                              **options)
           break
         except Killed:
           pass
@@ -115,6 +117,7 @@ def test_a_kill_or_a_full_disk_mixes_nothing(tmp_path, params, monkeypatch,
         is_new = meta.get('step') == 7
         _assert_same(tree['params'], others if is_new else params)
         found.append('new' if is_new else 'old')
+        assert card.read_text() == found[-1]
         if not is_new:
           _assert_same(tree['opt_state'], whole[0]['opt_state'])
     else:
