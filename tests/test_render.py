@@ -10,8 +10,8 @@ import soundfile
 
 from lakhnes_jax import events as ev
 from lakhnes_jax import render
-from lakhnes_jax.formats import register_log, vgm
-from lakhnes_jax.synth import output_filter
+from lakhnes_jax.formats import vgm
+from lakhnes_jax.synth import output_filter, register_log
 
 SONG = 'P1_NOTEON_69\nWT_22050\nTR_NOTEON_45\nWT_22050\nNO_NOTEON_4\nWT_900'
 

@@ -23,7 +23,7 @@ import tarfile
 import numpy as np
 
 from experiments.benchmarks import machine
-from lakhnes_jax import command_line
+from lakhnes_jax import command_line, nes
 
 VOICES = ('all', 'p1', 'p2', 'tr', 'no')
 _FRAME, _HOP, _BANDS, _FLOOR = 2048, 512, 80, 1e-8
@@ -34,7 +34,7 @@ def _mel_bands() -> np.ndarray:
   """[_FRAME // 2 + 1, _BANDS] triangles, even on the mel scale."""
   low, high = (2595 * np.log10(1 + f / 700) for f in (40, 16000))
   edges = 700 * (10**(np.linspace(low, high, _BANDS + 2) / 2595) - 1)
-  hertz = np.arange(_FRAME // 2 + 1)[:, None] * 44100 / _FRAME
+  hertz = np.arange(_FRAME // 2 + 1)[:, None] * nes.SAMPLE_RATE / _FRAME
   rise = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
   fall = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
   return np.maximum(np.minimum(rise, fall), 0)

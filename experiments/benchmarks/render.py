@@ -23,9 +23,10 @@ from lakhnes_jax import command_line
 def song(seed: int, seconds: int) -> np.ndarray:
   """Draws a song as dense as those of NES-MDB, 57 events a second."""
   from lakhnes_jax import events as ev
+  from lakhnes_jax import nes
   rng = np.random.default_rng(seed)
   times, told = [], []
-  frame = ev.SAMPLE_RATE // 60
+  frame = nes.FRAME_60HZ
   for voice, (_, _, velocities, _) in enumerate(ev.VOICES):
     onsets = np.arange(0, seconds * 60 - 6, int(rng.integers(6, 16)))
     low, high = (1, 17) if voice == ev.NO else (40, 97)

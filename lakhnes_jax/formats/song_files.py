@@ -11,7 +11,7 @@ import numpy as np
 
 from lakhnes_jax import atomic, command_line, input_files
 from lakhnes_jax import events as ev
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.synth.register_log import RegisterLog
 
 
 class Format(NamedTuple):
