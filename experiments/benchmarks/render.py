@@ -21,11 +21,11 @@ from lakhnes_jax import command_line
 
 
 def song(seed: int, seconds: int) -> np.ndarray:
-  """Draws a song as dense as those of NES-MDB, 57 events a second."""
+  """Draws a song as dense as those of NES-MDB, 57 events per second."""
   from lakhnes_jax import events as ev
   from lakhnes_jax import nes
   rng = np.random.default_rng(seed)
-  times, told = [], []
+  times, events = [], []
   frame = nes.FRAME_60HZ
   for voice, (_, _, velocities, _) in enumerate(ev.VOICES):
     onsets = np.arange(0, seconds * 60 - 6, int(rng.integers(6, 16)))
@@ -33,12 +33,12 @@ def song(seed: int, seconds: int) -> np.ndarray:
     notes = rng.integers(low, high, len(onsets))
     for onset, note in zip(onsets.tolist(), notes.tolist(), strict=True):
       times.append(onset * frame + voice)
-      told.append(ev.event(voice, ev.NOTEON, note))
+      events.append(ev.event(voice, ev.NOTEON, note))
       for i, level in enumerate((12, 9, 7) if velocities else ()):
         times.append((onset + 2 * i) * frame + voice)
-        told.append(ev.event(voice, ev.VELOCITY, level))
+        events.append(ev.event(voice, ev.VELOCITY, level))
   order = np.argsort(times, kind='stable')
-  return ev.from_times(np.array(times)[order], np.array(told)[order],
+  return ev.from_times(np.array(times)[order], np.array(events)[order],
                        seconds * ev.SAMPLE_RATE)
 
 

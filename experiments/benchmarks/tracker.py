@@ -58,7 +58,7 @@ def compare(song: np.ndarray, vocabulary) -> dict[str, float]:
       'tone': float((was[..., 2] != now[..., 2])[both].mean()) if (
           both.any()) else 0.,
       'tokens a note': len(ids) / max(1, int((made.pitch > 0).sum())),
-      'tokens a second': len(ids) / seconds,
+      'tokens per second': len(ids) / seconds,
       'tx2': len(ev.TX2.encode(ev.TX2.project(song))) / seconds,
       'tx1': len(ev.TX1.encode(ev.TX1.project(song))) / seconds}
 

@@ -2,8 +2,8 @@
 
 A chord, a scale or a melody is the same in every key; tokens are of pitches,
 and a small model has to learn each interval once for each pitch. This feature
-tells intervals, and scores the notes that may come next by theirs: all that it
-says is the same if a song is transposed.
+gives intervals, and scores the notes that may come next by theirs: all of it is
+the same if a song is transposed.
 
 Letters as in `lakhnes_jax.model.transformer_xl`; 3 melodic voices P1, P2, TR; I
 intervals, V tokens.
@@ -104,7 +104,7 @@ class RelativePitch(base.Feature):
 
   def observe(self, state: State, tokens_BxL, n_read):
     does_3xV = jnp.asarray(_tables(self.vocabulary).does_3xV)
-    return base.follow(
+    return base.scan_tokens(
         lambda state, tokens_B: _step(state, *does_3xV[:, tokens_B]),
         lambda state: state, state, tokens_BxL, n_read)
 

@@ -143,7 +143,7 @@ class RowState(base.Feature):
     does, entries = map(jnp.asarray, tables[:2])
     step, signal = (jax.vmap(f, axes, -1) for f, axes in (
         (_step, (-1, 0, -1)), (functools.partial(_signal, entries), -1)))
-    return base.follow(
+    return base.scan_tokens(
         lambda state, tokens_B: step(state, tokens_B, does[:, tokens_B]),
         signal, state, tokens_BxL, n_read)
 

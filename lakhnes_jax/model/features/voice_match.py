@@ -1,7 +1,7 @@
 """What each voice will do next if it goes on as a voice did here before.
 
 `context_match` looks for all voices together, so that a new note of the melody
-hides that the bass has come round. This follows each voice alone: its last
+hides that the bass has come round. This looks at each voice alone: its last
 events, and how far they are apart, are looked up in the song, and what came
 next there is expected again, as long afterwards. A match model for each voice,
 which also says when. There are two sources of what is looked up:
