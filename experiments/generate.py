@@ -74,7 +74,7 @@ def _endings() -> list[str]:
 
 
 def _config() -> sample.SamplingConfig:
-  return models.from_flags(sample.SamplingConfig, batch=FLAGS.sample_batch)
+  return models.from_flags(sample.SamplingConfig, 'sample_')
 
 
 def _limits() -> tasks.Limits:
