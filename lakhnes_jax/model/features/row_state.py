@@ -19,6 +19,8 @@ import numpy as np
 
 from lakhnes_jax import events
 from lakhnes_jax.model.features import base
+from lakhnes_jax.tracker import clock
+from lakhnes_jax.tracker import vocabulary as voc
 
 _N = len(events.VOICES)
 _PREFIXES = 5
@@ -75,8 +77,6 @@ class _Tables(NamedTuple):
 
 @functools.lru_cache
 def _tables(vocabulary) -> _Tables:
-  from lakhnes_jax.tracker import clock
-  from lakhnes_jax.tracker import vocabulary as voc
   kind, voice, value = vocabulary.table
   does = np.zeros(len(kind), np.int32)
   for number, kinds in (

@@ -78,7 +78,19 @@ class State(NamedTuple):
   """What is carried from token to token; int32, zeros before the first.
 
   Places are given by how many tokens away they are, both ends counted, so that
-  1 is the place itself; 0 means that there is none.
+  1 is the place itself; 0 means that there is none. An example of six tokens;
+  of `prev_event` the first two orders, one event back and two:
+
+      token          time   prev_event   last_note_on   next_event
+      P1_NOTEON_60   0      0 0          1              3
+      WT_700         700    0 0          0              0
+      P1_NOTEON_62   700    3 0          1              4
+      TR_NOTEON_40   700    0 0          1              0
+      WT_700         1400   0 0          0              0
+      P1_NOTEON_62   1400   4 6          1              0
+
+  `since` is then 1 for P1's last event and NOTEON and 3 for those of TR; and
+  `expected` of P1 is what its own past says: P1_NOTEON_62, in 700 samples.
 
   Attributes:
     expected: [2, B, 4, S], the signal after the last token.
