@@ -17,13 +17,14 @@ import time
 import numpy as np
 
 from experiments.benchmarks import machine
-from lakhnes_jax import command_line
+from lakhnes_jax import command_line, nes, render
+from lakhnes_jax import events as ev
+from lakhnes_jax.formats import song_files
+from lakhnes_jax.synth import score as scores
 
 
 def song(seed: int, seconds: int) -> np.ndarray:
   """Draws a song as dense as those of NES-MDB, 57 events per second."""
-  from lakhnes_jax import events as ev
-  from lakhnes_jax import nes
   rng = np.random.default_rng(seed)
   times, events = [], []
   frame = nes.FRAME_60HZ
@@ -72,10 +73,7 @@ def measure(stages: list[str], seconds: int = 60,
   import jax
   from jax import numpy as jnp
 
-  from lakhnes_jax import render
-  from lakhnes_jax.formats import song_files
   from lakhnes_jax.synth import channels, clean, oscillators, registers
-  from lakhnes_jax.synth import score as scores
   results = [machine.describe()]
   songs = [song(seed, seconds) for seed in range(8)]
   played = [scores.from_events(s) for s in songs]

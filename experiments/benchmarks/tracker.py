@@ -23,7 +23,10 @@ import pathlib
 import numpy as np
 
 from experiments.benchmarks import machine
-from lakhnes_jax import command_line
+from lakhnes_jax import command_line, vocabularies
+from lakhnes_jax import events as ev
+from lakhnes_jax.data import shards
+from lakhnes_jax.tracker import frames, pattern, prompt
 
 
 def compare(song: np.ndarray, vocabulary) -> dict[str, float]:
@@ -33,8 +36,6 @@ def compare(song: np.ndarray, vocabulary) -> dict[str, float]:
     song: int32 song with at least one note.
     vocabulary: a `lakhnes_jax.tracker.vocabulary.Tracker`.
   """
-  from lakhnes_jax import events as ev
-  from lakhnes_jax.tracker import frames, pattern, prompt
   made, starts = pattern.parse(song, vocabulary.codebook)
   ids = vocabulary.write(made)
   back = vocabulary.decode(ids)
@@ -77,9 +78,6 @@ def table(rows: list[dict[str, float]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-  from lakhnes_jax import events as ev
-  from lakhnes_jax import vocabularies
-  from lakhnes_jax.data import shards
   parser = argparse.ArgumentParser(
       prog='python -m experiments.benchmarks.tracker', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
