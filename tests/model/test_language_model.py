@@ -1,4 +1,4 @@
-"""The language model: features in it, what it is saved as, how it grows."""
+"""The language model: features in it, what it is saved as, its warm start."""
 
 import dataclasses
 import functools
@@ -100,12 +100,12 @@ class TestFeature:
     larger = dataclasses.replace(larger, config=dataclasses.replace(
         SMALL, d_inner=20))
     params = jax.device_get(params_of(''))
-    grown = larger.warm_start(params)
-    assert jax.tree.map(np.shape, grown) == jax.tree.map(
+    warm = larger.warm_start(params)
+    assert jax.tree.map(np.shape, warm) == jax.tree.map(
         lambda x: x.shape, jax.eval_shape(
             larger.init_params, jax.random.key(0)))
     np.testing.assert_allclose(
-        apply(larger, grown, self.tokens, larger.init_state(2, 24))[0],
+        apply(larger, warm, self.tokens, larger.init_state(2, 24))[0],
         apply(plain, params, self.tokens, plain.init_state(2, 24))[0],
         rtol=1e-5, atol=1e-5)
 

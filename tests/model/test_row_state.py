@@ -108,8 +108,8 @@ def test_every_slot_says_what_plain_python_says():
             seed, slot, word)
   assert len(entries) > 700
   nothing = FEATURE.param_specs(1)['row_state'].shape[0]
-  told = [number for (_, word), number in entries.items() if word is not None]
-  assert len(set(told)) == len(told)
+  shown = [number for (_, word), number in entries.items() if word is not None]
+  assert len(set(shown)) == len(shown)
   assert {number for (group, word), number in entries.items()
           if word is None and group >= 8} == {nothing}
 
