@@ -112,12 +112,12 @@ class RowState(base.Feature):
   five tokens of the prefix.
 
   An example in bars of four rows, P1 only; in the columns the row, the row
-  ahead (the next on which something was played a bar ago), the note of P1 and
-  what P1 played on this row a bar before:
+  ahead (the next on which something was played the last time), the note of P1
+  and what P1 played on this row a bar before:
 
       token          row   ahead   P1               a bar before
       AT_0           0     -       -                -
-      P1_NOTE_60     0     -       P1_NOTE_60       -
+      P1_NOTE_60     0     0       P1_NOTE_60       -
       AT_2           2     0       P1_NOTE_60       -
       P1_NOTE_64     2     0       P1_NOTE_64       -
       AT_0           0     2       P1_NOTE_64       P1_NOTE_60
