@@ -16,7 +16,10 @@ import sys
 
 import numpy as np
 
-from lakhnes_jax import command_line
+from data_prep import compose_chip as chip
+from data_prep import compose_web as web
+from lakhnes_jax import atomic, command_line
+from lakhnes_jax.formats import nes_midi
 
 _WEB, _CHIP = range(2)  # Streams of chance.
 SPLITS = ('train', 'valid', 'test')
@@ -24,8 +27,6 @@ SPLITS = ('train', 'valid', 'test')
 
 def compose_web(folder: pathlib.Path, seed: int, n_songs: int) -> None:
   """Writes `n_songs` General MIDI songs to a flat folder."""
-  from data_prep import compose_web as web
-  from lakhnes_jax import atomic
   for number in range(n_songs):
     title, midi = web.compose(np.random.default_rng((seed, _WEB, number)))
     data = io.BytesIO()
@@ -39,9 +40,6 @@ def compose_chip(folder: pathlib.Path, seed: int, n_train: int) -> None:
 
   All songs of a game are in one split.
   """
-  from data_prep import compose_chip as chip
-  from lakhnes_jax import atomic
-  from lakhnes_jax.formats import nes_midi
   game = 0
   for split in SPLITS:
     left = n_train if split == 'train' else -(-n_train // 6)

@@ -26,7 +26,8 @@ import sys
 import time
 from typing import NamedTuple
 
-from lakhnes_jax import command_line
+from data_prep import pool
+from lakhnes_jax import atomic, command_line, progress
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,8 +64,6 @@ def main(argv: list[str] | None = None) -> int:
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
 
-  from data_prep import pool
-  from lakhnes_jax import progress
   from lakhnes_jax.formats import score_pickle, song_files
   ending = '.' + args.to.lower().removeprefix('.')
   if ending not in song_files.FORMATS:
@@ -175,7 +174,6 @@ def _album(named: dict[str, pathlib.Path], args: argparse.Namespace) -> int:
     ValueError, OSError: a song cannot be read, or they do not fit; nothing is
       written then.
   """
-  from lakhnes_jax import atomic
   from lakhnes_jax.formats import looping, nsf, song_files, transcribe
   target = args.out / f'{args.album.replace("/", "-")}.nsf'
   if target.exists() and not args.overwrite:

@@ -14,7 +14,10 @@ import time
 
 import numpy as np
 
-from lakhnes_jax import command_line
+from data_prep import pool
+from lakhnes_jax import command_line, meter
+from lakhnes_jax.data import shards
+from lakhnes_jax.tracker import frames, notes
 from lakhnes_jax.tracker import instruments as ins
 
 # Macros of each kind of voice: sustained levels, levels that end by themselves,
@@ -51,7 +54,6 @@ def main(argv: list[str] | None = None) -> int:
                       type=command_line.whole(0, command_line.MAX_WORKERS),
                       help='processes (default: one per CPU core)')
   args = parser.parse_args(argv)
-  from lakhnes_jax.data import shards
   started = time.monotonic()
   try:
     corpus = shards.Corpus(args.input, args.split)
@@ -67,7 +69,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _learn(work, args, started) -> int:
   """Writes the codebook, once more each round."""
-  from data_prep import pool
   for number in range(args.rounds + 1):
     counts = [collections.Counter() for _ in range(9)]
     known = args.output if number else args.initial
@@ -95,9 +96,6 @@ def _learn(work, args, started) -> int:
 
 def _count(job):
   """Counts the macros of the notes of some songs."""
-  from lakhnes_jax import meter
-  from lakhnes_jax.data import shards
-  from lakhnes_jax.tracker import frames, notes
   folder, split, songs, path = job
   corpus = shards.Corpus(folder, split)
   codebook = notes.register(ins.read(pathlib.Path(path))) if path else None

@@ -15,7 +15,8 @@ import pathlib
 import sys
 import time
 
-from lakhnes_jax import command_line, file_lock
+from data_prep import pool
+from lakhnes_jax import command_line, file_lock, progress
 
 SPLITS = ('train', 'valid', 'test')
 
@@ -76,9 +77,8 @@ def find_splits(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
 def prepare(split: str, named: dict[str, pathlib.Path],
             args: argparse.Namespace) -> int:
   """Writes the shards of one split; returns how many files were bad."""
-  from data_prep import lakh_files, pool
+  from data_prep import lakh_files
   from lakhnes_jax import events as ev
-  from lakhnes_jax import progress
   from lakhnes_jax.data import shards
   from lakhnes_jax.formats import song_files
   bad, samples = [], 0

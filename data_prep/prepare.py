@@ -29,9 +29,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep import lakh_files, lakh_shards, nesmdb
-from lakhnes_jax import atomic, command_line, file_lock, input_files
+from data_prep import adapt, lakh_files, lakh_shards, nesmdb, pool
+from lakhnes_jax import atomic, command_line, file_lock, input_files, progress
 from lakhnes_jax import events as ev
+from lakhnes_jax.data import arrangement, shards
+from lakhnes_jax.formats import nes_midi, score_pickle, song_files
+from lakhnes_jax.synth import score
 
 
 class Song(NamedTuple):
@@ -107,9 +110,6 @@ def read_all(folder: pathlib.Path, workers: int = 0
   Raises:
     OSError, ValueError: there is no such folder, or no song in it.
   """
-  from data_prep import pool
-  from lakhnes_jax import progress
-  from lakhnes_jax.formats import song_files
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder}: no such folder')
   if any((folder / split).is_dir() for split in nesmdb.SPLITS):
@@ -143,7 +143,6 @@ def read(job: tuple[pathlib.Path, str]) -> Song:
   Raises:
     ValueError, OSError: it cannot be used; the message names it and the reason.
   """
-  from lakhnes_jax.formats import song_files
   path, name = job
   is_midi = path.suffix.lower() in lakh_files.SUFFIXES
   data = input_files.read(path) if is_midi else b''
@@ -177,7 +176,6 @@ def read_song(path: pathlib.Path, seed: int = 0) -> np.ndarray:
   Raises:
     ValueError, OSError: it cannot be used; the message names it and the reason.
   """
-  from lakhnes_jax.data import arrangement
   song = read((path, path.name))
   if not song.adapted:
     return song.events
@@ -187,7 +185,6 @@ def read_song(path: pathlib.Path, seed: int = 0) -> np.ndarray:
 
 def _is_general(data: bytes) -> bool:
   """Whether a MIDI file is not in NES-MDB's layout: no track is named so."""
-  from lakhnes_jax.formats import nes_midi
   return not any(track.name.strip().lower() in nes_midi.TRACK_NAMES
                  for track in nes_midi.parse(data).tracks)
 
@@ -199,8 +196,6 @@ def fingerprint(song: np.ndarray) -> str:
   included; voices and dynamics do not matter. Of a song with noise alone, or
   shorter than a step, it is a hash of all its events.
   """
-  from lakhnes_jax.formats import score_pickle
-  from lakhnes_jax.synth import score
   steps = score_pickle.sample(score.from_events(ev.without_dynamics(song)),
                             score_pickle.RATE)
   notes = np.sort(steps[:, :ev.NO, score.NOTE], axis=1)
@@ -262,7 +257,6 @@ def split_of(songs: list[Song], valid: float, test: float, seed: int
 def write(songs: list[Song], bad: list[lakh_shards.Row],
           args: argparse.Namespace) -> dict[str, Any]:
   """Writes shards, manifest and summary; returns the summary."""
-  from lakhnes_jax.data import shards
   kept, rows = choose(songs)
   where = split_of(kept, args.valid, args.test, args.seed)
   summary = {'files': len(songs) + len(bad), 'results': {}, 'splits': {}}
@@ -296,8 +290,6 @@ def write(songs: list[Song], bad: list[lakh_shards.Row],
 def _examples(songs: list[Song], args: argparse.Namespace,
               counts: collections.Counter) -> Iterator[tuple[str, np.ndarray]]:
   """Yields names and events to store, and counts them."""
-  from data_prep import adapt
-  from lakhnes_jax.data import arrangement
   for song in songs:
     if song.adapted:
       rng = np.random.default_rng((args.seed, int(song.digest, 16)))

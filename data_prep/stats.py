@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from lakhnes_jax import command_line
+from lakhnes_jax import command_line, progress
 from lakhnes_jax import events as ev
+from lakhnes_jax.data import shards
+from lakhnes_jax.report import plot
 
 _GAME = re.compile(r'(?:.*/)?(\d+)_')  # NES-MDB numbers its games.
 
@@ -35,7 +37,6 @@ def main(argv: list[str] | None = None) -> int:
                       help='draw the numbers')
   args = parser.parse_args(argv)
 
-  from lakhnes_jax.data import shards
   try:
     splits = sorted(path.stem for path in args.shards.glob('*.json')
                     if list(args.shards.glob(f'{path.stem}-*-of-*.npy')))
@@ -63,7 +64,6 @@ def measure(corpus) -> dict[str, Any]:
     of a voice to its next, `wait_ids` and `spacing_ids` histograms over token
     ids of waits; `cut` notes last until the song ends.
   """
-  from lakhnes_jax import progress
   codes = np.zeros(ev.N_CODES, np.int64)
   wait_ids = np.zeros(1 + len(ev.WAITS), np.int64)
   spacing_ids = np.zeros((4, len(wait_ids)), np.int64)
@@ -199,7 +199,6 @@ def describe(split: str, numbers: dict[str, Any]) -> str:
 
 def draw(measured: dict[str, dict[str, Any]], path: pathlib.Path) -> None:
   """Draws the numbers of all splits as PNG."""
-  from lakhnes_jax.report import plot
   fig = plot.figure(figsize=(12, 8))
   (events, seconds), (pitches, spacing) = fig.subplots(2, 2)
   edges = np.logspace(-2, 6, 61)

@@ -13,7 +13,8 @@ import os
 import sys
 import time
 
-from lakhnes_jax import command_line
+from data_prep import pool
+from lakhnes_jax import command_line, progress
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,8 +32,6 @@ def main(argv: list[str] | None = None) -> int:
   args = parser.parse_args(argv)
   # Small matrices: threads would only wait for one another.
   os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
-  from data_prep import pool
-  from lakhnes_jax import progress
   from lakhnes_jax.data import shards
   from lakhnes_jax.tracker import store, vocabulary
   started, done = time.monotonic(), 0

@@ -11,6 +11,7 @@ from lakhnes_jax import progress
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.generation import sample, tasks
 from lakhnes_jax.report import samples
+from lakhnes_jax.tracker import controls
 from lakhnes_jax.training import log
 
 _LOOPED = ('vgm', 'nsf', 'famitracker.txt')  # Formats that have a loop.
@@ -74,7 +75,7 @@ def _endings() -> list[str]:
 
 
 def _config() -> sample.SamplingConfig:
-  return models.from_flags(sample.SamplingConfig, batch=FLAGS.sample_batch)
+  return models.from_flags(sample.SamplingConfig, 'sample_')
 
 
 def _limits() -> tasks.Limits:
@@ -89,7 +90,6 @@ def _asked(vocabulary) -> dict[int, int]:
         raise ValueError(f'--{name} is for models of format tracker, not '
                          f'{vocabulary.name}')
     return {}
-  from lakhnes_jax.tracker import controls
   return controls.asked(FLAGS.tempo, FLAGS.density, FLAGS.voices,
                         FLAGS.song_length)
 

@@ -26,10 +26,13 @@ import numpy as np
 from scipy import stats
 
 from data_prep import stats as corpus_stats
-from experiments import two_sample
-from lakhnes_jax import atomic, command_line
+from experiments import information, memorisation, two_sample
+from lakhnes_jax import atomic, command_line, render, vocabularies
 from lakhnes_jax import events as ev
 from lakhnes_jax.analysis import song_features
+from lakhnes_jax.data import shards
+from lakhnes_jax.formats import song_files
+from lakhnes_jax.report import page
 
 SECONDS = 30.  # Measured of each song.
 _GRID = 1024  # Points of a density.
@@ -130,7 +133,6 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
   Raises:
     ValueError: there are no samples, or no real song is long enough.
   """
-  from experiments import memorisation
   if not samples:
     raise ValueError('no songs to measure')
   first = {name: (given or {}).get(name, 0) for name in samples}
@@ -161,8 +163,6 @@ def measure(samples: dict[str, np.ndarray], trained_on, held_out, *,
           songs, parts[2], rows, measured[2], games, groups[2])
 
   if weights:
-    from experiments import information
-    from lakhnes_jax import vocabularies
     from lakhnes_jax.weights import weights_folder
     model, params, meta = weights_folder.load(weights)
     distances['information'] = information.compare(
@@ -210,7 +210,6 @@ def _features(songs: list[np.ndarray], audio: bool) -> list[dict[str, float]]:
   """Measures each song, with `loudness_range` if asked for."""
   rows = [song_features.measure(song) for song in songs]
   if audio:
-    from lakhnes_jax import render
     for row, song in zip(rows, songs, strict=True):
       row['loudness_range'] = song_features.loudness_range(
           render.render_events([song])[0]) if _duration(song) else np.nan
@@ -331,9 +330,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.error(f'--held_out={args.held_out} is the split that the model was '
                  'trained on; name another')
 
-  from lakhnes_jax.data import shards
-  from lakhnes_jax.formats import song_files
-  from lakhnes_jax.report import page
 
   def complain(error):
     print(f'experiments.metrics: {error}', file=sys.stderr)

@@ -16,16 +16,19 @@ from lakhnes_jax.training import evaluate
 from lakhnes_jax.weights import weights_folder
 
 
-def from_flags(kind: type, **values: Any) -> Any:
+def from_flags(kind: type, prefix: str = '', **values: Any) -> Any:
   """Makes a dataclass whose fields are flags of the same names.
 
   Args:
     kind: the dataclass.
+    prefix: of the names of its flags, where one is so called.
     values: of fields that are no flags.
   """
-  names = {field.name for field in dataclasses.fields(kind)} - values.keys()
-  return kind(**values, **{
-      name: FLAGS[name].value for name in names & options.names()})
+  for field in dataclasses.fields(kind):
+    for name in (prefix + field.name, field.name):
+      if name in options.names():
+        values.setdefault(field.name, FLAGS[name].value)
+  return kind(**values)
 
 
 def architecture() -> type[language_model.SequenceModel]:
@@ -57,11 +60,11 @@ def corpus(split: str) -> shards.Corpus:
 
 def evaluation() -> evaluate.EvalConfig:
   """Returns how to evaluate."""
-  mem_len = FLAGS.eval_mem_len
-  if mem_len is None:
-    mem_len = max(0, FLAGS.mem_len + FLAGS.tgt_len - FLAGS.eval_tgt_len)
-  return evaluate.EvalConfig(FLAGS.eval_tgt_len, mem_len,
-                             FLAGS.eval_batch_size)
+  config = from_flags(evaluate.EvalConfig, 'eval_')
+  if config.mem_len is not None:
+    return config
+  return dataclasses.replace(config, mem_len=max(
+      0, FLAGS.mem_len + FLAGS.tgt_len - config.tgt_len))
 
 
 class Loaded(NamedTuple):

@@ -18,8 +18,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from lakhnes_jax import atomic, command_line
+from lakhnes_jax import events as ev
 from lakhnes_jax.formats import song_files
 from lakhnes_jax.nes import SAMPLE_RATE
+from lakhnes_jax.report import plot
+from lakhnes_jax.synth import registers
+from lakhnes_jax.synth import score as scores
+from lakhnes_jax.synth.score import Score
 
 AUDIO_ENDINGS = ('.wav', '.flac', '.ogg')
 _ENDING = re.compile(r'\.[a-z][a-z0-9]{1,4}', re.IGNORECASE)
@@ -64,9 +69,6 @@ def to_source(events: np.ndarray, engine: str = 'clean',
   Raises:
     ValueError: the song is empty.
   """
-  from lakhnes_jax import events as ev
-  from lakhnes_jax.synth import registers
-  from lakhnes_jax.synth import score as scores
   score = scores.from_events(events)
   if score.length < 2:
     raise ValueError(_EMPTY)
@@ -112,7 +114,6 @@ def windows(source, engine: str = 'clean', voices=None,
     [t] float32, full scale 1.0, all but the last of one length.
   """
   from lakhnes_jax.synth import channels, clean, oscillators, reference
-  from lakhnes_jax.synth.score import Score
   voices = channels.VOICES if voices is None else tuple(voices)
   length = _length(source, engine, rate)
   if engine == 'reference':
@@ -260,7 +261,6 @@ class _Job:
         write_windows(stem, shaped([voice]), args.rate)
         made['stems'].append(str(stem))
     if args.plot:
-      from lakhnes_jax.report import plot
       picture = target.with_suffix('.png')
       plot.song(song_files.read_song(source, args.loops),
                 np.concatenate(list(shaped())), args.rate, picture,

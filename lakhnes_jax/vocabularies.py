@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 from lakhnes_jax import events
+from lakhnes_jax.tracker import vocabulary
 
 NAMES = (*events.VOCABULARIES, 'tracker')
 
@@ -17,7 +18,6 @@ def get(name: str):
   if name in events.VOCABULARIES:
     return events.VOCABULARIES[name]
   if name == 'tracker':
-    from lakhnes_jax.tracker import vocabulary
     return vocabulary.default()
   raise ValueError(f'{name!r} is no format of songs; there are '
                    f'{", ".join(NAMES)}')

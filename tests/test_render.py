@@ -10,8 +10,8 @@ import soundfile
 
 from lakhnes_jax import events as ev
 from lakhnes_jax import render
-from lakhnes_jax.formats import register_log, vgm
-from lakhnes_jax.synth import output_filter
+from lakhnes_jax.formats import vgm
+from lakhnes_jax.synth import output_filter, register_log
 
 SONG = 'P1_NOTEON_69\nWT_22050\nTR_NOTEON_45\nWT_22050\nNO_NOTEON_4\nWT_900'
 
@@ -219,7 +219,7 @@ def test_decay_only_where_there_are_no_dynamics():
                       'P1_NOTEON_69\nWT_30000')], expression=e)]
                  for e in ('flat', 'decay'))
   assert decay[0] < 0.6 * flat[0]
-  told = ev.from_text('P1_NOTEON_69\nP1_VELOCITY_15\nWT_30000')
-  a, b = (render.render_events([told], expression=e)[0]
+  song = ev.from_text('P1_NOTEON_69\nP1_VELOCITY_15\nWT_30000')
+  a, b = (render.render_events([song], expression=e)[0]
           for e in ('flat', 'decay'))
   np.testing.assert_array_equal(a, b)

@@ -23,7 +23,7 @@ import numpy as np
 
 from lakhnes_jax import command_line
 from lakhnes_jax import events as ev
-from lakhnes_jax.data import augment
+from lakhnes_jax.data import augment, shards
 
 ORDER = 5
 MIN_TOKENS = 10  # Shorter songs are not evaluated on, as in the paper.
@@ -238,7 +238,6 @@ def main() -> None:
   parser.add_argument('--format', default='tx1', choices=list(ev.VOCABULARIES),
                       help='tx1: notes; tx2: with dynamics')
   arguments = parser.parse_args()
-  from lakhnes_jax.data import shards
   started = time.monotonic()
   try:
     train, corpus = (shards.Corpus(arguments.data_dir, split)

@@ -14,6 +14,7 @@ import sys
 
 from experiments import huge_pages
 from experiments.benchmarks import machine
+from lakhnes_jax import atomic
 
 STAGES = ('machine', 'prepare', 'train', 'evaluate', 'decode', 'render')
 OTHERS = ('original',)  # Needs torch and a checkout.
@@ -55,7 +56,6 @@ def main(argv: list[str] | None = None) -> int:
     rows += [machine.row(stage, result) for result in
              (found if isinstance(found, list) else [found])]
     if args.out:
-      from lakhnes_jax import atomic
       atomic.write(args.out, json.dumps(results, indent=2).encode())
   print(machine.table([row for row in rows if row[2]]), end='')
   return int(failed)

@@ -1,12 +1,12 @@
 """Generation by the full model: `python -m experiments.benchmarks.decode`.
 
 The memory is full from the start. The last line is JSON, a list with, for each
-batch and number format, tokens a second of generation and of reading a known
+batch and number format, tokens per second of generation and of reading a known
 beginning; then the seconds from the start of a process to its first token, with
 an empty compilation cache and with a warm one; and with --weights and
 --data_dir the perplexity by cached decoding in each format.
 
-`ratio` compares with the original, which makes about 7 tokens a second on a
+`ratio` compares with the original, which makes about 7 tokens per second on a
 quiet 2-core machine, one song at a time.
 """
 

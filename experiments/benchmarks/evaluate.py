@@ -25,8 +25,8 @@ def run(repeats: int = 5) -> dict:
   config = evaluate.EvalConfig()
   model = LanguageModel(transformer_xl.ModelConfig(n_token=events.TX1.size))
   params = jax.jit(model.init_params)(jax.random.key(0))
-  state = model.init_state(config.lanes, config.mem_len)
-  shape = (config.lanes, config.tgt_len)
+  state = model.init_state(config.batch_size, config.mem_len)
+  shape = (config.batch_size, config.tgt_len)
   tokens = np.random.default_rng(0).integers(
       1, events.TX1.size, shape, np.int32)
   segment_nll = evaluate.segment_fn(model)
@@ -40,7 +40,7 @@ def run(repeats: int = 5) -> dict:
   for _ in range(config.mem_len // config.tgt_len):
     segment()
   rate = machine.summary(tokens.size, machine.seconds(segment, repeats))
-  return {**config._asdict(), 'tokens_per_second': rate,
+  return {**config.to_dict(), 'tokens_per_second': rate,
           'peak_memory': machine.peak_memory(),
           'ratio': rate['median'] / ORIGINAL}
 

@@ -21,9 +21,11 @@ import pathlib
 import tarfile
 
 import numpy as np
+import soundfile
 
 from experiments.benchmarks import machine
-from lakhnes_jax import command_line
+from lakhnes_jax import command_line, nes, render
+from lakhnes_jax.formats import song_files, vgm
 
 VOICES = ('all', 'p1', 'p2', 'tr', 'no')
 _FRAME, _HOP, _BANDS, _FLOOR = 2048, 512, 80, 1e-8
@@ -34,7 +36,7 @@ def _mel_bands() -> np.ndarray:
   """[_FRAME // 2 + 1, _BANDS] triangles, even on the mel scale."""
   low, high = (2595 * np.log10(1 + f / 700) for f in (40, 16000))
   edges = 700 * (10**(np.linspace(low, high, _BANDS + 2) / 2595) - 1)
-  hertz = np.arange(_FRAME // 2 + 1)[:, None] * 44100 / _FRAME
+  hertz = np.arange(_FRAME // 2 + 1)[:, None] * nes.SAMPLE_RATE / _FRAME
   rise = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
   fall = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
   return np.maximum(np.minimum(rise, fall), 0)
@@ -79,10 +81,7 @@ def compare(ours: np.ndarray, expected: np.ndarray) -> dict[str, float]:
 
 def _songs(shared: pathlib.Path):
   """Yields (name, register log by engine, expected) of each oracle."""
-  import soundfile
 
-  from lakhnes_jax import render
-  from lakhnes_jax.formats import song_files, vgm
   audio = shared / 'oracles' / 'audio'
   with tarfile.open(shared / 'data' / 'nesmdb_vgm_sample.tar.xz') as archive:
     logs = {pathlib.PurePath(m.name).stem: archive.extractfile(m).read()
@@ -105,7 +104,6 @@ def _songs(shared: pathlib.Path):
 
 def rows(shared: pathlib.Path, seconds: float):
   """Yields (song, voice, engine, comparison) of every oracle."""
-  from lakhnes_jax import render
   count = int(seconds * render.SAMPLE_RATE)
 
   def play(source, engine, voices=None, stop=None):

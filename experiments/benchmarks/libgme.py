@@ -28,10 +28,10 @@ import numpy as np
 from experiments.benchmarks import machine
 from lakhnes_jax import command_line, render
 from lakhnes_jax.formats import nsf, song_files, transcribe
-from lakhnes_jax.formats.register_log import RegisterLog
-from lakhnes_jax.nes import SAMPLE_RATE
+from lakhnes_jax.nes import FRAME_60HZ, SAMPLE_RATE
+from lakhnes_jax.synth.register_log import RegisterLog
 
-_WINDOW, _HOP, _BANDS = 2048, 735, 48
+_WINDOW, _HOP, _BANDS = 2048, FRAME_60HZ, 48
 _LOW, _HIGH = 77, 3270  # Mel; 50 Hz and 12 kHz.
 _FLOOR = 0.5  # Of magnitudes; those of a sine wave are 724.
 _STATUS = 0x15  # This register and those behind it are of all voices.

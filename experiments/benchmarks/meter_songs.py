@@ -16,9 +16,9 @@ from data_prep import compose_chip, music, styles
 from lakhnes_jax import events as ev
 from lakhnes_jax import nes
 
-RATES = {'ntsc': 44100 / 60.0988, '60 Hz': 735., '50 Hz': 882.}
+RATES = {'ntsc': nes.SAMPLE_RATE / nes.FRAME_RATES[0],
+         '60 Hz': float(nes.FRAME_60HZ), '50 Hz': float(nes.FRAME_50HZ)}
 TEMPI = ('whole', 'fractional', 'swing', 'change')
-_TICK = 735 / 4  # Samples between ticks of the frame counter.
 _LATE = .06  # Share of notes that come a frame late, where some do.
 _ORNATE = .35  # Share of notes with ornaments, where some have them.
 
@@ -194,6 +194,6 @@ def _times(rng, frame, chip, period: float, plain: bool) -> np.ndarray:
   if not plain:
     latency = latency + rng.uniform(0, 40, len(chip))
   times = np.floor(begin + frame * period + latency)
-  ticks = np.ceil(times / _TICK) * _TICK
+  ticks = np.ceil(times / nes.TICK) * nes.TICK
   times = np.where(voice == ev.TR, ticks, times).astype(np.int64)
   return np.maximum.accumulate(times)

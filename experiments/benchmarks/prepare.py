@@ -12,6 +12,7 @@ import pathlib
 import tempfile
 import time
 
+from data_prep import compose
 from experiments.benchmarks import corpora, machine
 from lakhnes_jax import events
 from lakhnes_jax.data import augment, shards, token_stream
@@ -23,7 +24,6 @@ WANTED = 2e6  # Events a second and core.
 
 def reading(folder: pathlib.Path, repeats: int = 5, n_songs: int = 40) -> dict:
   """Measures songs read from MIDI in a CPU second."""
-  from data_prep import compose
   compose.main([f'--out={folder}', '--web=1', f'--chip={n_songs}'])
   paths = song_files.find_songs([folder / 'chip'])
   times = []

@@ -17,27 +17,29 @@ import time
 import numpy as np
 
 from experiments.benchmarks import machine
-from lakhnes_jax import command_line
+from lakhnes_jax import command_line, nes, render
+from lakhnes_jax import events as ev
+from lakhnes_jax.formats import song_files
+from lakhnes_jax.synth import score as scores
 
 
 def song(seed: int, seconds: int) -> np.ndarray:
-  """Draws a song as dense as those of NES-MDB, 57 events a second."""
-  from lakhnes_jax import events as ev
+  """Draws a song as dense as those of NES-MDB, 57 events per second."""
   rng = np.random.default_rng(seed)
-  times, told = [], []
-  frame = ev.SAMPLE_RATE // 60
+  times, events = [], []
+  frame = nes.FRAME_60HZ
   for voice, (_, _, velocities, _) in enumerate(ev.VOICES):
     onsets = np.arange(0, seconds * 60 - 6, int(rng.integers(6, 16)))
     low, high = (1, 17) if voice == ev.NO else (40, 97)
     notes = rng.integers(low, high, len(onsets))
     for onset, note in zip(onsets.tolist(), notes.tolist(), strict=True):
       times.append(onset * frame + voice)
-      told.append(ev.event(voice, ev.NOTEON, note))
+      events.append(ev.event(voice, ev.NOTEON, note))
       for i, level in enumerate((12, 9, 7) if velocities else ()):
         times.append((onset + 2 * i) * frame + voice)
-        told.append(ev.event(voice, ev.VELOCITY, level))
+        events.append(ev.event(voice, ev.VELOCITY, level))
   order = np.argsort(times, kind='stable')
-  return ev.from_times(np.array(times)[order], np.array(told)[order],
+  return ev.from_times(np.array(times)[order], np.array(events)[order],
                        seconds * ev.SAMPLE_RATE)
 
 
@@ -71,10 +73,7 @@ def measure(stages: list[str], seconds: int = 60,
   import jax
   from jax import numpy as jnp
 
-  from lakhnes_jax import render
-  from lakhnes_jax.formats import song_files
   from lakhnes_jax.synth import channels, clean, oscillators, registers
-  from lakhnes_jax.synth import score as scores
   results = [machine.describe()]
   songs = [song(seed, seconds) for seed in range(8)]
   played = [scores.from_events(s) for s in songs]

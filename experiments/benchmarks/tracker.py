@@ -23,7 +23,10 @@ import pathlib
 import numpy as np
 
 from experiments.benchmarks import machine
-from lakhnes_jax import command_line
+from lakhnes_jax import command_line, vocabularies
+from lakhnes_jax import events as ev
+from lakhnes_jax.data import shards
+from lakhnes_jax.tracker import frames, pattern, prompt
 
 
 def compare(song: np.ndarray, vocabulary) -> dict[str, float]:
@@ -33,8 +36,6 @@ def compare(song: np.ndarray, vocabulary) -> dict[str, float]:
     song: int32 song with at least one note.
     vocabulary: a `lakhnes_jax.tracker.vocabulary.Tracker`.
   """
-  from lakhnes_jax import events as ev
-  from lakhnes_jax.tracker import frames, pattern, prompt
   made, starts = pattern.parse(song, vocabulary.codebook)
   ids = vocabulary.write(made)
   back = vocabulary.decode(ids)
@@ -58,7 +59,7 @@ def compare(song: np.ndarray, vocabulary) -> dict[str, float]:
       'tone': float((was[..., 2] != now[..., 2])[both].mean()) if (
           both.any()) else 0.,
       'tokens a note': len(ids) / max(1, int((made.pitch > 0).sum())),
-      'tokens a second': len(ids) / seconds,
+      'tokens per second': len(ids) / seconds,
       'tx2': len(ev.TX2.encode(ev.TX2.project(song))) / seconds,
       'tx1': len(ev.TX1.encode(ev.TX1.project(song))) / seconds}
 
@@ -77,9 +78,6 @@ def table(rows: list[dict[str, float]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-  from lakhnes_jax import events as ev
-  from lakhnes_jax import vocabularies
-  from lakhnes_jax.data import shards
   parser = argparse.ArgumentParser(
       prog='python -m experiments.benchmarks.tracker', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)

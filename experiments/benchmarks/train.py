@@ -17,7 +17,7 @@ from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.training import optimizer, train_step
 
-# (lanes, tgt_len, mem_len) -> tokens a second of the original.
+# (lanes, tgt_len, mem_len) -> tokens per second of the original.
 ORIGINAL = {(4, 128, 512): 141., (30, 128, 512): 121.}
 
 
@@ -71,7 +71,7 @@ def run(lanes: int = 4, length: int = 128, mem_len: int = 512,
   """Measures training with full memory.
 
   Returns:
-    tokens a second, compile time in seconds, share of the measured matrix
+    tokens per second, compile time in seconds, share of the measured matrix
     product's operations, peak memory in bytes, ratio to the original.
   """
   config = transformer_xl.ModelConfig(n_token=events.TX1.size, dtype=dtype)

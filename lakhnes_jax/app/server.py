@@ -193,7 +193,7 @@ class App:
     except KeyError:
       raise HTTPException(404, 'there is no such song') from None
 
-  def card(self, request: Request) -> Response:
+  def song_card(self, request: Request) -> Response:
     """A song as HTML, with a roll."""
     job = self._job(request)
     if job.song is None:
@@ -269,7 +269,7 @@ def create(model: api.Model, out: str | os.PathLike) -> Starlette:
       Route('/prompts', app.upload, methods=['POST']),
       Route('/songs', app.ask, methods=['POST']),
       Route('/songs', app.songs),
-      Route('/songs/{number}', app.card),
+      Route('/songs/{number}', app.song_card),
       Route('/songs/{number}', app.remove, methods=['DELETE']),
       Route('/songs/{number}/keep', app.keep, methods=['POST']),
       Route('/songs/{number}/{name}', app.file),

@@ -15,7 +15,7 @@ import numpy as np
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import note_macros, transcribe
 from lakhnes_jax.formats.famitracker import notes
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.synth.register_log import RegisterLog
 
 __all__ = ('notes', 'write', 'write_log')
 

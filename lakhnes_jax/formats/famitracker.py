@@ -15,9 +15,8 @@ import numpy as np
 
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import note_macros, transcribe
-from lakhnes_jax.formats.note_macros import LEVEL
-from lakhnes_jax.formats.register_log import RegisterLog
-from lakhnes_jax.synth.score import NOTE, TIMBRE
+from lakhnes_jax.synth.register_log import RegisterLog
+from lakhnes_jax.synth.score import NOTE, TIMBRE, VELOCITY
 
 MAX_ORDERS, MAX_ROWS = 128, 256
 _MIN_ROWS = 2  # FamiStudio cannot import patterns of one.
@@ -111,7 +110,7 @@ def _frame_cells(state, begins, voice, loop) -> dict[int, str]:
   sounding = False
   for frame, (now, begin) in enumerate(zip(state.tolist(), begins.tolist(),
                                            strict=True)):
-    pitch, level, tone = now[NOTE], now[LEVEL], now[TIMBRE]
+    pitch, level, tone = now[NOTE], now[VELOCITY], now[TIMBRE]
     if not pitch:
       if sounding or frame == loop:
         cells[frame] = f'--- .. . {_EMPTY_EFFECT}'

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import nes
 from lakhnes_jax.formats import looping
-from lakhnes_jax.formats.player6502.frames import FRAME_RATES
-from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth import registers
 from lakhnes_jax.synth import score as scores
+from lakhnes_jax.synth.register_log import RegisterLog
 
 _MAX_FRAMES = 30 * 60 * 60  # Half an hour.
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(\S+)')
@@ -324,13 +324,14 @@ def read(data: bytes) -> RegisterLog:
     raise ValueError("not FamiTracker's text export")
   module = Module(text)
   frames, loop = _play(module)
-  rate = module.rate or FRAME_RATES[module.pal]
-  starts = np.rint(np.arange(len(frames)) * 44100 / rate).astype(np.int64)
+  rate = module.rate or nes.FRAME_RATES[module.pal]
+  starts = np.rint(
+      np.arange(len(frames)) * nes.SAMPLE_RATE / rate).astype(np.int64)
   played = np.array(frames, np.int64).reshape(-1, 4, 4)
   onset = played[..., 3] > 0
   score = scores.compact(scores.Score(
       starts, played[..., :3].astype(np.uint8), onset,
-      round(len(frames) * 44100 / rate)))
+      round(len(frames) * nes.SAMPLE_RATE / rate)))
   log = registers.from_score(score, low_notes=True)
   tags = {'title': module.strings.get('TITLE', ''),
           'author': module.strings.get('AUTHOR', '')}

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from lakhnes_jax.formats.register_log import (
+from lakhnes_jax.synth.register_log import (
     Recorder,
     RegisterLog,
     check_clock,

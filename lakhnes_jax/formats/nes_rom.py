@@ -11,7 +11,7 @@ https://www.nesdev.org/wiki/INES_Mapper_031.
 import struct
 
 from lakhnes_jax.formats.player6502 import frames, image
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.synth.register_log import RegisterLog
 
 HEADER = 16
 _CHR = 0x2000  # Bytes of pictures: none are shown, but NROM has them.

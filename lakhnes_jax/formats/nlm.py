@@ -15,7 +15,7 @@ import pickle
 import numpy as np
 
 from lakhnes_jax.formats import ndf, score_pickle
-from lakhnes_jax.formats.register_log import RegisterLog, check_clock
+from lakhnes_jax.synth.register_log import RegisterLog, check_clock
 
 _CHANNELS = ('p1', 'p2', 'tr', 'no')
 # Written whether they change or not.

@@ -12,11 +12,11 @@ import numpy as np
 
 from lakhnes_jax import events as ev
 from lakhnes_jax import meter as meter_lib
+from lakhnes_jax import nes
 from lakhnes_jax.synth import score as scores
-from lakhnes_jax.synth.score import NOTE, TIMBRE
+from lakhnes_jax.synth.score import NOTE, TIMBRE, VELOCITY
 
-LEVEL = 1
-FRAME = 44100 / 60.0988  # Samples; trackers call this 60 Hz.
+FRAME = nes.SAMPLE_RATE / nes.FRAME_RATES[0]  # Trackers call this 60 Hz.
 _NTSC = 0.015  # By how much of it frames may differ to count as such.
 _ROW = 8  # Frames, where no row is found.
 MAX_MACRO = 250  # Frames; trackers take 252 to 255.
@@ -141,8 +141,8 @@ def states_of(song: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
   n_frames = len(starts) - 1
   last = np.searchsorted(score.start, starts[1:], 'left') - 1
   state = score.state[np.maximum(last, 0)].astype(int)
-  state[..., NOTE] *= state[..., LEVEL] > 0
-  state[:, ev.TR, LEVEL] *= 15
+  state[..., NOTE] *= state[..., VELOCITY] > 0
+  state[:, ev.TR, VELOCITY] *= 15
   frame = np.clip(np.searchsorted(starts, score.start, 'right') - 1, 0,
                   n_frames - 1)
   begins = np.zeros((n_frames, 4), bool)
@@ -268,7 +268,7 @@ def _instruments(cells, most) -> Notes | None:
   for kind, shape in whole:
     columns = np.frombuffer(shape, np.uint8).reshape(-1, 3).astype(int)
     offset, level, tone = (_trim(column) for column in (
-        columns[:, NOTE] - 128, columns[:, LEVEL], columns[:, TIMBRE]))
+        columns[:, NOTE] - 128, columns[:, VELOCITY], columns[:, TIMBRE]))
     if max(map(len, (offset, level, tone))) > MAX_MACRO:
       return None
     instruments.append(Instrument(level, tone if kind != 1 else (), offset))

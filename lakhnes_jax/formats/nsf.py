@@ -11,12 +11,12 @@ metadata behind the program, which older players do not see).
 import struct
 from collections.abc import Sequence
 
+from lakhnes_jax import nes
 from lakhnes_jax.formats.player6502 import frames, image
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.synth.register_log import RegisterLog
 
 HEADER = 128
 _MAGIC = b'NESM\x1a'
-_SPEEDS = (16639, 19997)  # Microseconds per frame; NTSC and PAL consoles.
 _NAME = 31  # Bytes of title, artist and copyright, less their end.
 
 
@@ -57,7 +57,8 @@ def write_album(logs: Sequence[RegisterLog], title: str | None = None,
   built = image.build(songs)
   speeds = {round(1e6 / song.rate) for song in songs}
   # There is one speed for all.
-  speed = speeds.pop() if len(speeds) == 1 else _SPEEDS[songs[0].pal]
+  speed = speeds.pop() if len(speeds) == 1 else nes.FRAME_MICROSECONDS[
+      songs[0].pal]
   tags = logs[0].tags
   if title is None:
     title = tags.get('title' if len(logs) == 1 else 'game', '')
@@ -74,7 +75,8 @@ def notes(log: RegisterLog) -> list[str]:
 
 def _header(built: image.Image, n_songs: int, pal: bool, speed: int,
             title: str, artist: str, date: str) -> bytes:
-  speeds = (_SPEEDS[0], speed) if pal else (speed, _SPEEDS[1])
+  speeds = list(nes.FRAME_MICROSECONDS)
+  speeds[pal] = speed
   names = [text.encode('ascii', 'replace')[:_NAME]
            for text in (title, artist, date)]
   return struct.pack(

@@ -6,25 +6,26 @@ The processor is py65's, which is no dependency of this package but in its extra
 Source: https://www.nesdev.org/wiki/NSF.
 """
 
+import math
 import re
 import struct
 from typing import NamedTuple
 
-from lakhnes_jax.formats.player6502.frames import FRAME_RATES
-from lakhnes_jax.formats.register_log import Recorder, RegisterLog
+from lakhnes_jax import nes
+from lakhnes_jax.synth.register_log import Recorder, RegisterLog
 
 SECONDS = 180  # Where the file does not say how long a track is.
 MAX_SECONDS = 3600
 _HEADER = 128
-_SAMPLE_RATE = 44100
-_CLOCKS = (1789773, 1662607)  # Hz; NTSC and PAL.
-_SPEEDS = (16639, 19997)  # Microseconds between calls.
-_FASTEST = 2000  # Of these; a tracker's programs are called up to 400 a second.
+# Microseconds between calls; programs of trackers are called up to 400 times
+# per second.
+_FASTEST = 2000
 # What headers say for once a frame, whatever exactly a frame is.
 _USUAL = (range(16620, 16720), range(19970, 20100))
 _RETURN = 0x4ff0  # An address where no program lies.
 _MAX_CYCLES = (1_000_000, 100_000)  # Of INIT, and of a call of PLAY.
-_FRAME_CYCLES = 33_248  # That calls of PLAY may take on average, and to spare.
+# That calls of PLAY may take on average, and to spare.
+_FRAME_CYCLES = math.ceil(nes.FRAME_CLOCKS[1])
 _SPARE = 20 * _FRAME_CYCLES
 _QUIET = 10  # Seconds without a write, after which a track is over.
 _EXPANSIONS = ('VRC6', 'VRC7', 'FDS', 'MMC5', 'Namco 163', 'Sunsoft 5B')
@@ -85,7 +86,7 @@ def header(data: bytes) -> Header:
   if load < 0x6000 or (load < 0x8000 and not any(banks) and not
                        data[0x7b] & 4):
     raise ValueError(f'load address ${load:04x}: $8000 to $ffff expected')
-  speed = speed or _SPEEDS[pal]
+  speed = speed or nes.FRAME_MICROSECONDS[pal]
   if speed < _FASTEST:
     raise ValueError(f'an NSF file to be called every {speed} microseconds: '
                      f'{_FASTEST} or more expected')
@@ -206,21 +207,21 @@ class _Machine:
 
   def __init__(self, head: Header, processor):
     self.head = head
-    self.log = Recorder(_CLOCKS[head.pal])
+    self.log = Recorder(nes.CLOCKS[head.pal])
     self.memory = _Memory(head, self.log)
     self.mpu = processor(memory=self.memory, pc=0)
 
   def run(self, track: int, seconds: float) -> RegisterLog:
     head, log = self.head, self.log
-    period = _SAMPLE_RATE * (
-        1 / FRAME_RATES[head.pal] if head.speed in _USUAL[head.pal]
+    period = nes.SAMPLE_RATE * (
+        1 / nes.FRAME_RATES[head.pal] if head.speed in _USUAL[head.pal]
         else head.speed * 1e-6)
     for register, value in ((0x15, 0x0f), (0x17, 0x40)):
       self.memory[0x4000 + register] = value
     self._call('INIT', head.init, _MAX_CYCLES[0], track - 1, int(head.pal))
     quiet, frame, start = 0, 0, self.mpu.processorCycles
-    end = round(seconds * _SAMPLE_RATE)
-    while frame * period < end and quiet * period < _QUIET * _SAMPLE_RATE:
+    end = round(seconds * nes.SAMPLE_RATE)
+    while frame * period < end and quiet * period < _QUIET * nes.SAMPLE_RATE:
       log.now = round(frame * period)
       before = log.n_writes
       self._call('PLAY', head.play, min(

@@ -11,7 +11,7 @@ import numpy as np
 
 from lakhnes_jax import atomic, command_line, input_files
 from lakhnes_jax import events as ev
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.synth.register_log import RegisterLog
 
 
 class Format(NamedTuple):
@@ -223,7 +223,7 @@ def write_song(path: str | os.PathLike, events: np.ndarray,
   Args:
     path: where to.
     events: int32 song (see `events`).
-    rate: steps a second of a score, 24 if None; other formats have none.
+    rate: steps per second of a score, 24 if None; other formats have none.
     loop: sample at which it goes on after its end; only formats that take
       register logs have one, the others leave it out.
 

@@ -13,10 +13,10 @@ import functools
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth import registers
 from lakhnes_jax.synth import score as scores
 from lakhnes_jax.synth.chip import Chip
+from lakhnes_jax.synth.register_log import RegisterLog
 
 _FRAME_COUNTER = 0x17
 _SECONDS = 1 / ev.SAMPLE_RATE  # Of a sample.

@@ -12,7 +12,7 @@ import zlib
 
 from lakhnes_jax import input_files, nes
 from lakhnes_jax.formats import vgm_stream
-from lakhnes_jax.formats.register_log import (
+from lakhnes_jax.synth.register_log import (
     Recorder,
     RegisterLog,
     check_clock,

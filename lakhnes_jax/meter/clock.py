@@ -6,8 +6,7 @@ the triangle's notes and the steps of hardware envelopes come up to a quarter of
 a frame later, on ticks of the chip's frame counter. So note-ons give the rate
 and the phase, and a frame begins just before the densest part of its cycle.
 
-Rates: NTSC has 1789772.7 / 29780.5 = 60.0988 frames per second, PAL
-1662607 / 33247.5 = 50.0070 (NESdev wiki, "Cycle reference chart"); logs of
+Rates: NTSC has 60.0988 frames per second, PAL 50.0070 (see `nes`); logs of
 programs that were called by a timer have 60 and 50.
 """
 
@@ -16,14 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import nes
 
-NTSC = ev.SAMPLE_RATE / (1789772.727 / 29780.5)
-_PERIODS = np.array([NTSC, ev.SAMPLE_RATE / 60,
-                     ev.SAMPLE_RATE / (1662607 / 33247.5), ev.SAMPLE_RATE / 50])
+_PERIODS = np.array([nes.FRAME_NTSC, nes.FRAME_60HZ, nes.FRAME_PAL,
+                     nes.FRAME_50HZ])
 _USUAL = np.array([.15, .1, 0, 0])  # By how much NTSC may agree less than PAL.
 _FREE_HZ = (45., 260.)  # Where other rates are searched for.
 _STEPS = 1024  # Changes of volume that are looked at.
-_TICK = ev.SAMPLE_RATE / 240  # Samples between ticks of the frame counter.
 _BIN = 49  # Samples; the resolution of that search.
 _CLEAR = .6  # Concentration at which a known rate needs no other one.
 _WINDOW = 1.5 * ev.SAMPLE_RATE  # Half the time in which a phase is measured.
@@ -90,7 +88,7 @@ def _rate(on: np.ndarray, voice: np.ndarray, steps: np.ndarray,
     step_voice: of each.
   """
   if len(on) < _FEW:
-    return NTSC, 0.
+    return nes.FRAME_NTSC, 0.
   known = _concentration(on, voice, _PERIODS)
   local = np.array([_local(on, voice, p) for p in _PERIODS])
   stepped = (_concentration(steps, step_voice, _PERIODS)
@@ -150,7 +148,7 @@ def _free_rate(on: np.ndarray) -> tuple[float, float]:
   n = min(n, 1 << 18)
   spectrum = np.abs(np.fft.rfft(np.bincount(bins % n, minlength=n), n))
   hertz = np.arange(len(spectrum)) * ev.SAMPLE_RATE / _BIN / n
-  ticks = ev.SAMPLE_RATE / np.maximum(hertz, 1) / _TICK
+  ticks = ev.SAMPLE_RATE / np.maximum(hertz, 1) / nes.TICK
   spectrum[(hertz < _FREE_HZ[0]) | (hertz > _FREE_HZ[1]) |
            (abs(ticks - np.rint(ticks)) < .02)] = 0
   peak = int(np.argmax(spectrum))

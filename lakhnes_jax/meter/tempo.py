@@ -164,13 +164,13 @@ def choose(mass: np.ndarray, near: float = 0.) -> Track | None:
   worth = score[peaks] + 2 * _worth(LENGTHS[peaks])
   peaks = peaks[np.argsort(-worth)[:_BEST]]
   weight = np.minimum(mass.sum(0)[at], 2)
-  tracks = [follow(at, weight, float(LENGTHS[peak])) for peak in peaks]
+  tracks = [track_rows(at, weight, float(LENGTHS[peak])) for peak in peaks]
   return max(tracks, key=lambda track: track.value + _SAME * (
       near > 0 and abs(np.log(track.length / near)) < .3))
 
 
-def follow(at: np.ndarray, weight: np.ndarray, length: float) -> Track:
-  """Follows rows of about a length along onsets at [n] frames."""
+def track_rows(at: np.ndarray, weight: np.ndarray, length: float) -> Track:
+  """Tracks rows of about a length along onsets at [n] frames."""
   place = _places(at, weight, length)
   row = np.rint(place)
   off = (place - row) * length

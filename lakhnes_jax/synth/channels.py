@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import nes
-from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.nes import SAMPLE_RATE
 from lakhnes_jax.synth.chip import NOISE_PERIODS, Chip
 from lakhnes_jax.synth.dmc import SampleChannel
+from lakhnes_jax.synth.register_log import RegisterLog
 
 FIXED = 2048  # The player's positions are in 2048ths of a step.
 _STATUS, _FRAME_COUNTER = 0x15, 0x17

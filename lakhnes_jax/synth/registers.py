@@ -6,7 +6,7 @@ Source: nesmdb (Donahue et al., ISMIR 2018), the way from scores to VGM.
 import numpy as np
 
 from lakhnes_jax import nes
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.synth.register_log import RegisterLog
 from lakhnes_jax.synth.score import Score
 
 _LOW, _HIGH = 2, 3  # Registers of a voice: its period.

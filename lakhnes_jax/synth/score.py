@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import events as ev
+from lakhnes_jax import nes
 
 NOTE, VELOCITY, TIMBRE = range(3)  # Columns of `Score.state`.
 MAX_LENGTH = 2**31 - 1  # Samples.
@@ -166,7 +167,7 @@ def with_decay(score: Score) -> Score:
   to 5; noise starts at 10 and falls by one per frame to 1. Notes, their times
   and the triangle stay as they are.
   """
-  frame = ev.SAMPLE_RATE // 60
+  frame = nes.FRAME_60HZ
   curves = {ev.P1: (12, 5, 4 * frame), ev.P2: (12, 5, 4 * frame),
             ev.NO: (10, 1, frame)}
   note = score.state[..., NOTE]

@@ -32,7 +32,7 @@ def asked(tempo: str | float | None = None, density: float | None = None,
   Args:
     tempo: beats per minute, of four rows each: 38 to 450, as in 150 or
       '150bpm'; or frames of a row, 2 to 24, as in '6f' or '6.5 frames'.
-    density: notes a second of all voices together, .01 to 100.
+    density: notes per second of all voices together, .01 to 100.
     voices: names of the voices that play, as in ['p1', 'tr']; the model
       chooses if there are none.
     song_length: seconds of the whole song, .01 to 3,600. The song is written

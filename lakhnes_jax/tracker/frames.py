@@ -1,6 +1,7 @@
 """Songs as what each voice plays in each frame of the console.
 
-A game's music program runs once a frame, 60.0988 times a second, and writes
+A game's music program runs once a frame, 60.0988 times per second, and
+writes
 what has changed. So a song is, but for some microseconds, an array of states
 by frame, and a tracker's rows are a whole number of them.
 """
@@ -8,9 +9,10 @@ by frame, and a tracker's rows are a whole number of them.
 import numpy as np
 
 from lakhnes_jax import meter as meter_lib
+from lakhnes_jax import nes
 from lakhnes_jax.synth import score as score_lib
 
-FRAME = 733.7898  # Samples; an NTSC NES draws 60.0988 frames a second.
+FRAME = nes.TRACKER_FRAME  # Samples.
 _NTSC = .015  # Frames that differ by no more than this share are NTSC's.
 
 

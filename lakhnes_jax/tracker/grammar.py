@@ -192,14 +192,14 @@ class Rules:
         state.tokens_B <= 0)
     tokens_B = jnp.where(given_B >= 0, given_B,
                          jnp.where(over_B, voc.START, tokens_B))
-    state = self.follow(state, tokens_B)
+    state = self.state_after(state, tokens_B)
     # Nothing is added to a note that was given.
     given_note_B = (given_B != FREE) & (
         at(state.given_BxN, state.count_B) == FREE)
     return tokens_B, state._replace(
         note_B=jnp.where(given_note_B, -1, state.note_B))
 
-  def follow(self, state: RulesState, tokens_B) -> RulesState:
+  def state_after(self, state: RulesState, tokens_B) -> RulesState:
     """Returns the state after these tokens."""
     kind_V, voice_V, value_V = (jnp.asarray(x) for x in self.vocabulary.table)
     kind, value, voice = kind_V[tokens_B], value_V[tokens_B], voice_V[tokens_B]

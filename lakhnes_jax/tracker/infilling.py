@@ -26,7 +26,7 @@ _NEVER = 1 << 29
 _MIN_GIVEN = 512  # G is this or more.
 
 
-class Script(NamedTuple):
+class GivenNotes(NamedTuple):
   """What is given of a pattern.
 
   Attributes:
@@ -47,8 +47,8 @@ class Script(NamedTuple):
   most_tokens: int
 
 
-def script_of(vocabulary: voc.Tracker, prompt: prompt_lib.Prompt,
-              voices: Sequence[int], asked: Mapping[int, int]) -> Script:
+def given_notes(vocabulary: voc.Tracker, prompt: prompt_lib.Prompt,
+              voices: Sequence[int], asked: Mapping[int, int]) -> GivenNotes:
   """Takes the given voices out of a pattern; its row 0 is the song's.
 
   Args:
@@ -94,7 +94,8 @@ def script_of(vocabulary: voc.Tracker, prompt: prompt_lib.Prompt,
     row += 1
   rows.append((vocabulary.id_of(voc.START), row, -1, -1, 0))
   columns = np.array(rows, np.int32).T
-  return Script(prefix, *columns, first, 9 + 3 * len(rows) + row // clock.bar)
+  return GivenNotes(prefix, *columns, first,
+                    9 + 3 * len(rows) + row // clock.bar)
 
 
 class InfillingState(NamedTuple):
@@ -102,7 +103,7 @@ class InfillingState(NamedTuple):
 
   Attributes:
     rules: of `grammar.Rules`.
-    token_BxG, row_BxG, delay_BxG, voice_BxG, chained_BxG: as in `Script`.
+    token_BxG, row_BxG, delay_BxG, voice_BxG, chained_BxG: as in `GivenNotes`.
     given_B: voices that are given, a bit each.
     next_B: number of the given token that comes next.
     row_B: rows since the first.
@@ -133,22 +134,22 @@ class VoiceInfilling:
   """
   rules: grammar.Rules
 
-  def init_state(self, script: Script, voices: Sequence[int],
+  def init_state(self, given: GivenNotes, voices: Sequence[int],
                  n_free: int) -> InfillingState:
     """Prepares one song.
 
     Args:
-      script: of what is given.
+      given: notes of the pattern.
       voices: those given.
       n_free: tokens that the model may write at most.
     """
     # At least so long, so that most songs share a program.
-    more = max(0, _MIN_GIVEN - len(script.token))
+    more = max(0, _MIN_GIVEN - len(given.token))
     return InfillingState(
-        self.rules.init_state(grammar.NO_LIMIT, given=script.prefix),
+        self.rules.init_state(grammar.NO_LIMIT, given=given.prefix),
         *(np.pad(column, (0, more), 'edge') for column in (
-            script.token, script.row, script.delay, script.voice,
-            script.chained)),
+            given.token, given.row, given.delay, given.voice,
+            given.chained)),
         np.int32(sum(1 << voice for voice in voices)), np.int32(0),
         np.int32(0), np.int32(n_free))
 
@@ -232,7 +233,7 @@ class VoiceInfilling:
     kind, value = kind_V[tokens_B], value_V[tokens_B]
     rows = jnp.where(kind == voc.AT, grammar.rows_to(rules, value),
                      jnp.where(kind == voc.SKIP, rules.bar_B, 0))
-    after = self.rules.follow(rules, tokens_B)
+    after = self.rules.state_after(rules, tokens_B)
     # The model has no say in given notes.
     after = after._replace(note_B=jnp.where(played_B, -1, after.note_B))
     return tokens_B, state._replace(

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lakhnes_jax import atomic, input_files
 from lakhnes_jax import events as ev
-from lakhnes_jax import input_files
 
 PATH = pathlib.Path(__file__).parent / 'instruments.npz'
 WIDTH = 256  # Frames of the expanded macros; longer notes hold the last.
@@ -90,7 +90,6 @@ def pack(macros: list[list[tuple[np.ndarray, int]]]) -> dict[str, np.ndarray]:
 def write(path: pathlib.Path,
           macros: list[list[tuple[np.ndarray, int]]]) -> None:
   """Writes a codebook file; the same macros give the same bytes."""
-  from lakhnes_jax import atomic
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **pack(macros))
   atomic.write(path, buffer.getvalue())

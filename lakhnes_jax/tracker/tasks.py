@@ -223,13 +223,13 @@ def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
     asked[voc.DENSITY] = voc.bin_of(
         n_notes * asked[voc.VOICES].bit_count() / len(voices) *
         ev.SAMPLE_RATE / max(prompt.length, 1), voc.DENSITIES)
-  script = infilling.script_of(vocabulary, prompt, voices, asked)
-  prompt = prompt._replace(first=script.first)
+  given_notes = infilling.given_notes(vocabulary, prompt, voices, asked)
+  prompt = prompt._replace(first=given_notes.first)
   n_free = tasks.max_events_in(prompt.length)
   writer = infilling.VoiceInfilling(grammar.Rules(vocabulary, False))
   return tasks.GenerationTask(
-      vocabulary, writer, writer.init_state(script, voices, n_free),
-      script.prefix, n_free + script.most_tokens,
+      vocabulary, writer, writer.init_state(given_notes, voices, n_free),
+      given_notes.prefix, n_free + given_notes.most_tokens,
       functools.partial(_assemble_accompaniment, prompt, vocabulary,
                         tuple(voices)),
       {'task': 'voices', 'given_voices': names, 'grammar': True,

@@ -6,11 +6,12 @@ lane runs out of songs, so the end of the other lanes is not counted. The
 *full* one counts every target of every song.
 """
 
+import dataclasses
 import functools
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,26 +26,32 @@ MIN_TOKENS = 10
 _TOO_SHORT = 'the split is too short to fill one segment of {} in {} lanes'
 
 
-class EvalConfig(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
   """How to evaluate; the defaults are the paper's.
 
   Attributes:
     tgt_len: tokens a segment.
     mem_len: hidden states kept for attention.
-    lanes: songs read side by side.
+    batch_size: lanes, songs read side by side.
   """
   tgt_len: int = 128
   mem_len: int = 896
-  lanes: int = 10
+  batch_size: int = 10
+
+  def to_dict(self) -> dict[str, int]:
+    """Returns the settings as files of evaluations name them."""
+    return {'tgt_len': self.tgt_len, 'mem_len': self.mem_len,
+            'lanes': self.batch_size}
 
 
 def _stream(corpus, vocabulary, config: EvalConfig,
             protocol: str) -> token_stream.Stream:
   n_songs = int(np.sum(np.asarray(corpus.lengths) + 2 >= MIN_TOKENS))
   return token_stream.Stream(
-      corpus, vocabulary, max(1, min(config.lanes, n_songs)), config.tgt_len,
-      augmentation=token_stream.TRIM, min_tokens=MIN_TOKENS, shuffle=False,
-      repeat=False, drop_last=protocol == 'paper')
+      corpus, vocabulary, max(1, min(config.batch_size, n_songs)),
+      config.tgt_len, augmentation=token_stream.TRIM, min_tokens=MIN_TOKENS,
+      shuffle=False, repeat=False, drop_last=protocol == 'paper')
 
 
 def check(corpus, vocabulary, config: EvalConfig,
@@ -86,8 +93,8 @@ def evaluate(model: SequenceModel, params, corpus, vocabulary, *,
     progress: called with the number of tokens counted so far.
 
   Returns:
-    JSON object: protocol, loss (nats), ppl, tokens, songs, tokens_per_second
-    and the config.
+    JSON object: protocol, loss (nats), ppl, tokens, songs, tokens_per_second,
+    and the config: tgt_len, mem_len and lanes.
   """
   stream = _stream(corpus, vocabulary, config, protocol)
   segment_nll = segment_fn(model)
@@ -114,5 +121,5 @@ def evaluate(model: SequenceModel, params, corpus, vocabulary, *,
       'tokens': tokens,
       'songs': stream.n_songs,
       'tokens_per_second': round(tokens / (time.monotonic() - started), 1),
-      **config._asdict(),
+      **config.to_dict(),
   }

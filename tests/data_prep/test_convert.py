@@ -10,7 +10,7 @@ from data_prep import convert
 from lakhnes_jax import atomic
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import score_pickle, song_files, vgm
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.synth.register_log import RegisterLog
 
 TX2 = ev.from_text('P1_NOTEON_60\nP1_VELOCITY_9\nWT_735\nP1_NOTEOFF\nWT_5')
 TX1 = 'P1_NOTEON_60\nWT_735\nP1_NOTEOFF\nWT_5'

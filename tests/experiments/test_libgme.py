@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import libgme
-from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth import clean
+from lakhnes_jax.synth.register_log import RegisterLog
 
 
 def sound(seed, seconds=2.):

@@ -17,8 +17,11 @@ from experiments import evaluate, models, options, run, train
 from lakhnes_jax import events
 from lakhnes_jax.data import shards
 from lakhnes_jax.formats import song_files
+from lakhnes_jax.generation import sample
 from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
+from lakhnes_jax.training import evaluate as evaluation
+from lakhnes_jax.training import loop
 from lakhnes_jax.weights import weights_folder
 from support import experiments_run
 
@@ -134,6 +137,7 @@ def test_eval_prints_json_last(weights_dir, tmp_path, capsys):
   assert (full['protocol'], full['tokens'], full['songs']) == ('full', 155, 5)
   assert paper['protocol'] == 'paper'
   assert paper['tokens'] < 155
+  assert (full['tgt_len'], full['mem_len'], full['lanes']) == (8, 8, 2)
   assert full['ppl'] == pytest.approx(631, rel=.05)  # It has learned nothing.
 
 
@@ -200,6 +204,20 @@ def test_numbers_all_have_ranges():
     flag = flags.FLAGS[name]
     if flag.flag_type() in ('int', 'float'):
       assert isinstance(flag.parser, options._Range), name
+
+
+def test_configs_have_the_values_of_their_flags():
+  with flagsaver.flagsaver():
+    run.parse(['run', '--tgt_len=5', '--mem_len=7', '--eval_tgt_len=3',
+               '--batch_size=8', '--eval_batch_size=2', '--sample_batch=4',
+               '--seed=6', '--top_k=9'])
+    assert models.evaluation() == evaluation.EvalConfig(3, 9, 2)
+    options.FLAGS.eval_mem_len = 0
+    assert models.evaluation().mem_len == 0
+    trained = models.from_flags(loop.TrainConfig)
+    assert (trained.batch_size, trained.tgt_len, trained.seed) == (8, 5, 6)
+    sampled = models.from_flags(sample.SamplingConfig, 'sample_')
+    assert (sampled.batch, sampled.seed, sampled.top_k) == (4, 6, 9)
 
 
 def test_former_names():

@@ -7,7 +7,7 @@ import pytest
 
 from lakhnes_jax.formats import ndf as ndf_lib
 from lakhnes_jax.formats import transcribe, vgm
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.synth.register_log import RegisterLog
 
 
 def log_of(*writes, length, clock=1789773):

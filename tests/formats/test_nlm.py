@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax.formats import nlm, song_files, transcribe, vgm
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.synth.register_log import RegisterLog
 
 # The example of nesmdb's README.
 README = [('clock', 1789773), ('fc_mo', 0), ('ch_no', 1), ('ch_tr', 1),

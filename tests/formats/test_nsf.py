@@ -13,8 +13,8 @@ from lakhnes_jax import events as ev
 from lakhnes_jax import render
 from lakhnes_jax.formats import nsf, nsf_read, song_files, transcribe, vgm
 from lakhnes_jax.formats.player6502 import frames, image, streams
-from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth.chip import Chip
+from lakhnes_jax.synth.register_log import RegisterLog
 from support import console
 
 FRAME = 44100 / 60.0988

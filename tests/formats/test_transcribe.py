@@ -6,15 +6,15 @@ import pytest
 
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import (
-    nes_midi,
-    score_pickle,
-    song_files,
-    transcribe,
-    vgm,
+  nes_midi,
+  score_pickle,
+  song_files,
+  transcribe,
+  vgm,
 )
-from lakhnes_jax.formats.register_log import Recorder
 from lakhnes_jax.synth import registers
 from lakhnes_jax.synth import score as scores
+from lakhnes_jax.synth.register_log import Recorder
 
 
 @pytest.mark.parametrize('name', [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax.formats import vgm
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax.synth.register_log import RegisterLog
 
 
 def _file(body, version=0x161, clock=1789773, begin=0x100, loop=None, gd3=b''):

@@ -221,29 +221,29 @@ def _songs(rows, length, **settings):
   return decode.generate(SMALL, _prepared(), *_start(rows), length, **settings)
 
 
-@pytest.mark.parametrize('guided', [False, True])
-def test_generated_songs_follow_the_model(guided):
+@pytest.mark.parametrize('constrained', [False, True])
+def test_generated_songs_follow_the_model(constrained):
   """Draws and likelihoods are those of the model stepped by itself."""
-  guide = {'constraint': Odd(), 'state': (jnp.array([2, 4]), jnp.zeros(2, int))}
-  tokens, nll, *_, state = _songs([0, 1], 12, **guide if guided else {})
+  odd = {'constraint': Odd(), 'state': (jnp.array([2, 4]), jnp.zeros(2, int))}
+  tokens, nll, *_, state = _songs([0, 1], 12, **odd if constrained else {})
   assert len(set(map(tuple, tokens.tolist()))) == 2
   keys = [jax.random.fold_in(jax.random.key(7), i) for i in range(2)]
   lanes, current = SMALL.init_state(2, 4), jnp.zeros(2, jnp.int32)
   for number in range(12):
     logits, lanes = apply(SMALL, _params(), current[:, None], lanes)
     allowed = logits[:, 0].at[:, 0].set(-jnp.inf) / 30
-    if guided:
+    if constrained:
       allowed = allowed.at[:, ::2].set(-jnp.inf)
     current = jnp.array([
         jax.random.categorical(jax.random.fold_in(key, number), row)
         for key, row in zip(keys, allowed, strict=True)])
-    if guided and number % 4 == 3:
+    if constrained and number % 4 == 3:
       current = jnp.array([2, 4])
     np.testing.assert_array_equal(tokens[:, number], current)
     np.testing.assert_allclose(
         nll[:, number], language_model.nll(logits[:, 0], current), rtol=1e-4,
         atol=1e-5)
-  if guided:
+  if constrained:
     np.testing.assert_array_equal(state, [[2, 4], [12, 12]])
 
 

@@ -1,4 +1,4 @@
-"""The language model: features in it, what it is saved as, how it grows."""
+"""The language model: features in it, what it is saved as, its warm start."""
 
 import dataclasses
 import functools
@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lakhnes_jax import events
+from lakhnes_jax import events, vocabularies
 from lakhnes_jax.model import language_model
 from lakhnes_jax.model.features import names
 from lakhnes_jax.model.language_model import LanguageModel, ModelConfig
+from lakhnes_jax.weights import weights_folder
 
 SMALL = ModelConfig(n_token=events.TX1.size, n_layer=2, n_head=2, d_model=8,
                     d_head=4, d_inner=16, dropout=0.)
@@ -99,14 +100,36 @@ class TestFeature:
     larger = dataclasses.replace(larger, config=dataclasses.replace(
         SMALL, d_inner=20))
     params = jax.device_get(params_of(''))
-    grown = larger.warm_start(params)
-    assert jax.tree.map(np.shape, grown) == jax.tree.map(
+    warm = larger.warm_start(params)
+    assert jax.tree.map(np.shape, warm) == jax.tree.map(
         lambda x: x.shape, jax.eval_shape(
             larger.init_params, jax.random.key(0)))
     np.testing.assert_allclose(
-        apply(larger, grown, self.tokens, larger.init_state(2, 24))[0],
+        apply(larger, warm, self.tokens, larger.init_state(2, 24))[0],
         apply(plain, params, self.tokens, plain.init_state(2, 24))[0],
         rtol=1e-5, atol=1e-5)
+
+
+def test_loss_of_the_pretrained_weights():
+  """It is what it was when they were trained, whatever has become of the code.
+
+  Of other weights than those of model.safetensors e0789203 it is another.
+  """
+  model, params, meta = weights_folder.load(weights_folder.PRETRAINED)
+  vocabulary = vocabularies.get(meta['format'])
+  words = ['<S>', 'LENGTH_4', 'DENSITY_5', 'VOICES_13', 'BAR_16', 'TEMPO_6']
+  for root in 2 * (45, 41, 43, 40):
+    for row, step in enumerate((0, 12, 7, 12)):
+      words += [f'AT_{4 * row}', f'P1_NOTE_{root + 12 + step}',
+                *[f'TR_NOTE_{root}'] * (row % 2 == 0), f'NO_NOTE_{4 + row}']
+  ids = np.array([[vocabulary.tokens.index(word) for word in words]])
+  state, nll = model.init_state(1, 48), []
+  for start in range(0, 96, 24):
+    part = slice(start, start + 24)
+    logits, state = apply(model, params, ids[:, :-1][:, part], state)
+    nll.append(language_model.nll(logits, ids[:, 1:][:, part]).mean())
+  np.testing.assert_allclose(
+      nll, [3.6235444, .7126968, .6526586, .3305050], rtol=0, atol=1e-5)
 
 
 def test_a_dictionary_holds_all():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax import events, vocabularies
-from lakhnes_jax.model.features import names
+from lakhnes_jax.model.features import names, relative_pitch
 
 VOCABULARY = vocabularies.get('tracker')
 FEATURE, = names.parse('relative_pitch', VOCABULARY).parts
@@ -157,3 +157,16 @@ def test_all_is_the_same_in_another_key():
 def test_for_tracker_alone():
   with pytest.raises(ValueError, match='relative_pitch is for the vocabulary'):
     names.parse('relative_pitch', events.TX1)
+
+
+def test_the_example_of_the_docstring():
+  text = relative_pitch.RelativePitch.__doc__
+  lines = text.split('move of P1\n')[1].split('\n')[:6]
+  table = [line.split() for line in lines]
+  signal, _ = observe(ids(' '.join(row[0] for row in table)))
+  p1, _, tr, p1_before, *_ = signal.pitch[:, 0]
+  for row, *found in zip(
+      table, p1, tr, relative_pitch._interval(p1, tr) - 48,
+      relative_pitch._interval(p1_before, p1) - 48, strict=True):
+    assert [0 if x == '-' else int(x) for x in row[1:3]] == found[:2]
+    assert [-49 if x == '-' else int(x) for x in row[3:]] == found[2:]

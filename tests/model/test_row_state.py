@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lakhnes_jax import events
-from lakhnes_jax.model.features import names
+from lakhnes_jax.model.features import names, row_state
 from lakhnes_jax.tracker import vocabulary as voc
 
 VOCABULARY = voc.default()
@@ -108,8 +108,8 @@ def test_every_slot_says_what_plain_python_says():
             seed, slot, word)
   assert len(entries) > 700
   nothing = FEATURE.param_specs(1)['row_state'].shape[0]
-  told = [number for (_, word), number in entries.items() if word is not None]
-  assert len(set(told)) == len(told)
+  shown = [number for (_, word), number in entries.items() if word is not None]
+  assert len(set(shown)) == len(shown)
   assert {number for (group, word), number in entries.items()
           if word is None and group >= 8} == {nothing}
 
@@ -141,3 +141,15 @@ def test_what_is_true_is_added():
 def test_other_vocabularies():
   with pytest.raises(ValueError, match='is for the vocabulary tracker'):
     names.parse('row_state', events.TX1)
+
+
+def test_the_example_of_the_docstring():
+  lines = row_state.RowState.__doc__.split('a bar before\n')[1].split('\n')[:6]
+  table = [line.split() for line in lines]
+  ids = np.array([[IDS[name] for name in ['BAR_4', *(x[0] for x in table)]]])
+  for number, (_, row, ahead, *notes) in enumerate(table, 2):
+    signal, state = _observe(FEATURE.init_state(1), jnp.array(ids), number)
+    shown = [-1 if x == '-' else int(x) for x in (row, ahead)]
+    assert (signal[:2, 0, number - 1] - np.array([1, 66])).tolist() == shown
+    assert [int(x[0, 0]) for x in (state.note, state.before)] == [
+        0 if x == '-' else IDS[x] for x in notes]

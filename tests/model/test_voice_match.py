@@ -176,3 +176,17 @@ def test_the_example_of_the_docstring():
   assert [events.TX1.tokens[i] for i in what[0, :, 0, 0]] == [
       *4 * ['<S>'], *2 * ['P1_NOTEON_62']]
   assert when[0, :, 0, 0].tolist() == [0, 0, 0, 0, 700, 600]
+
+
+def test_the_example_of_the_state():
+  lines = voice_match.State.__doc__.split('next_event\n')[1].split('\n')[:6]
+  table = [line.split() for line in lines]
+  ids = [events.TX1.tokens.index(row[0]) for row in table]
+  feature = voice_match.VoiceMatch(events.TX1, 6)
+  _, state = jax.jit(feature.observe)(
+      feature.init_state(1), jnp.array([ids]), 6)
+  found = np.concatenate([state.time, state.prev_event[:2], state.last_note_on,
+                          state.next_event])[:, 0].T
+  assert found.tolist() == [[int(x) for x in row[1:]] for row in table]
+  assert state.since[:2, 0].tolist() == 2 * [[1, 0, 3, 0]]
+  assert state.expected[:, 0, 0, 0].tolist() == [ids[2], 700]

@@ -7,8 +7,8 @@ samples, only its level.
 
 import numpy as np
 
-from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth.chip import NOISE_PERIODS, Chip
+from lakhnes_jax.synth.register_log import RegisterLog
 
 _HIGH = {2, 3}, set(range(2, 6)), set(range(2, 10)), {0, 1, *range(6, 16)}
 

@@ -5,8 +5,8 @@ import pytest
 
 from lakhnes_jax import nes
 from lakhnes_jax.formats import transcribe
-from lakhnes_jax.formats.register_log import Recorder
 from lakhnes_jax.synth import channels
+from lakhnes_jax.synth.register_log import Recorder
 
 
 def _log(clock):

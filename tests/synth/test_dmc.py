@@ -1,8 +1,8 @@
 import numpy as np
 
-from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth import channels
 from lakhnes_jax.synth.dmc import SampleChannel
+from lakhnes_jax.synth.register_log import RegisterLog
 
 
 def test_bits_move_the_level_at_the_period():

@@ -7,10 +7,10 @@ import soundfile
 
 from lakhnes_jax import events as ev
 from lakhnes_jax.formats import vgm
-from lakhnes_jax.formats.register_log import RegisterLog
 from lakhnes_jax.synth import channels, registers
 from lakhnes_jax.synth import reference as reference_lib
 from lakhnes_jax.synth import score as scores
+from lakhnes_jax.synth.register_log import RegisterLog
 from support import python_nes_player
 
 

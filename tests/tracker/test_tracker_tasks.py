@@ -16,21 +16,21 @@ PAL = 44100 / 50.007
 
 def song_of(frame: float, start: int = 500) -> np.ndarray:
   """A song on rows of 6 frames: a tune, its bass and drums; 4 bars."""
-  told = []
+  played = []
   tune = [60, 64, 67, 72, 71, 67, 64, 62] * 4
   for i, pitch in enumerate(tune):
     at = 12 * i
-    told += [(at, ev.P1, ev.NOTEON, pitch), (at, ev.P1, ev.VELOCITY, 12),
-             (at + 2, ev.P1, ev.VELOCITY, 9), (at + 10, ev.P1, ev.NOTEOFF, 0)]
+    played += [(at, ev.P1, ev.NOTEON, pitch), (at, ev.P1, ev.VELOCITY, 12),
+               (at + 2, ev.P1, ev.VELOCITY, 9), (at + 10, ev.P1, ev.NOTEOFF, 0)]
     if i % 2 == 0:
-      told += [(at, ev.TR, ev.NOTEON, pitch - 24),
-               (at + 20, ev.TR, ev.NOTEOFF, 0),
-               (at, ev.NO, ev.NOTEON, 5 + i % 4), (at, ev.NO, ev.VELOCITY, 8),
-               (at + 3, ev.NO, ev.NOTEOFF, 0)]
-  told.sort(key=lambda e: e[0])
+      played += [(at, ev.TR, ev.NOTEON, pitch - 24),
+                 (at + 20, ev.TR, ev.NOTEOFF, 0),
+                 (at, ev.NO, ev.NOTEON, 5 + i % 4), (at, ev.NO, ev.VELOCITY, 8),
+                 (at + 3, ev.NO, ev.NOTEOFF, 0)]
+  played.sort(key=lambda e: e[0])
   return ev.from_times(
-      [start + round(f * frame) + 20 for f, *_ in told],
-      np.array([ev.event(*e) for _, *e in told], np.int32),
+      [start + round(f * frame) + 20 for f, *_ in played],
+      np.array([ev.event(*e) for _, *e in played], np.int32),
       start + round(12 * len(tune) * frame) + 20)
 
 

@@ -1,5 +1,6 @@
 """Both protocols against a token-by-token count."""
 
+import dataclasses
 import itertools
 import math
 
@@ -17,7 +18,7 @@ from lakhnes_jax.training import evaluate
 MODEL = LanguageModel(transformer_xl.ModelConfig(
     n_token=events.TX1.size, n_layer=1, n_head=2, d_model=8, d_head=4,
     d_inner=8))
-CONFIG = evaluate.EvalConfig(tgt_len=4, mem_len=6, lanes=2)
+CONFIG = evaluate.EvalConfig(tgt_len=4, mem_len=6, batch_size=2)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_full_protocol_counts_every_target(params, corpus_of):
   assert result['songs'] == 4
   assert result['ppl'] == pytest.approx(math.exp(result['loss']))
   stepped = evaluate.evaluate(MODEL, params, corpus, events.TX1,
-                              config=CONFIG._replace(tgt_len=1),
+                              config=dataclasses.replace(CONFIG, tgt_len=1),
                               protocol='full')
   # Lane 1 has read songs 1 and 2 when lane 0 is still in its first.
   expected = (_lane_nll(params, corpus, [0]) +
@@ -73,7 +74,7 @@ def test_full_protocol_counts_every_target(params, corpus_of):
 def test_paper_protocol_stops_with_the_first_lane(params, corpus_of):
   corpus = corpus_of(21, 9, 8)
   result = evaluate.evaluate(MODEL, params, corpus, events.TX1,
-      config=CONFIG._replace(tgt_len=1), protocol='paper')
+      config=dataclasses.replace(CONFIG, tgt_len=1), protocol='paper')
   # Lane 1 has 10 + 9 targets; then the batch that lane 0 has begun is lost.
   expected = (_lane_nll(params, corpus, [0])[:19] +
               _lane_nll(params, corpus, [1, 2]))
@@ -89,7 +90,7 @@ def test_short_songs_are_left_out_and_waits_trimmed(params, corpus_of):
 
 
 def test_a_split_too_short_for_a_segment(params, corpus_of):
-  corpus, config = corpus_of(21, 9), CONFIG._replace(tgt_len=64)
+  corpus, config = corpus_of(21, 9), dataclasses.replace(CONFIG, tgt_len=64)
   for check in (
       lambda: evaluate.evaluate(MODEL, params, corpus, events.TX1,
                                 config=config),
@@ -98,12 +99,13 @@ def test_a_split_too_short_for_a_segment(params, corpus_of):
       check()
   evaluate.check(corpus, events.TX1, CONFIG)
   with pytest.raises(ValueError, match='mem_len -1'):
-    evaluate.check(corpus, events.TX1, CONFIG._replace(mem_len=-1))
+    evaluate.check(corpus, events.TX1, dataclasses.replace(CONFIG, mem_len=-1))
 
 
 def test_short_songs_take_no_lane(params, corpus_of):
   """Of 4 songs 2 are long enough, for 3 lanes."""
-  corpus, config = corpus_of(5, 21, 6, 12), CONFIG._replace(lanes=3)
+  corpus, config = corpus_of(5, 21, 6, 12), dataclasses.replace(
+      CONFIG, batch_size=3)
   evaluate.check(corpus, events.TX1, config)
   result = evaluate.evaluate(MODEL, params, corpus, events.TX1, config=config)
   assert (result['songs'], result['tokens']) == (2, 2 * 12)

@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakhnes_jax.formats.register_log import RegisterLog
+from lakhnes_jax import nes
+from lakhnes_jax.synth.register_log import RegisterLog
 
-SAMPLE_RATE = 44100
-FRAME_RATES = (60.0988, 50.0070)  # Hz; NTSC and PAL.
 # The driver's six streams of four registers each, less $4000. The status
 # appears thrice: first what is switched off, then the state in the end.
 STREAMS = ((0x10, 0x11, 0x12, 0x13), (0x15, 0x15, 0x17, 0x15),
@@ -30,8 +29,8 @@ _MAX_FRAMES = 1 << 20
 _STEP = 64  # Bytes; samples begin at multiples.
 SAMPLE_SPACE = 0x4000 // _STEP
 # Frame lengths to choose from beside the console's own: programs of rippers.
-_GRIDS = ((SAMPLE_RATE / FRAME_RATES[0], SAMPLE_RATE / 60),
-          (SAMPLE_RATE / FRAME_RATES[1], SAMPLE_RATE / 50))
+_GRIDS = ((nes.SAMPLE_RATE / nes.FRAME_RATES[0], float(nes.FRAME_60HZ)),
+          (nes.SAMPLE_RATE / nes.FRAME_RATES[1], float(nes.FRAME_50HZ)))
 _CROSSED = 0.02  # Share of writes near a line from which on others are tried:
 _NEAR = 0.003  # rates as near as this. Some rippers' are 60.196 and 50.098 Hz.
 _TRIED = 2000  # Writes by which these are judged.
@@ -79,7 +78,7 @@ def grid(time: np.ndarray, pal: bool) -> tuple[float, float]:
   for length in _GRIDS[pal]:
     best = _clearer(best, time, length)
   if best[0] > _CROSSED:
-    best = _clearer(best, time, _rate_near(time, FRAME_RATES[pal]))
+    best = _clearer(best, time, _rate_near(time, nes.FRAME_RATES[pal]))
   return best[1:]
 
 
@@ -104,14 +103,14 @@ def _rate_near(time: np.ndarray, rate: float) -> float:
     time: [W] samples at 44.1 kHz.
     rate: Hz; others are tried within a share of `_NEAR`.
   """
-  time = time[::max(len(time) // _TRIED, 1)].astype(float) / SAMPLE_RATE
+  time = time[::max(len(time) // _TRIED, 1)].astype(float) / nes.SAMPLE_RATE
   step = 1 / (6 * max(np.ptp(time), 1))  # Within 1/12 turn of the best.
   for offsets in (np.arange(-_NEAR * rate, _NEAR * rate, step),
                   step * np.linspace(-1, 1, 21)):
     vectors = [abs(np.exp(2j * np.pi * hertz * time).sum())
                for hertz in rate + offsets]
     rate += offsets[int(np.argmax(vectors))]
-  return SAMPLE_RATE / rate
+  return nes.SAMPLE_RATE / rate
 
 
 def from_log(log: RegisterLog, loop: int | None = None) -> Frames:
@@ -153,7 +152,7 @@ def from_log(log: RegisterLog, loop: int | None = None) -> Frames:
     register, value = np.append(register, 0x15), np.append(value, 0)
   found = _Gatherer(log, n_frames, first, memory).gather(
       frame.tolist(), register.tolist(), value.tolist(),
-      float(SAMPLE_RATE / length))
+      float(nes.SAMPLE_RATE / length))
   if lost:
     found = found._replace(notes=(
         f'{lost} writes left out: of those to a register within a frame the '

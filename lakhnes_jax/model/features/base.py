@@ -1,7 +1,7 @@
 """Features: what a token comes with besides itself, behind one protocol.
 
-A feature follows a song token by token, in a state of its own, and makes a
-*signal* of what it knows after each: all of it follows from the tokens alone.
+A feature observes a song token by token, in a state of its own, and makes a
+*signal* of what it knows after each: all of it comes from the tokens alone.
 The signal is embedded and added to the embedding of the token, and may add a
 bias to the logits of the next. A model may have any number of features, or
 none; it only knows `Features`, which is their sum.
@@ -65,7 +65,7 @@ class Feature(Protocol):
     """Returns the state before the first token: zeros, B on axis 1."""
 
   def observe(self, state: State, tokens_BxL, n_read) -> tuple[Signal, State]:
-    """Follows songs through a segment.
+    """Observes songs through a segment.
 
     Args:
       state: before it.
@@ -135,10 +135,10 @@ class Features:
                for part in self.parts)
 
 
-def follow(step: Callable[[State, Any], State],
-           signal_of: Callable[[State], Signal], state: State, tokens_BxL,
-           n_read) -> tuple[Signal, State]:
-  """Follows songs token by token; returns what `Feature.observe` does.
+def scan_tokens(step: Callable[[State, Any], State],
+                signal_of: Callable[[State], Signal], state: State, tokens_BxL,
+                n_read) -> tuple[Signal, State]:
+  """Observes songs token by token, as `Feature.observe` does.
 
   Args:
     step: (state, tokens [B]) -> the state after them.
@@ -185,7 +185,7 @@ def gate(*shape: int) -> ParamSpec:
 
 
 def check(feature: Any) -> None:
-  """Checks the settings of a feature that follows events and waits.
+  """Checks the settings of a feature of events and waits.
 
   Raises:
     ValueError: its vocabulary has no tables of those, or its `window` is not 1

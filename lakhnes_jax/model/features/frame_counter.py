@@ -30,11 +30,12 @@ import numpy as np
 
 from lakhnes_jax import events, nes
 from lakhnes_jax.model.features import base
+from lakhnes_jax.nes import TICK
 
-TICK = nes.FRAME_60HZ / 4  # Samples.
 PARTS = 147
 _PART = TICK / PARTS
-_DRIFT = 4 * TICK - nes.VIDEO_FRAME  # Samples that ticks come later, a frame.
+# Samples that ticks come later, from frame to frame.
+_DRIFT = nes.FRAME_60HZ - nes.VIDEO_FRAME
 _SAME_FRAME = 600  # Samples since a frame's first event; what is later is not.
 _KINDS = 2  # NOTEOFF, NOTEON.
 _EVENTS = _KINDS * len(events.VOICES)

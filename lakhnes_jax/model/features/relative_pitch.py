@@ -2,8 +2,8 @@
 
 A chord, a scale or a melody is the same in every key; tokens are of pitches,
 and a small model has to learn each interval once for each pitch. This feature
-tells intervals, and scores the notes that may come next by theirs: all that it
-says is the same if a song is transposed.
+gives intervals, and scores the notes that may come next by theirs: all of it is
+the same if a song is transposed.
 
 Letters as in `lakhnes_jax.model.transformer_xl`; 3 melodic voices P1, P2, TR; I
 intervals, V tokens.
@@ -19,6 +19,7 @@ import numpy as np
 
 from lakhnes_jax import events
 from lakhnes_jax.model.features import base
+from lakhnes_jax.tracker import vocabulary as voc
 
 _VOICES = (events.P1, events.P2, events.TR)
 _N = len(_VOICES)
@@ -57,7 +58,6 @@ class _Tables(NamedTuple):
 
 @functools.lru_cache
 def _tables(vocabulary) -> _Tables:
-  from lakhnes_jax.tracker import vocabulary as voc
   kind, voice, value = vocabulary.table
   does = np.where(kind == voc.START, _START, 0)
   notes = []
@@ -74,13 +74,16 @@ class RelativePitch(base.Feature):
 
   State: `State`. Signal: the same after each token, [6, B, L] and [24, B, L].
 
-  An example; in the columns the pitches of P1 and TR, and the intervals that
-  are embedded:
+  An example of six tokens; in the columns the pitches of P1 and TR, and the
+  intervals that are embedded:
 
       token          P1   TR   P1 to TR   move of P1
+      AT_0           -    -    -          -
       P1_NOTE_60     60   -    -          -
       TR_NOTE_48     60   48   -12        -
+      AT_4           60   48   -12        -
       P1_NOTE_64     64   48   -16        +4
+      P1_NOTE_62     62   48   -14        -2
 
   Embedded is a table `relative_pitch`, by the interval from one voice to
   another (3 pairs) and from the note of a voice before the last to its last.
@@ -104,7 +107,7 @@ class RelativePitch(base.Feature):
 
   def observe(self, state: State, tokens_BxL, n_read):
     does_3xV = jnp.asarray(_tables(self.vocabulary).does_3xV)
-    return base.follow(
+    return base.scan_tokens(
         lambda state, tokens_B: _step(state, *does_3xV[:, tokens_B]),
         lambda state: state, state, tokens_BxL, n_read)
 

@@ -19,6 +19,8 @@ import numpy as np
 
 from lakhnes_jax import events
 from lakhnes_jax.model.features import base
+from lakhnes_jax.tracker import clock
+from lakhnes_jax.tracker import vocabulary as voc
 
 _N = len(events.VOICES)
 _PREFIXES = 5
@@ -75,8 +77,6 @@ class _Tables(NamedTuple):
 
 @functools.lru_cache
 def _tables(vocabulary) -> _Tables:
-  from lakhnes_jax.tracker import clock
-  from lakhnes_jax.tracker import vocabulary as voc
   kind, voice, value = vocabulary.table
   does = np.zeros(len(kind), np.int32)
   for number, kinds in (
@@ -112,12 +112,12 @@ class RowState(base.Feature):
   five tokens of the prefix.
 
   An example in bars of four rows, P1 only; in the columns the row, the row
-  ahead (the next on which something was played a bar ago), the note of P1 and
-  what P1 played on this row a bar before:
+  ahead (the next on which something was played the last time), the note of P1
+  and what P1 played on this row a bar before:
 
       token          row   ahead   P1               a bar before
       AT_0           0     -       -                -
-      P1_NOTE_60     0     -       P1_NOTE_60       -
+      P1_NOTE_60     0     0       P1_NOTE_60       -
       AT_2           2     0       P1_NOTE_60       -
       P1_NOTE_64     2     0       P1_NOTE_64       -
       AT_0           0     2       P1_NOTE_64       P1_NOTE_60
@@ -143,7 +143,7 @@ class RowState(base.Feature):
     does, entries = map(jnp.asarray, tables[:2])
     step, signal = (jax.vmap(f, axes, -1) for f, axes in (
         (_step, (-1, 0, -1)), (functools.partial(_signal, entries), -1)))
-    return base.follow(
+    return base.scan_tokens(
         lambda state, tokens_B: step(state, tokens_B, does[:, tokens_B]),
         signal, state, tokens_BxL, n_read)
 

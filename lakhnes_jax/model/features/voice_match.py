@@ -1,7 +1,7 @@
 """What each voice will do next if it goes on as a voice did here before.
 
 `context_match` looks for all voices together, so that a new note of the melody
-hides that the bass has come round. This follows each voice alone: its last
+hides that the bass has come round. This looks at each voice alone: its last
 events, and how far they are apart, are looked up in the song, and what came
 next there is expected again, as long afterwards. A match model for each voice,
 which also says when. There are two sources of what is looked up:
@@ -78,7 +78,19 @@ class State(NamedTuple):
   """What is carried from token to token; int32, zeros before the first.
 
   Places are given by how many tokens away they are, both ends counted, so that
-  1 is the place itself; 0 means that there is none.
+  1 is the place itself; 0 means that there is none. An example of six tokens;
+  of `prev_event` the first two orders, one event back and two:
+
+      token          time   prev_event   last_note_on   next_event
+      P1_NOTEON_60   0      0 0          1              3
+      WT_700         700    0 0          0              0
+      P1_NOTEON_62   700    3 0          1              4
+      TR_NOTEON_40   700    0 0          1              0
+      WT_700         1400   0 0          0              0
+      P1_NOTEON_62   1400   4 6          1              0
+
+  `since` is then 1 for P1's last event and NOTEON and 3 for those of TR; and
+  `expected` of P1 is what its own past says: P1_NOTEON_62, in 700 samples.
 
   Attributes:
     expected: [2, B, 4, S], the signal after the last token.
