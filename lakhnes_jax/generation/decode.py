@@ -305,7 +305,7 @@ def _chunk(model, params, cache, logits_BxV, keys_B, state, ended_B, first,
   def body(loop):
     number = loop.number
     late = first + number >= LATE
-    allowed_BxV = sampling.restrict(
+    allowed_BxV = sampling.process_logits(
         constraint.process_logits(loop.state, loop.logits_BxV),
         temperature * (1 + late * temperature_rise), **settings)
     tokens_B = sampling.draw(allowed_BxV, jax.vmap(
@@ -346,7 +346,7 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
     length: tokens to draw.
     constraint: forbids tokens and puts others in their place.
     state: of the constraint at the next token.
-    temperature, top_k, top_p: see `sampling.restrict`.
+    temperature, top_k, top_p: see `sampling.process_logits`.
     temperature_rise: share by which the temperature is higher for the draws
       from number `LATE` on.
     exclude_eos: never draw <S>. A song has ended at the first <S>, drawn or

@@ -11,7 +11,7 @@ _GREEDY = 1e-6  # Lower temperatures are 0.
 _FEW = 64  # A top-k up to this needs no sorting of all.
 
 
-def restrict(logits_BxV, temperature=1., top_k=0, top_p=1.,
+def process_logits(logits_BxV, temperature=1., top_k=0, top_p=1.,
              exclude_eos=True):
   """Shapes the distribution to draw from, as LakhNES's sampler does.
 

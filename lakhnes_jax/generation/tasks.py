@@ -9,9 +9,8 @@ Source: LakhNES (Donahue et al., ISMIR 2019), sections 5 and 6, for new songs,
 continuation and rhythm accompaniment. Voice accompaniment is our own.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,86 +19,17 @@ from lakhnes_jax import events as ev
 from lakhnes_jax import ranges
 from lakhnes_jax.data import augment
 from lakhnes_jax.generation import constraints
+from lakhnes_jax.generation.task import (
+  DEFAULT_CONTINUATION,
+  DEFAULT_LENGTH,
+  GeneratedSong,
+  GenerationTask,
+  Limits,
+  max_events_in,
+)
+from lakhnes_jax.tracker import tasks as tracker_tasks
 
 PROMPT_EVENTS = 512
-DEFAULT_LENGTH, DEFAULT_CONTINUATION = 1024, 512  # Events.
-# Events per second that a song of given duration may have; 3 real songs of
-# 1,000 have more.
-_MAX_RATE = 300
-
-
-class GeneratedSong(NamedTuple):
-  """A song, and where its events are from.
-
-  Attributes:
-    events: int32 song.
-    given: [n] bool, the events that were given, and waits up to given ones.
-    tokens: [n] int, the index of the token that each event is from, among those
-      that the model read or generated; -1 for events that are from none. An
-      event need not have a token of its own.
-  """
-  events: np.ndarray
-  given: np.ndarray
-  tokens: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class GenerationTask:
-  """One song to be generated.
-
-  Attributes:
-    vocabulary: of the model.
-    constraint: a `decode.Constraint`, equal for tasks that differ in their
-      songs alone.
-    state: of the constraint, of this one song.
-    prefix: ids that the constraint emits first, whatever is drawn.
-    max_tokens: the constraint has ended the song by then, or it ends there.
-    assemble: token ids without <S> -> `GeneratedSong`.
-    metadata: what was asked for, JSON: `task`, and its own settings.
-      `max_events` is how many events the model may write.
-  """
-  vocabulary: ev.Vocabulary
-  constraint: Any
-  state: Any
-  prefix: np.ndarray
-  max_tokens: int
-  assemble: Callable[[np.ndarray], GeneratedSong]
-  metadata: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-  """Where a song ends.
-
-  Attributes:
-    events: at most N; None for as many as `seconds` need, or the default.
-    seconds: the song is truncated there, to the sample; None for no such end.
-    stop_at_eos: end also where the model draws <S>.
-
-  Raises:
-    ValueError: a limit is out of its range in `ranges`.
-  """
-  events: int | None = None
-  seconds: float | None = None
-  stop_at_eos: bool = False
-
-  def __post_init__(self):
-    ranges.check(length=self.events, seconds=self.seconds)
-
-  @property
-  def samples(self) -> int:
-    return (constraints.NO_LIMIT if self.seconds is None else
-            max(1, round(self.seconds * ev.SAMPLE_RATE)))
-
-  def max_events(self, default: int) -> int:
-    if self.events is not None:
-      return self.events
-    return default if self.seconds is None else max_events_in(self.samples)
-
-
-def max_events_in(samples: int) -> int:
-  """Returns how many events a song of so many samples may have."""
-  return 64 + _MAX_RATE * samples // ev.SAMPLE_RATE
 
 
 class Prompt(NamedTuple):
@@ -159,12 +89,6 @@ def _states(chain: constraints.Chain, *states) -> tuple[Any, ...]:
   return (*states, *(c.init_state() for c in chain.constraints[len(states):]))
 
 
-def _tracker():
-  """Returns the tasks of the format `tracker`, which are imported for it."""
-  from lakhnes_jax.tracker import tasks
-  return tasks
-
-
 def _refuse(vocabulary: ev.Vocabulary, asked: Mapping[int, int] | None) -> None:
   """Raises a ValueError if something is asked for."""
   if asked:
@@ -190,7 +114,7 @@ def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
     ValueError: what is asked for has no token.
   """
   if vocabulary.name == 'tracker':
-    return _tracker().new_song(vocabulary, limits, asked)
+    return tracker_tasks.new_song(vocabulary, limits, asked)
   _refuse(vocabulary, asked)
   max_events = limits.max_events(DEFAULT_LENGTH)
   stopping = constraints.StoppingCriterion(vocabulary, limits.stop_at_eos)
@@ -233,8 +157,8 @@ def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
     prompt_events = PROMPT_EVENTS
   ranges.check(prompt_events=prompt_events, prompt_seconds=prompt_seconds)
   if vocabulary.name == 'tracker':
-    return _tracker().continuation(vocabulary, song, limits, prompt_events,
-                                   prompt_seconds, asked)
+    return tracker_tasks.continuation(vocabulary, song, limits, prompt_events,
+                                      prompt_seconds, asked)
   _refuse(vocabulary, asked)
   prompt = _read_prompt(vocabulary, song, prompt_events, prompt_seconds)
   if prompt_seconds is not None:  # The pause at its end is part of it.
@@ -282,7 +206,7 @@ def rhythm(vocabulary: ev.Vocabulary, song: np.ndarray,
     ValueError: the song has no note that could get another pitch.
   """
   if vocabulary.name == 'tracker':
-    return _tracker().rhythm(vocabulary, song, events, seconds)
+    return tracker_tasks.rhythm(vocabulary, song, events, seconds)
   prompt = _read_prompt(vocabulary, song, events, seconds)
   voice = ev.voice_of(prompt.events)
   is_open = (ev.kind_of(prompt.events) == ev.NOTEON) & (voice != ev.NO)
@@ -345,8 +269,8 @@ def accompaniment(vocabulary: ev.Vocabulary, song: np.ndarray,
       to be had.
   """
   if vocabulary.name == 'tracker':
-    return _tracker().accompaniment(vocabulary, song, voices, events, seconds,
-                                    asked)
+    return tracker_tasks.accompaniment(vocabulary, song, voices, events,
+                                       seconds, asked)
   _refuse(vocabulary, asked)
   names = [ev.VOICES[voice].name.lower() for voice in voices]
   prompt = _read_prompt(vocabulary, song, events, seconds)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lakhnes_jax import events as ev
-from lakhnes_jax.generation import tasks
+from lakhnes_jax.generation import task as tasks
 from lakhnes_jax.synth import score as score_lib
 from lakhnes_jax.tracker import frames as frames_lib
 from lakhnes_jax.tracker import grammar, infilling

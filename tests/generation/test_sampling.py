@@ -25,7 +25,7 @@ LOGITS = jnp.log(jnp.array([[.5, .1, .15, .05, .2]]))
 ])
 def test_by_hand(settings, expected):
   np.testing.assert_allclose(
-      jax.nn.softmax(sampling.restrict(LOGITS, **settings))[0], expected,
+      jax.nn.softmax(sampling.process_logits(LOGITS, **settings))[0], expected,
       atol=1e-6)
 
 
@@ -34,7 +34,7 @@ def test_by_hand(settings, expected):
 def test_of_equals_the_first(top_k, expected):
   logits = jnp.array([[9., 2, 2, 2], [9., 2, 1, 2], [9., 2, 2, 2]])[top_k - 1]
   np.testing.assert_allclose(
-      jax.nn.softmax(sampling.restrict(logits[None], top_k=top_k))[0], expected)
+      jax.nn.softmax(sampling.process_logits(logits[None], top_k=top_k))[0], expected)
 
 
 def test_draws_follow_the_probabilities():
@@ -78,5 +78,5 @@ def test_equals_the_original(oracles, case, settings):
   # for a constant a row, which no probability depends on.
   logits = np.log(arrays['probs_plain'])
   np.testing.assert_allclose(
-      jax.nn.softmax(sampling.restrict(jnp.asarray(logits), **settings)),
+      jax.nn.softmax(sampling.process_logits(jnp.asarray(logits), **settings)),
       arrays[f'probs_{case}'], rtol=1e-5, atol=1e-7)
