@@ -34,7 +34,8 @@ def test_by_hand(settings, expected):
 def test_of_equals_the_first(top_k, expected):
   logits = jnp.array([[9., 2, 2, 2], [9., 2, 1, 2], [9., 2, 2, 2]])[top_k - 1]
   np.testing.assert_allclose(
-      jax.nn.softmax(sampling.process_logits(logits[None], top_k=top_k))[0], expected)
+      jax.nn.softmax(sampling.process_logits(logits[None], top_k=top_k))[0],
+      expected)
 
 
 def test_draws_follow_the_probabilities():

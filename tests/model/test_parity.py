@@ -182,7 +182,8 @@ def test_probabilities_that_are_sampled_from(folder):
       't95k32': {'temperature': .95, 'top_k': 32},
       't2k5': {'temperature': 2., 'top_k': 5},
       'noeos': {}, 'argmax': {'temperature': 0}}.items():
-    found = jax.nn.softmax(sampling.process_logits(jnp.stack(logits), **settings))
+    found = jax.nn.softmax(
+        sampling.process_logits(jnp.stack(logits), **settings))
     assert_close(found, arrays[f'probs_{name}'], FORWARD)
 
 
