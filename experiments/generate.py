@@ -17,7 +17,7 @@ from lakhnes_jax.training import log
 _LOOPED = ('vgm', 'nsf', 'famitracker.txt')  # Formats that have a loop.
 # Which tasks a flag belongs to, where not to all.
 _OF_TASK = {
-    'input': TASKS[1:], 'stop_at_eos': TASKS[:2],
+    'input': TASKS[1:], 'stop_at_eos': TASKS[:2], 'repeats': TASKS[:2],
     'prompt_events': TASKS[1:2], 'prompt_seconds': TASKS[1:2],
     'without_prompt': TASKS[1:2], 'given_voices': TASKS[3:],
     'grammar': ('new', 'continue', 'voices'), 'tempo': TASKS[:1],
@@ -85,7 +85,7 @@ def _limits() -> tasks.Limits:
 def _asked(vocabulary) -> dict[int, int]:
   """Returns the prefix tokens that the flags ask for."""
   if vocabulary.name != 'tracker':
-    for name in ('tempo', 'density', 'voices', 'song_length'):
+    for name in ('tempo', 'density', 'voices', 'song_length', 'repeats'):
       if FLAGS[name].present and FLAGS[name].value:
         raise ValueError(f'--{name} is for models of format tracker, not '
                          f'{vocabulary.name}')
@@ -97,7 +97,7 @@ def _asked(vocabulary) -> dict[int, int]:
 def new_songs(model: sample.Model, n: int) -> Iterator[sample.Sample]:
   """Samples n songs from scratch, as the flags say."""
   task = tasks.new_song(model.vocabulary, _limits(), grammar=FLAGS.grammar,
-                        asked=_asked(model.vocabulary))
+                        asked=_asked(model.vocabulary), repeats=FLAGS.repeats)
   return _generate(model, [task], n=n)
 
 
@@ -136,7 +136,7 @@ def _make_task(vocabulary, song) -> tasks.GenerationTask:
   return tasks.continuation(
       vocabulary, song, _limits(), prompt_events=FLAGS.prompt_events,
       prompt_seconds=FLAGS.prompt_seconds, grammar=FLAGS.grammar,
-      asked=_asked(vocabulary))
+      asked=_asked(vocabulary), repeats=FLAGS.repeats)
 
 
 def _read_tasks(vocabulary, complain: Callable[[str], None]

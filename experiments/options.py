@@ -230,10 +230,10 @@ flags.DEFINE_bool(
     'int8', False, 'Round kernels to 8 bits: a third faster for one song of a '
     'large model.')
 _sampling('temperature', 0.95, 'Sampling temperature; 0 is greedy.')
-_sampling('temperature_rise', 0., 'Share by which the temperature is higher '
-          "from a song's 257th token on.")
 _sampling('top_k', 32, 'Top-k; 0 disables.')
 _sampling('top_p', 1., 'Top-p (nucleus); 1 disables.')
+_sampling('tail_p', 1., 'Top-p of all but the likeliest token, which keeps its '
+          'probability; 1 disables.')
 _sampling('best_of', None, "Draw N songs for each one; the weights' critic "
           'takes one of them, so that songs are like real ones. Default: 8 '
           'where they have a critic, else 1.')
@@ -241,6 +241,9 @@ flags.DEFINE_bool(
     'grammar', False, 'Mask events (nearly) absent from NES-MDB: a NOTEOFF in '
     'silence, two notes of a voice at once, more than two seconds of silence, '
     'inaudibly fast notes.')
+flags.DEFINE_bool(
+    'repeats', True, 'For new and continue, in format tracker: bars come again '
+    'as in a real song, whose form is drawn.')
 _sampling('prompt_events', None, 'For continue: events of --input to keep; '
           'default: 512, or those within --prompt_seconds.')
 _sampling('prompt_seconds', None, 'For continue: seconds of --input to keep.')

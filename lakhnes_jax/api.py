@@ -42,8 +42,8 @@ class Model:
 
   *   `n`: songs to write.
   *   `seed`: of the draws. Song i depends on the seed and i, not on n.
-  *   `temperature`, `temperature_rise`, `top_k`, `top_p`, `best_of`: how events
-      are drawn, and of how many songs the model's critic takes one, see
+  *   `temperature`, `top_k`, `top_p`, `tail_p`, `best_of`: how events are
+      drawn, and of how many songs the model's critic takes one, see
       `lakhnes_jax.generation.sample.SamplingConfig`.
   *   `progress`: called with the number of tokens done and the most there can
       be.
@@ -75,7 +75,7 @@ class Model:
                length: int | None = None, stop_at_eos: bool = False,
                grammar: bool = True, tempo: str | float | None = None,
                density: float | None = None, voices: Sequence[str] = (),
-               song_length: float | None = None,
+               song_length: float | None = None, repeats: bool = True,
                **options: Any) -> list[song_lib.Song]:
     """Writes songs from scratch.
 
@@ -87,12 +87,13 @@ class Model:
       grammar: mask events that real songs (nearly) never have.
       tempo, density, voices, song_length: what kind of song, for models of
         format tracker; see `lakhnes_jax.tracker.controls.asked`.
+      repeats: bars come again as in a real song, for models of format tracker.
       **options: see `Model`.
     """
     task = tasks.new_song(
         self.sampled.vocabulary, tasks.Limits(length, seconds, stop_at_eos),
         grammar=grammar, asked=controls.asked(tempo, density, voices,
-                                              song_length))
+                                              song_length), repeats=repeats)
     return self._sample(task, n, '', **options)
 
   def continue_song(self, song: SongLike, n: int = 1, *,
@@ -100,6 +101,7 @@ class Model:
                     prompt_events: int | None = None,
                     prompt_seconds: float | None = None,
                     stop_at_eos: bool = False, grammar: bool = True,
+                    repeats: bool = True,
                     **options: Any) -> list[song_lib.Song]:
     """Continues the beginning of a song.
 
@@ -112,12 +114,14 @@ class Model:
       prompt_seconds: or seconds of it.
       stop_at_eos: end also where the model draws <S>.
       grammar: mask events that real songs (nearly) never have.
+      repeats: as of `generate`; those of the given bars too.
       **options: see `Model`.
     """
     return self._sample_to(song, n, lambda events: tasks.continuation(
         self.sampled.vocabulary, events,
         tasks.Limits(length, seconds, stop_at_eos), prompt_events=prompt_events,
-        prompt_seconds=prompt_seconds, grammar=grammar), **options)
+        prompt_seconds=prompt_seconds, grammar=grammar, repeats=repeats),
+                           **options)
 
   def new_pitches(self, song: SongLike, n: int = 1, *,
                   length: int | None = None, seconds: float | None = None,
@@ -165,14 +169,14 @@ class Model:
 
   def _sample(self, task: tasks.GenerationTask, n: int, name: str, *,
               seed: int = _DRAWS.seed, temperature: float = _DRAWS.temperature,
-              temperature_rise: float = _DRAWS.temperature_rise,
               top_k: int = _DRAWS.top_k, top_p: float = _DRAWS.top_p,
+              tail_p: float = _DRAWS.tail_p,
               best_of: int | None = _DRAWS.best_of,
               progress: Callable[[int, int], Any] = lambda tokens, of: None
              ) -> list[song_lib.Song]:
     config = sample.SamplingConfig(
-        temperature=temperature, temperature_rise=temperature_rise, top_k=top_k,
-        top_p=top_p, seed=seed, best_of=best_of)
+        temperature=temperature, top_k=top_k, top_p=top_p, tail_p=tail_p,
+        seed=seed, best_of=best_of)
     return [song_lib.Song(made.events, made.name, made.summary())
             for made in sample.generate(self.sampled, [task], config, n=n,
                                         names=[name], progress=progress)]

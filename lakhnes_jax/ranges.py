@@ -15,9 +15,9 @@ _SECONDS = Range(.001, 40_000, float)
 SAMPLING = {
     'seed': Range(0, 2**32 - 1),
     'temperature': Range(0, 100, float),
-    'temperature_rise': Range(0, 100, float),
     'top_k': Range(0, 2**31 - 1),
     'top_p': Range(1e-6, 1, float),
+    'tail_p': Range(1e-6, 1, float),
     'best_of': Range(1, 1024),
     'batch': Range(1, MAX_SIZE),
     'length': _EVENTS, 'seconds': _SECONDS,

@@ -254,8 +254,7 @@ def test_a_critic_reads_songs_as_sample_flags_draws_them():
   sampling, limits = export._SAMPLING, export._LIMITS
   for name, value in (
       ('temperature', sampling.temperature),
-      ('temperature_rise', sampling.temperature_rise),
       ('top_k', sampling.top_k),
-      ('top_p', sampling.top_p), ('length', limits.events),
+      ('tail_p', sampling.tail_p), ('length', limits.events),
       ('seconds', limits.seconds)):
     assert float(flags[name]) == value, name

@@ -82,18 +82,19 @@ def stack(rows: Sequence[Any]) -> Any:
 
   Args:
     rows: pytrees of numpy arrays, one per song. Vectors may differ in length:
-      the shorter ones are padded with their last element.
+      the shorter ones are padded with their last element. Arrays of more axes
+      may not.
 
   Returns:
-    A pytree of int32 arrays with B on axis 0. Vectors are as long as the next
-    power of two, so that few programs are compiled.
+    A pytree of int32 or bool arrays with B on axis 0. Vectors are as long as
+    the next power of two, so that few programs are compiled.
   """
   def join(*leaves):
-    size = max(map(np.size, leaves))
-    size = 1 << (size - 1).bit_length()
-    return np.stack([
-        np.pad(leaf, (0, size - len(leaf)), 'edge') if np.ndim(leaf) else leaf
-        for leaf in leaves]).astype(np.int32)
+    if np.ndim(leaves[0]) == 1:
+      size = 1 << (max(map(np.size, leaves)) - 1).bit_length()
+      leaves = [np.pad(leaf, (0, size - len(leaf)), 'edge') for leaf in leaves]
+    joined = np.stack(leaves)
+    return joined if joined.dtype == bool else joined.astype(np.int32)
   return jax.tree.map(join, *rows)
 
 

@@ -27,7 +27,6 @@ from lakhnes_jax.model import (
 )
 from lakhnes_jax.model.language_model import LanguageModel
 
-LATE = 256  # Tokens after which the temperature may rise.
 _BLOCK = 1024  # Tokens of all songs that are read at once, about.
 
 
@@ -295,19 +294,15 @@ class _Loop(NamedTuple):
 @functools.partial(jax.jit, static_argnames=('model', 'constraint', 'chunk'),
                    donate_argnames=('cache',))
 def _chunk(model, params, cache, logits_BxV, keys_B, state, ended_B, first,
-           length, temperatures, settings, *, constraint, chunk):
+           length, settings, *, constraint, chunk):
   """Draws `length` tokens, at most `chunk`; see `generate`."""
-  temperature, temperature_rise = temperatures
-
   def unfinished(loop):
     return (loop.number < length) & ~loop.ended_B.all()
 
   def body(loop):
     number = loop.number
-    late = first + number >= LATE
     allowed_BxV = sampling.process_logits(
-        constraint.process_logits(loop.state, loop.logits_BxV),
-        temperature * (1 + late * temperature_rise), **settings)
+        constraint.process_logits(loop.state, loop.logits_BxV), **settings)
     tokens_B = sampling.draw(allowed_BxV, jax.vmap(
         jax.random.fold_in, (0, None))(keys_B, first + number))
     tokens_B, state = constraint.advance(loop.state, tokens_B)
@@ -329,8 +324,8 @@ def _chunk(model, params, cache, logits_BxV, keys_B, state, ended_B, first,
 def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
              length: int, *, constraint: Constraint = UNCONSTRAINED,
              state: Any = (),
-             temperature: float = 1., temperature_rise: float = 0.,
-             top_k: int = 0, top_p: float = 1., exclude_eos: bool = True,
+             temperature: float = 1., top_k: int = 0, top_p: float = 1.,
+             tail_p: float = 1., exclude_eos: bool = True,
              first: int = 0, chunk: int = 128,
              progress: Callable[[int], Any] = lambda tokens: None):
   """Draws tokens, each read before the next is drawn.
@@ -346,9 +341,7 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
     length: tokens to draw.
     constraint: forbids tokens and puts others in their place.
     state: of the constraint at the next token.
-    temperature, top_k, top_p: see `sampling.process_logits`.
-    temperature_rise: share by which the temperature is higher for the draws
-      from number `LATE` on.
+    temperature, top_k, top_p, tail_p: see `sampling.process_logits`.
     exclude_eos: never draw <S>. A song has ended at the first <S>, drawn or
       put there by the constraint; the rest of its row is <S> at a likelihood
       of 1. Once all have ended nothing more is read.
@@ -364,10 +357,10 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
   Raises:
     ValueError: a setting is out of range.
   """
-  ranges.check(temperature=temperature, temperature_rise=temperature_rise,
-               top_k=top_k, top_p=top_p)
-  temperatures = np.float32(temperature), np.float32(temperature_rise)
-  settings = {'top_k': np.int32(top_k), 'top_p': np.float32(top_p),
+  ranges.check(temperature=temperature, top_k=top_k, top_p=top_p,
+               tail_p=tail_p)
+  settings = {'temperature': np.float32(temperature), 'top_k': np.int32(top_k),
+              'top_p': np.float32(top_p), 'tail_p': np.float32(tail_p),
               'exclude_eos': np.bool_(exclude_eos)}
   batch = len(logits_BxV)
   tokens_BxL = np.full((batch, length), events.BOS_EOS, np.int32)
@@ -377,7 +370,7 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
     end = min(start + chunk, length)
     loop = _chunk(
         model, params, cache, logits_BxV, keys_B, state, ended_B,
-        np.int32(first + start), np.int32(end - start), temperatures, settings,
+        np.int32(first + start), np.int32(end - start), settings,
         constraint=constraint, chunk=chunk)
     logits_BxV, cache, state, ended_B = loop[:4]
     tokens_BxL[:, start:end] = np.asarray(loop.tokens_LxB)[:end - start].T

@@ -44,10 +44,10 @@ class SamplingConfig:
 
   Attributes:
     temperature: divides the logits; 0 is greedy.
-    temperature_rise: share by which it is higher from the song's 257th token
-      on: songs of most models become ever easier to foretell, real ones do not.
     top_k: draw among the k likeliest tokens; 0 disables.
     top_p: draw among the likeliest tokens that add up to p; 1 disables.
+    tail_p: likewise, but of all but the likeliest, which keeps its probability;
+      see `sampling.process_logits`.
     seed: of the draws.
     batch: songs at once, at most; each takes memory on the device.
     int8: round the model's kernels to 8 bits; see `lakhnes_jax.model.quantize`.
@@ -59,9 +59,9 @@ class SamplingConfig:
     ValueError: a setting is out of range.
   """
   temperature: float = .95
-  temperature_rise: float = 0.
   top_k: int = 32
   top_p: float = 1.
+  tail_p: float = 1.
   seed: int = 0
   batch: int = 32
   int8: bool = False
@@ -73,8 +73,7 @@ class SamplingConfig:
 
 
 # As `sample.flags` draws songs, and `lakhnes_jax.load()`'s methods.
-RECOMMENDED = SamplingConfig(temperature=1., temperature_rise=.03, top_k=0,
-                             top_p=.965)
+RECOMMENDED = SamplingConfig(temperature=1., top_k=0, tail_p=.85)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,17 +246,17 @@ def _sample_batch(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
           prefix_BxL, ((0, 0), (1, 0)), constant_values=ev.BOS_EOS))
   constraint = tasks[0].constraint
   state = constraints.advance_n(
-      constraint, constraints.stack([task.state for task in tasks]), n_read)
+      constraint, constraints.stack([
+          task.vary(task.state, np.random.default_rng([config.seed, number]))
+          for task, number in zip(tasks, numbers, strict=True)]), n_read)
   keys_B = jax.vmap(functools.partial(
       jax.random.fold_in, jax.random.key(config.seed)))(jnp.array(numbers))
   max_tokens = max(task.max_tokens for task in tasks)
   ids_BxL, nll_BxL, *_ = decode.generate(
       model.model, model.params, cache, logits_BxV, keys_B,
       max_tokens - n_read, constraint=constraint, state=state,
-      temperature=config.temperature,
-      temperature_rise=config.temperature_rise, top_k=config.top_k,
-      top_p=config.top_p,
-      exclude_eos=False, first=n_read,
+      temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
+      tail_p=config.tail_p, exclude_eos=False, first=n_read,
       progress=lambda tokens: progress(n_read + tokens, max_tokens))
   rows = []
   for row in zip(

@@ -45,6 +45,8 @@ class GenerationTask:
     assemble: token ids without <S> -> `GeneratedSong`.
     metadata: what was asked for, JSON: `task`, and its own settings.
       `max_events` is how many events the model may write.
+    vary: (state, rng) -> the state of one of several songs for this task, in
+      what is drawn for it beforehand.
   """
   vocabulary: ev.Vocabulary
   constraint: Any
@@ -53,6 +55,7 @@ class GenerationTask:
   max_tokens: int
   assemble: Callable[[np.ndarray], GeneratedSong]
   metadata: dict[str, Any]
+  vary: Callable[[Any, np.random.Generator], Any] = lambda state, rng: state
 
 
 @dataclasses.dataclass(frozen=True)

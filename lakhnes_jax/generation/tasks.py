@@ -99,7 +99,8 @@ def _refuse(vocabulary: ev.Vocabulary, asked: Mapping[int, int] | None) -> None:
 
 def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
              grammar: bool = False,
-             asked: Mapping[int, int] | None = None) -> GenerationTask:
+             asked: Mapping[int, int] | None = None,
+             repeats: bool = True) -> GenerationTask:
   """Returns the task of a song from scratch.
 
   Args:
@@ -109,12 +110,14 @@ def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
       always holds, in all tasks.
     asked: in the format `tracker`, {kind of prefix token: value}; see
       `tracker.controls`.
+    repeats: in the format `tracker`, whether bars come again as in a real song,
+      whose form is drawn; see `tracker.repeats`.
 
   Raises:
     ValueError: what is asked for has no token.
   """
   if vocabulary.name == 'tracker':
-    return tracker_tasks.new_song(vocabulary, limits, asked)
+    return tracker_tasks.new_song(vocabulary, limits, asked, repeats)
   _refuse(vocabulary, asked)
   max_events = limits.max_events(DEFAULT_LENGTH)
   stopping = constraints.StoppingCriterion(vocabulary, limits.stop_at_eos)
@@ -137,7 +140,8 @@ def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
                  prompt_events: int | None = None,
                  prompt_seconds: float | None = None,
                  grammar: bool = False,
-                 asked: Mapping[int, int] | None = None) -> GenerationTask:
+                 asked: Mapping[int, int] | None = None,
+                 repeats: bool = True) -> GenerationTask:
   """Returns the task of continuing the beginning of a song.
 
   Args:
@@ -148,7 +152,7 @@ def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
       by default 512, or those within `prompt_seconds`.
     prompt_seconds: seconds of the song that are kept.
     grammar: see `constraints.Grammar`.
-    asked: as of `new_song`.
+    asked, repeats: as of `new_song`.
 
   Raises:
     ValueError: the prompt is empty, or what is asked for is not to be had.
@@ -158,7 +162,7 @@ def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
   ranges.check(prompt_events=prompt_events, prompt_seconds=prompt_seconds)
   if vocabulary.name == 'tracker':
     return tracker_tasks.continuation(vocabulary, song, limits, prompt_events,
-                                      prompt_seconds, asked)
+                                      prompt_seconds, asked, repeats)
   _refuse(vocabulary, asked)
   prompt = _read_prompt(vocabulary, song, prompt_events, prompt_seconds)
   if prompt_seconds is not None:  # The pause at its end is part of it.

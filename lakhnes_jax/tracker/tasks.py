@@ -9,6 +9,7 @@ Source: LakhNES (Donahue et al., ISMIR 2019), sections 5 and 6, for new songs,
 continuation and rhythm accompaniment. Voice accompaniment is our own.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
@@ -17,17 +18,22 @@ import numpy as np
 from lakhnes_jax import events as ev
 from lakhnes_jax.generation import task as tasks
 from lakhnes_jax.synth import score as score_lib
+from lakhnes_jax.tracker import form, grammar, infilling
 from lakhnes_jax.tracker import frames as frames_lib
-from lakhnes_jax.tracker import grammar, infilling
 from lakhnes_jax.tracker import pattern as pattern_lib
 from lakhnes_jax.tracker import prompt as prompt_lib
+from lakhnes_jax.tracker import repeats as repeats_lib
 from lakhnes_jax.tracker import vocabulary as voc
 
 Asked = Mapping[int, int]  # {kind of prefix token: value}.
+# Forms among which that of a continuation is drawn: those whose bars last most
+# nearly as long, and of these those that agree best with what is given.
+_OF_TEMPO, _OF_FORM = 256, 16
 
 
 def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
-             asked: Asked | None = None) -> tasks.GenerationTask:
+             asked: Asked | None = None, repeats: bool = True
+             ) -> tasks.GenerationTask:
   """Returns the task of a song from scratch; see `generation.tasks`.
 
   With a limit of seconds the song lasts exactly so long, unless the model draws
@@ -48,12 +54,23 @@ def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
     return tasks.GeneratedSong(events, np.zeros(len(events), bool),
                                tokens[:len(events)])
 
-  return tasks.GenerationTask(
+  task = tasks.GenerationTask(
       vocabulary, rules, rules.init_state(
           max_tokens, asked=asked, end=end, length=length),
       np.zeros(0, np.int32), max_tokens, assemble,
       {'task': 'new', 'grammar': True, 'max_tokens': max_tokens,
-       'asked': _names(asked)})
+       'asked': _names(asked), 'repeats': repeats})
+  return _with_repeats(task, form.default()) if repeats else task
+
+
+def _with_repeats(task: tasks.GenerationTask, forms: form.Forms
+                 ) -> tasks.GenerationTask:
+  """Lets bars come again, as in a form that is drawn for each song."""
+  writer = repeats_lib.Repeats(task.constraint)
+  return dataclasses.replace(
+      task, constraint=writer,
+      state=writer.init_state(task.state, task.max_tokens),
+      vary=functools.partial(writer.draw_form, forms))
 
 
 def _names(asked: Asked) -> dict[str, int]:
@@ -62,12 +79,13 @@ def _names(asked: Asked) -> dict[str, int]:
 
 def continuation(vocabulary: voc.Tracker, song: np.ndarray,
                  limits: tasks.Limits, prompt_events: int | None,
-                 prompt_seconds: float | None, asked: Asked | None = None
-                ) -> tasks.GenerationTask:
+                 prompt_seconds: float | None, asked: Asked | None = None,
+                 repeats: bool = True) -> tasks.GenerationTask:
   """Returns the task of continuing the beginning of a song.
 
   The prefix says length, density and voices of the whole given song, or what
-  is asked for; bar and tempo are those of what is kept.
+  is asked for; bar and tempo are those of what is kept. With `repeats` the form
+  is one of those that repeat bars of what is kept as it does itself.
 
   Raises:
     ValueError: the prompt is empty, or another tempo or bar is asked for.
@@ -96,11 +114,17 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
   state = rules.init_state(
       max_tokens, given=ids, begin=int(prompt.frames_of([prompt.length])[0]),
       end=end)
-  return tasks.GenerationTask(
+  task = tasks.GenerationTask(
       vocabulary, rules, state, ids, max_tokens,
       functools.partial(_assemble_continuation, prompt, vocabulary, limits),
       {'task': 'continue', 'prompt_events': len(prompt.song), 'grammar': True,
-       'max_tokens': max_tokens - len(ids), 'asked': _names(asked)})
+       'max_tokens': max_tokens - len(ids), 'asked': _names(asked),
+       'repeats': repeats})
+  if not repeats:
+    return task
+  source, bar_frames = form.of_pattern(prompt.pattern)
+  return _with_repeats(task, form.default().nearest(
+      bar_frames, _OF_TEMPO).agreeing(source[:-1], _OF_FORM))
 
 
 def _voices(prompt: prompt_lib.Prompt) -> int:

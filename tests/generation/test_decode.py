@@ -288,23 +288,6 @@ def test_songs_end_at_eos():
   assert _songs([0], 200)[0].all()
 
 
-def test_the_temperature_rises_where_a_song_has_lasted():
-  def songs(*parts, rise=0.):
-    cache, logits, keys = _start(range(8))
-    number, tokens = decode.LATE - 3, []
-    for length, temperature in parts:
-      drawn, _, logits, cache, _ = decode.generate(
-          SMALL, _prepared(), cache, logits, keys, length, first=number,
-          temperature=temperature, temperature_rise=rise)
-      number += length
-      tokens.append(drawn)
-    return np.concatenate(tokens, 1)
-
-  found = songs((7, 20.), rise=.5)
-  np.testing.assert_array_equal(found, songs((3, 20.), (4, 30.)))
-  assert (found != songs((7, 20.))).any() and (found != songs((7, 30.))).any()
-
-
 def test_one_compilation_serves_all_settings():
   def run(length=9, **settings):
     _songs([0, 1], length, chunk=6, **settings)
@@ -312,7 +295,7 @@ def test_one_compilation_serves_all_settings():
   run()
   compiled = decode._chunk._cache_size()
   for settings in ({'length': 6}, {'length': 20}, {'temperature': 3.},
-                   {'temperature_rise': .5}, {'top_k': 3}, {'top_p': .5},
+                   {'top_k': 3}, {'top_p': .5}, {'tail_p': .5},
                    {'exclude_eos': False}, {'first': 6}):
     run(**settings)
   assert decode._chunk._cache_size() == compiled

@@ -22,6 +22,13 @@ LOGITS = jnp.log(jnp.array([[.5, .1, .15, .05, .2]]))
     ({'temperature': 0}, [0, 0, 0, 0, 1]),
     ({'temperature': 1e-40}, [0, 0, 0, 0, 1]),
     ({'top_k': 99}, [0, .2, .3, .1, .4]),
+    ({'tail_p': .5}, [0, 0, .6, 0, .4]),
+    ({'tail_p': .51}, [0, .24, .36, 0, .4]),
+    ({'tail_p': 1e-6, 'exclude_eos': False}, [.5, 0, 0, 0, .5]),
+    ({'tail_p': .6, 'top_k': 3}, [0, 0, 5 / 9, 0, 4 / 9]),
+    ({'tail_p': .6, 'top_p': .71}, [0, 0, 5 / 9, 0, 4 / 9]),
+    ({'tail_p': .5, 'top_k': 1}, [0, 0, 0, 0, 1]),
+    ({'tail_p': .5, 'temperature': 0}, [0, 0, 0, 0, 1]),
 ])
 def test_by_hand(settings, expected):
   np.testing.assert_allclose(
@@ -50,7 +57,8 @@ def test_draws_follow_the_probabilities():
 @pytest.mark.parametrize('settings', [
     {'temperature': -1}, {'temperature': float('nan')},
     {'temperature': float('inf')}, {'temperature': 101}, {'top_k': -1},
-    {'top_p': 0}, {'top_p': 1.1}, {'seed': -1}, {'seed': 2**32}, {'seed': 1.},
+    {'top_p': 0}, {'top_p': 1.1}, {'tail_p': 0}, {'tail_p': 1.1}, {'seed': -1},
+    {'seed': 2**32}, {'seed': 1.},
     {'batch': 0}, {'best_of': 0}, {'top_k': True}])
 def test_out_of_range(settings):
   (name, value), = settings.items()

@@ -1,0 +1,233 @@
+"""Bars that come again, written by a model that knows nothing."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data_prep import forms as forms_command
+from lakhnes_jax import events as ev
+from lakhnes_jax.data import shards
+from lakhnes_jax.generation import sample, tasks
+from lakhnes_jax.tracker import form, repeats
+from lakhnes_jax.tracker import vocabulary as voc
+
+# A B A B C A B C, and then new ones.
+SOURCE = [-1, -1, 0, 1, -1, 0, 1, 4]
+ASKED = {voc.BAR: 4, voc.TEMPO: 6 * voc.PARTS}
+
+
+def _forms(*sources, frames=24) -> form.Forms:
+  rows = np.full((len(sources), form.BARS), form.NEW, np.int32)
+  for row, source in zip(rows, sources, strict=True):
+    row[:len(source)] = source
+  return form.Forms(rows, np.full(len(sources), frames, np.int32))
+
+
+def _write(model, task, n=4, seed=3) -> list[np.ndarray]:
+  """Returns the token ids of n songs."""
+  ids = []
+  kept = dataclasses.replace(task, assemble=lambda x: (
+      ids.append(x), task.assemble(x))[1])
+  list(sample.generate(model, [kept], sample.SamplingConfig(
+      temperature=1., top_k=0, seed=seed), n=n))
+  return ids
+
+
+def _bars(tracker, ids) -> list[list[tuple]]:
+  """Lists for each bar what is played: (row, delay, voice, pitch, macros)."""
+  reading = tracker.read(ids)
+  macros = {int(token): (*macro.tolist(), int(gate)) for token, macro, gate in
+            zip(reading.token, reading.macro, reading.gate, strict=True)}
+  row, delay, bars = -1, 0, [[]]
+  for number, (kind, voice, value) in enumerate(zip(
+      *(x[ids].tolist() for x in tracker.table), strict=True)):
+    if kind == voc.SKIP or (kind == voc.AT and value <= row):
+      bars.append([])
+    if kind == voc.AT:
+      row, delay = value, 0
+    elif kind == voc.DELAY:
+      delay = value
+    elif kind in (voc.NOTE, voc.OFF):
+      bars[-1].append((row, delay, voice, value,
+                       macros[number] if kind == voc.NOTE else None))
+  return bars
+
+
+@pytest.fixture
+def fixed(monkeypatch):
+  monkeypatch.setattr(form, 'default', lambda: _forms(SOURCE))
+
+
+def test_bars_come_again_with_their_instruments(tracker, model, fixed):
+  n_again = 0
+  for ids in _write(model, tasks.new_song(
+      tracker, tasks.Limits(700), asked=ASKED), n=6):
+    bars = _bars(tracker, ids)
+    assert len(bars) > len(SOURCE)
+    for bar, source in enumerate(SOURCE):
+      if source != form.NEW and bars[source]:
+        assert bars[bar] == bars[source], (bar, source)
+        n_again += 1
+    assert len({str(bar) for bar in bars[len(SOURCE):]}) > 5
+  assert n_again > 20
+
+
+def test_macros_are_written_where_they_are_others_alone(tracker, model, fixed):
+  for ids in _write(model, tasks.new_song(
+      tracker, tasks.Limits(700), asked=ASKED), n=2):
+    kind, _, value = (x[ids].tolist() for x in tracker.table)
+    bars = _bars(tracker, ids)
+    now, voice = np.zeros((4, 4), int), None
+    bar, row = 0, -1
+    for k, x, token in zip(kind, value, ids.tolist(), strict=True):
+      bar += k == voc.SKIP or (k == voc.AT and x <= row)
+      row = x if k == voc.AT else row
+      if k == voc.NOTE:
+        voice = tracker.table.voice[token]
+      elif k >= voc.LEVEL:
+        again = (bar < len(SOURCE) and SOURCE[bar] != form.NEW and
+                 bars[SOURCE[bar]])
+        assert not again or now[voice, k - voc.LEVEL] != x
+        now[voice, k - voc.LEVEL] = x
+
+
+def test_without_repeats_songs_are_as_the_rules_alone_write_them(
+    tracker, model, monkeypatch):
+  monkeypatch.setattr(form, 'default', lambda: _forms([-1] * 9))
+  limits = tasks.Limits(300, None, True)
+  plain = tasks.new_song(tracker, limits, repeats=False)
+  assert not isinstance(plain.constraint, repeats.Repeats)
+  for a, b in zip(_write(model, plain),
+                  _write(model, tasks.new_song(tracker, limits)), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_the_form_with_bars_of_the_length_counts(tracker, model, monkeypatch):
+  never, now = _forms([-1] * 9, frames=48), _forms([-1, 0, 1], frames=25)
+  monkeypatch.setattr(form, 'default', lambda: form.Forms(
+      *(np.concatenate(x) for x in zip(never, now, strict=True))))
+  for ids in _write(model, tasks.new_song(
+      tracker, tasks.Limits(200), asked=ASKED)):
+    bars = _bars(tracker, ids)
+    assert bars[0] == bars[1] == bars[2] and bars[3] != bars[2]
+
+
+def test_songs_of_one_task_have_forms_of_their_own(tracker, model, monkeypatch):
+  monkeypatch.setattr(form, 'default', lambda: _forms(
+      *([-1] * n + [0] for n in range(1, 9))))
+  task = tasks.new_song(tracker, tasks.Limits(400), asked=ASKED)
+  first = [next(i for i in range(1, 10) if bars[i] == bars[0])
+           for bars in (_bars(tracker, ids) for ids in _write(model, task, 8))]
+  assert len(set(first)) > 2
+  np.testing.assert_array_equal(_write(model, task, 8)[5],
+                                _write(model, task, 6)[5])
+
+
+def test_more_bars_than_a_form_has_are_new(tracker, model, monkeypatch):
+  monkeypatch.setattr(form, 'default', lambda: _forms(
+      [-1] + [0] * (form.BARS - 1)))
+  ids, = _write(model, tasks.new_song(tracker, tasks.Limits(2500), asked={
+      voc.BAR: 1}), n=1)
+  bars = _bars(tracker, ids)
+  assert len(bars) > form.BARS + 20
+  assert all(bar == bars[0] for bar in bars[:form.BARS])
+  assert len({str(bar) for bar in bars[form.BARS:]}) > 10
+
+
+def _song(bars: str, rows: int = 4, frames: int = 24) -> np.ndarray:
+  """A song of bars: each letter a figure of its own, over a bass of its own."""
+  rng = {name: np.random.default_rng(ord(name)) for name in set(bars)}
+  figures = {name: (rng[name].permutation(np.arange(60, 84))[:rows],
+                    ord(name) - 25) for name in rng}
+  events = []
+  for bar, name in enumerate(bars):
+    tune, bass = figures[name]
+    start = bar * rows * frames
+    events += [(start + i * frames, ev.P1, pitch)
+               for i, pitch in enumerate(tune.tolist())]
+    events.append((start, ev.TR, bass))
+    events.append((start, ev.NO, 3))
+  events.sort()
+  frame = ev.SAMPLE_RATE / 60.0988
+  return ev.from_times(
+      np.array([round(f * frame) for f, *_ in events]),
+      np.array([ev.event(v, ev.NOTEON, p) for _, v, p in events], np.int32),
+      round(len(bars) * rows * frames * frame))
+
+
+def test_form_of_a_song(tracker):
+  pattern = tracker.parse(_song('ABACABAC'))
+  # However the meter counts its bars, letters are a whole number of them.
+  per_letter = 96 / (pattern.bar_rows * np.median(np.diff(pattern.row_frames)))
+  if per_letter < 1:
+    pytest.skip('the meter took two letters for a bar')
+  source, frames = form.of_pattern(pattern)
+  assert frames == round(96 / per_letter)
+  found = source[:8 * round(per_letter):round(per_letter)]
+  letters = np.where(found == form.NEW, -1, found // round(per_letter))
+  assert ''.join('ABACABAC'[x] if x >= 0 else '-' for x in letters) == (
+      '--A-ABAC')
+
+
+def test_continuations_repeat_what_is_given(tracker, model, monkeypatch):
+  song = _song('ABCDABCD')
+  prompt = ev.truncate(song, int(ev.times_of(song)[-1]) // 2 - 4000)
+  source, frames = form.of_pattern(tracker.parse(prompt))
+  n = len(source)
+  wanted = [*source, *range(n)]  # As the song goes on.
+  other = [0 if bar else -1 for bar in range(2 * n)]
+  monkeypatch.setattr(form, 'default', lambda: _forms(
+      *[other] * 20, *[wanted] * 16, frames=frames))
+  seconds = 8.
+  made, = sample.generate(model, [tasks.continuation(
+      tracker, song, tasks.Limits(None, seconds),
+      prompt_seconds=int(ev.times_of(prompt)[-1]) / ev.SAMPLE_RATE)],
+                         sample.SamplingConfig(temperature=1., top_k=0))
+  def tune(events):
+    return events[(ev.kind_of(events) == ev.NOTEON) &
+                  (ev.voice_of(events) == ev.P1)].tolist()
+
+  given, added = tune(prompt), tune(made.events[int(made.given.sum()):])
+  # The bar that the prompt ends in may be written to its end before.
+  assert any(added[i:i + len(given)] == given for i in range(4))
+
+
+def test_a_file_of_forms(tmp_path):
+  path = tmp_path / 'forms.npz'
+  form.write(path, [(np.array(SOURCE), 24), (np.array([-1, 0]), 96)])
+  found = form.read(path)
+  assert found.frames.tolist() == [24, 96]
+  assert found.source[0, :9].tolist() == [*SOURCE, -1]
+  assert found.source[1, :3].tolist() == [-1, 0, -1]
+  assert found.nearest(90, 1).frames.tolist() == [96]
+  assert found.agreeing(np.array([-1, -1, 0]), 1).frames.tolist() == [24]
+  for data in (b'', b'PK', path.read_bytes()[:-9]):
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r'forms\.npz: no forms of songs'):
+      form.read(path)
+
+
+def test_the_command(tmp_path, capsys):
+  song = _song('ABACABAC' * 5, frames=12)
+  shards.write_split(tmp_path / 'data', 'train', [
+      ('long', song), ('short', song[:40])])
+  out = tmp_path / 'forms.npz'
+  assert not forms_command.main([f'--input={tmp_path}/data',
+                                 f'--output={out}'])
+  assert 'forms of 1 of 2 songs' in capsys.readouterr().out
+  assert (form.read(out).source[0] >= 0).sum() > 6
+  shards.write_split(tmp_path / 'few', 'train', [('short', song[:40])])
+  assert forms_command.main([f'--input={tmp_path}/few', f'--output={out}'])
+  assert 'few: no song of 30 s' in capsys.readouterr().err
+
+
+def test_forms_of_the_package():
+  """As of real songs: most repeats are two, four or eight bars later."""
+  forms = form.default()
+  assert len(forms.frames) > 1000
+  bar, back = np.nonzero(forms.source >= 0)[1], None
+  back = bar - forms.source[forms.source >= 0]
+  counts = np.bincount(back, minlength=9) / len(back)
+  assert counts[[2, 4, 8]].sum() > .4 > counts[1]
+  assert not (forms.source >= np.arange(form.BARS)).any()
