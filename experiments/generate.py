@@ -17,7 +17,7 @@ from lakhnes_jax.training import log
 _LOOPED = ('vgm', 'nsf', 'famitracker.txt')  # Formats that have a loop.
 # Which tasks a flag belongs to, where not to all.
 _OF_TASK = {
-    'input': TASKS[1:], 'stop_at_eos': TASKS[:2], 'repeats': TASKS[:2],
+    'input': TASKS[1:], 'stop_at_eos': TASKS[:2], 'repeats': TASKS[:3],
     'prompt_events': TASKS[1:2], 'prompt_seconds': TASKS[1:2],
     'without_prompt': TASKS[1:2], 'given_voices': TASKS[3:],
     'grammar': ('new', 'continue', 'voices'), 'tempo': TASKS[:1],
@@ -128,7 +128,8 @@ def _generate(model, of_tasks, **options) -> Iterator[sample.Sample]:
 def _make_task(vocabulary, song) -> tasks.GenerationTask:
   """Returns the task of --task for one song of --input."""
   if FLAGS.task == 'rhythm':
-    return tasks.rhythm(vocabulary, song, FLAGS.length, FLAGS.seconds)
+    return tasks.rhythm(vocabulary, song, FLAGS.length, FLAGS.seconds,
+                        repeats=FLAGS.repeats)
   if FLAGS.task == 'voices':
     return tasks.accompaniment(
         vocabulary, song, tasks.voices_of(FLAGS.given_voices), FLAGS.length,

@@ -125,7 +125,7 @@ class Model:
 
   def new_pitches(self, song: SongLike, n: int = 1, *,
                   length: int | None = None, seconds: float | None = None,
-                  **options: Any) -> list[song_lib.Song]:
+                  repeats: bool = True, **options: Any) -> list[song_lib.Song]:
     """Keeps the rhythm and the noise voice of a song, and rewrites the pitches.
 
     Args:
@@ -133,10 +133,13 @@ class Model:
       n: songs to write.
       length: use only so many of its events.
       seconds: use only so much of it.
+      repeats: a voice's bars that are the same stay the same, for models of
+        format tracker.
       **options: see `Model`.
     """
     return self._sample_to(song, n, lambda events: tasks.rhythm(
-        self.sampled.vocabulary, events, length, seconds), **options)
+        self.sampled.vocabulary, events, length, seconds, repeats=repeats),
+                           **options)
 
   def accompany(self, song: SongLike, voices: Sequence[str], n: int = 1, *,
                 length: int | None = None, seconds: float | None = None,

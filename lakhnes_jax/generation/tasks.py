@@ -193,8 +193,8 @@ def continuation(vocabulary: ev.Vocabulary, song: np.ndarray,
 
 
 def rhythm(vocabulary: ev.Vocabulary, song: np.ndarray,
-           events: int | None = None, seconds: float | None = None
-          ) -> GenerationTask:
+           events: int | None = None, seconds: float | None = None, *,
+           repeats: bool = True) -> GenerationTask:
   """Returns the task of new pitches for the rhythm of a song.
 
   P1, P2 and TR get them. Everything else stays: waits, NOTEOFFs, dynamics and
@@ -205,12 +205,14 @@ def rhythm(vocabulary: ev.Vocabulary, song: np.ndarray,
     song: int32 song (see `events`).
     events: only its first N, the first wait not counted.
     seconds: only its beginning.
+    repeats: in the format `tracker`, whether a voice's bars that are the same
+      stay the same.
 
   Raises:
     ValueError: the song has no note that could get another pitch.
   """
   if vocabulary.name == 'tracker':
-    return tracker_tasks.rhythm(vocabulary, song, events, seconds)
+    return tracker_tasks.rhythm(vocabulary, song, events, seconds, repeats)
   prompt = _read_prompt(vocabulary, song, events, seconds)
   voice = ev.voice_of(prompt.events)
   is_open = (ev.kind_of(prompt.events) == ev.NOTEON) & (voice != ev.NO)

@@ -167,11 +167,13 @@ def _assemble_continuation(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,
 
 
 def rhythm(vocabulary: voc.Tracker, song: np.ndarray, events: int | None,
-           seconds: float | None) -> tasks.GenerationTask:
+           seconds: float | None, repeats: bool = True
+           ) -> tasks.GenerationTask:
   """Returns the task of new pitches for the rhythm of a song.
 
   Each note of the pattern gets another pitch, and keeps its arpeggio: what the
-  song plays in it moves as far as the note.
+  song plays in it moves as far as the note. What is the same in two bars of a
+  voice stays the same, unless `repeats` is false.
 
   Raises:
     ValueError: the song has no note that could get another pitch.
@@ -185,11 +187,14 @@ def rhythm(vocabulary: voc.Tracker, song: np.ndarray, events: int | None,
                      'to find pitches for')
   given = np.where(is_open, grammar.open_pitch(voice), prompt.ids)
   rules = grammar.Rules(vocabulary, False)
+  state = rules.init_state(len(given), given=given)
+  writer = repeats_lib.RepeatedPitches(rules)
   return tasks.GenerationTask(
-      vocabulary, rules, rules.init_state(len(given), given=given),
+      vocabulary, writer if repeats else rules,
+      writer.init_state(state, prompt.ids) if repeats else state,
       prompt.ids[:int(np.argmax(is_open))], len(given),
       functools.partial(_assemble_rhythm, prompt, vocabulary),
-      {'task': 'rhythm', 'max_tokens': len(given)})
+      {'task': 'rhythm', 'max_tokens': len(given), 'repeats': repeats})
 
 
 def _assemble_rhythm(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,

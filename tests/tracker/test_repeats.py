@@ -193,6 +193,19 @@ def test_continuations_repeat_what_is_given(tracker, model, monkeypatch):
   assert any(added[i:i + len(given)] == given for i in range(4))
 
 
+@pytest.mark.parametrize('repeats', [True, False])
+def test_new_pitches_come_again_where_the_songs_do(tracker, model, repeats):
+  names = 'ABACAB'
+  ids, = _write(model, tasks.rhythm(tracker, _song(names), repeats=repeats),
+                n=1)
+  pitches = [tuple(note[3] for note in bar if note[4] and note[2] != ev.NO)
+             for bar in _bars(tracker, ids)]
+  assert list(map(len, pitches)) == [5] * 6
+  assert len(set(pitches)) == (3 if repeats else 6)
+  assert not repeats or all(
+      pitches[i] == pitches[names.index(name)] for i, name in enumerate(names))
+
+
 def test_a_file_of_forms(tmp_path):
   path = tmp_path / 'forms.npz'
   form.write(path, [(np.array(SOURCE), 24), (np.array([-1, 0]), 96)])
