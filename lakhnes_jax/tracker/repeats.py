@@ -22,6 +22,7 @@ from lakhnes_jax.tracker import vocabulary as voc
 
 _N_FORMS = 8  # K: drawn for each song.
 _N_MACROS = 4  # Level, tone, offset and gate.
+_MOST_TOKENS = 1 << 14  # Of a song, from whose beginning bars come again.
 
 
 class RepeatsState(NamedTuple):
@@ -33,7 +34,7 @@ class RepeatsState(NamedTuple):
       last most nearly as long as the song's;
     form_B: its number.
     bar_B: number of the bar that the song is in.
-    tokens_BxT: what has been written.
+    tokens_BxT: what has been written; the last holds all beyond.
     macros_BxTx4: of each NOTE among these, those of the note.
     voices_Bx4x4: macros of each voice's last note.
     first_BxM, end_BxM: where the tokens of each bar begin and end, or -1.
@@ -80,10 +81,12 @@ class Repeats:
       n_tokens: that it has at most.
     """
     zero, none = np.int32(0), np.int32(-1)
+    # So that most tasks share a program.
+    size = min(1 << (n_tokens - 1).bit_length(), _MOST_TOKENS)
     return RepeatsState(
         rules, np.full((_N_FORMS, form_lib.BARS), form_lib.NEW, np.int32),
-        np.ones(_N_FORMS, np.int32), zero, zero, np.zeros(n_tokens, np.int32),
-        np.zeros((n_tokens, _N_MACROS), np.int32),
+        np.ones(_N_FORMS, np.int32), zero, zero, np.zeros(size, np.int32),
+        np.zeros((size, _N_MACROS), np.int32),
         np.zeros((4, _N_MACROS), np.int32),
         np.full(form_lib.BARS, -1, np.int32),
         np.full(form_lib.BARS, -1, np.int32), zero, np.bool_(False), zero, zero,
@@ -166,7 +169,8 @@ class Repeats:
         state.source_BxKxM[batch, state.form_B], state.bar_B + 1), form_lib.NEW)
     begin_B, stop_B = (grammar.at(x, jnp.maximum(source_B, 0)) for x in (
         state.first_BxM, end_BxM))
-    begins_B = enters_B & (source_B >= 0) & (begin_B >= 0) & (stop_B >= 0)
+    begins_B = enters_B & (source_B >= 0) & (begin_B >= 0) & (
+        stop_B >= 0) & (stop_B < state.tokens_BxT.shape[1])
     opening_B = grammar.at(state.tokens_BxT, begin_B)
     # Where its row is not yet over in this bar, AT would not leave that.
     skips_B = begins_B & (value_V[opening_B] > rules.row_B)

@@ -135,6 +135,19 @@ def test_more_bars_than_a_form_has_are_new(tracker, model, monkeypatch):
   assert len({str(bar) for bar in bars[form.BARS:]}) > 10
 
 
+def test_of_long_songs_the_beginning_comes_again(tracker, model, monkeypatch):
+  monkeypatch.setattr(repeats, '_MOST_TOKENS', 64)
+  source = [-1, -1, 0, 1, *[-1] * 16, *range(20)]
+  monkeypatch.setattr(form, 'default', lambda: _forms(source))
+  again = set()
+  for ids in _write(model, tasks.new_song(tracker, tasks.Limits(1000),
+                                          asked=ASKED)):
+    bars = _bars(tracker, ids)
+    assert all(bars[i + 2] == bars[i] for i in range(2) if bars[i])
+    again |= {bars[20 + i] == bars[i] for i in range(19) if bars[i]}
+  assert again == {True, False}
+
+
 def _song(bars: str, rows: int = 4, frames: int = 24) -> np.ndarray:
   """A song of bars: each letter a figure of its own, over a bass of its own."""
   rng = {name: np.random.default_rng(ord(name)) for name in set(bars)}
@@ -144,15 +157,15 @@ def _song(bars: str, rows: int = 4, frames: int = 24) -> np.ndarray:
   for bar, name in enumerate(bars):
     tune, bass = figures[name]
     start = bar * rows * frames
-    events += [(start + i * frames, ev.P1, pitch)
+    events += [(start + i * frames, ev.P1, ev.NOTEON, pitch)
                for i, pitch in enumerate(tune.tolist())]
-    events.append((start, ev.TR, bass))
-    events.append((start, ev.NO, 3))
+    events += [(start, ev.TR, ev.NOTEON, bass), (start, ev.NO, ev.NOTEON, 3),
+               (start + 3, ev.NO, ev.NOTEOFF, 0)]
   events.sort()
   frame = ev.SAMPLE_RATE / 60.0988
   return ev.from_times(
       np.array([round(f * frame) for f, *_ in events]),
-      np.array([ev.event(v, ev.NOTEON, p) for _, v, p in events], np.int32),
+      np.array([ev.event(*event) for _, *event in events], np.int32),
       round(len(bars) * rows * frames * frame))
 
 
