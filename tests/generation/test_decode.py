@@ -322,11 +322,11 @@ def test_eight_bits_are_enough():
 def test_rings_stay_in_place(batch):
   """The compiled loop copies no keys and values, the bulk of what it reads."""
   cache, logits, keys = _start(range(batch))
-  settings = {'top_k': 0, 'top_p': 1., 'exclude_eos': True}
+  settings = {'temperature': 1., 'top_k': 0, 'top_p': 1., 'tail_p': 1.,
+              'exclude_eos': True}
   text = decode._chunk.lower(
       SMALL, _prepared(), cache, logits, keys, (), jnp.zeros(batch, bool), 0, 8,
-      (1., 0.), settings, constraint=decode.UNCONSTRAINED,
-      chunk=8).compile().as_text()
+      settings, constraint=decode.UNCONSTRAINED, chunk=8).compile().as_text()
   shapes = [f'f32[{batch * 2},{shape}]' for shape in ('4,5', '5,4')]
   copies = re.findall(r'= (f32\[[\d,]+\])\S* copy\(', text)
   assert all(shape in text for shape in shapes)
