@@ -18,7 +18,7 @@ from lakhnes_jax import events as ev
 from lakhnes_jax.data import shards
 from lakhnes_jax.tracker import form, vocabulary
 
-SECONDS = 30  # Shorter songs have no form to speak of.
+_SECONDS = 30  # Shorter songs have no form to speak of.
 _BARS = 8  # Likewise.
 
 
@@ -40,13 +40,14 @@ def main(argv: list[str] | None = None) -> int:
     tracker.prepare(corpus)
     found = []
     for song in map(corpus.song, range(len(corpus))):
-      if ev.times_of(song)[-1:].sum() >= SECONDS * ev.SAMPLE_RATE and (
+      if ev.times_of(song)[-1:].sum() >= _SECONDS * ev.SAMPLE_RATE and (
           ev.kind_of(song) == ev.NOTEON).any():
         source, frames = form.of_pattern(tracker.pattern(np.asarray(song)))
         if len(source) >= _BARS:
           found.append((source, frames))
     if not found:
-      raise ValueError(f'{args.input}: no song of {SECONDS} s and {_BARS} bars')
+      raise ValueError(
+          f'{args.input}: no song of {_SECONDS} s and {_BARS} bars')
     form.write(args.output, found)
   except (OSError, ValueError) as error:
     print(f'data_prep.forms: {error}', file=sys.stderr)

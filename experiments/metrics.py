@@ -330,7 +330,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.error(f'--held_out={args.held_out} is the split that the model was '
                  'trained on; name another')
 
-
   def complain(error):
     print(f'experiments.metrics: {error}', file=sys.stderr)
 

@@ -6,6 +6,7 @@ file that they describe, and there is no music in them. Links to folders are
 not followed there, so that a search ends whatever they lead to.
 """
 
+import contextlib
 import glob as globbing
 import os
 import pathlib
@@ -74,6 +75,28 @@ def _too_large(path: str | os.PathLike, max_bytes: int) -> str:
   amount = next(f'{max_bytes >> shift} {unit}' for shift, unit in (
       (20, 'MiB'), (10, 'KiB'), (0, 'bytes')) if max_bytes >> shift)
   return f'{os.fspath(path)}: over {amount}'
+
+
+@contextlib.contextmanager
+def damage_named(path: str | os.PathLike, fault: str, remedy: str
+                ) -> Iterator[None]:
+  """Turns whatever a file's content raises into one ValueError of one line.
+
+  Damaged archives of arrays fail in every possible way.
+
+  Args:
+    path: of the file.
+    fault: what it is then, as in 'no forms of songs'.
+    remedy: what to do.
+  """
+  try:
+    yield
+  except MemoryError:
+    raise
+  except Exception as error:
+    reason = ' '.join(str(error).split())[:200]
+    raise ValueError(f'{path}: {fault} ({type(error).__name__}: {reason}); '
+                     f'{remedy}') from None
 
 
 def is_metadata(name: str) -> bool:

@@ -50,24 +50,22 @@ def process_logits(logits_BxV, temperature=1., top_k=0, top_p=1., tail_p=1.,
   logits_BxV /= jnp.where(certain, 1, temperature)
   top_k = jnp.where(certain, 1, top_k)
   top_k = jnp.where(top_k == 0, n_tokens, top_k)
-  least_Bx1, last_Bx1, gain_Bx1 = jax.lax.cond(
+  first_Bx1, least_Bx1, last_Bx1, gain_Bx1 = jax.lax.cond(
       top_k <= few, functools.partial(_last, few),
       functools.partial(_last, n_tokens), logits_BxV, top_k, top_p, tail_p)
   kept_BxV = (logits_BxV > least_Bx1) | (logits_BxV == least_Bx1) & (
       token_V <= last_Bx1)
-  is_likeliest_BxV = token_V == logits_BxV.argmax(-1)[:, None]
   return jnp.where(kept_BxV, logits_BxV + jnp.where(
-      is_likeliest_BxV, 0, gain_Bx1), -jnp.inf)
+      token_V == first_Bx1, 0, gain_Bx1), -jnp.inf)
 
 
 def _last(most, logits_BxV, top_k, top_p, tail_p):
-  """Returns what the last token that is kept of `most` is, [B, 1] each.
-
-  Kept are those in order of likelihood up to some last one.
+  """Finds which tokens of the `most` likeliest are kept, up to a last one.
 
   Returns:
-    its logit; its id; what the logits of all but the first gain, so that
-    `tail_p` leaves the first its probability
+    the likeliest token; the logit of the last, and its id; what the logits of
+    all but the first gain, so that `tail_p` leaves the first its probability;
+    [B, 1] each
   """
   sorted_BxK, order_BxK = jax.lax.top_k(logits_BxV, most)
   probs_BxK = jnp.exp(
@@ -82,7 +80,7 @@ def _last(most, logits_BxV, top_k, top_p, tail_p):
       jnp.arange(most) == 0)
   left_Bx1 = jnp.where(kept_BxK, tail_BxK, 0).sum(-1, keepdims=True)
   last_Bx1 = kept_BxK.sum(-1, keepdims=True) - 1
-  return (jnp.take_along_axis(sorted_BxK, last_Bx1, -1),
+  return (order_BxK[:, :1], jnp.take_along_axis(sorted_BxK, last_Bx1, -1),
           jnp.take_along_axis(order_BxK, last_Bx1, -1),
           jnp.where((left_Bx1 > 0) & (tail_p < 1),
                     jnp.log(tail_Bx1 / left_Bx1), 0))

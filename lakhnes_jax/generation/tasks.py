@@ -20,12 +20,12 @@ from lakhnes_jax import ranges
 from lakhnes_jax.data import augment
 from lakhnes_jax.generation import constraints
 from lakhnes_jax.generation.task import (
-  DEFAULT_CONTINUATION,
-  DEFAULT_LENGTH,
-  GeneratedSong,
-  GenerationTask,
-  Limits,
-  max_events_in,
+    DEFAULT_CONTINUATION,
+    DEFAULT_LENGTH,
+    GeneratedSong,
+    GenerationTask,
+    Limits,
+    max_events_in,
 )
 from lakhnes_jax.tracker import tasks as tracker_tasks
 

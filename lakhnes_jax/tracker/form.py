@@ -105,7 +105,8 @@ def read(path: pathlib.Path = PATH) -> Forms:
     OSError, ValueError: it is not there, or holds no forms.
   """
   data = input_files.read(path, _MAX_BYTES)
-  try:
+  with input_files.damage_named(path, 'no forms of songs',
+                                'make them with python -m data_prep.forms'):
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
       back = arrays['back'].astype(np.int32)
       frames = arrays['frames'].astype(np.int32)
@@ -113,13 +114,6 @@ def read(path: pathlib.Path = PATH) -> Forms:
     if back.shape != (len(frames), BARS) or not len(frames) or (
         back > bars).any() or frames.min() < 1:
       raise ValueError('not forms of songs')
-  except MemoryError:
-    raise
-  except Exception as error:  # Damaged archives fail in every possible way.
-    reason = ' '.join(str(error).split())[:200]
-    raise ValueError(f'{path}: no forms of songs ({type(error).__name__}: '
-                     f'{reason}); make them with python -m data_prep.forms'
-                    ) from None
   return Forms(np.where(back == 0, NEW, bars - back), frames)
 
 

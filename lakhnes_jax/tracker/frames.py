@@ -1,7 +1,6 @@
 """Songs as what each voice plays in each frame of the console.
 
-A game's music program runs once a frame, 60.0988 times per second, and
-writes
+A game's music program runs once a frame, 60.0988 times per second, and writes
 what has changed. So a song is, but for some microseconds, an array of states
 by frame, and a tracker's rows are a whole number of them.
 """

@@ -235,6 +235,15 @@ class Rules:
         tokens_B=state.tokens_B - 1)
 
 
+def ids_of(vocabulary: voc.Tracker, kind: int):
+  """Ids of the tokens of a kind by value, [values], 0 where there is none."""
+  kinds, _, values = vocabulary.table
+  mine = kinds == kind
+  found = np.zeros(int(values[mine].max()) + 1, np.int32)
+  found[values[mine]] = np.flatnonzero(mine)
+  return jnp.asarray(found)
+
+
 def at(values_BxN, index_B):
   """Returns [B], element `index` of each row, or its last."""
   index_B = jnp.minimum(index_B, values_BxN.shape[1] - 1)

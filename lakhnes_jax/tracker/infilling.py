@@ -48,7 +48,7 @@ class GivenNotes(NamedTuple):
 
 
 def given_notes(vocabulary: voc.Tracker, prompt: prompt_lib.Prompt,
-              voices: Sequence[int], asked: Mapping[int, int]) -> GivenNotes:
+                voices: Sequence[int], asked: Mapping[int, int]) -> GivenNotes:
   """Takes the given voices out of a pattern; its row 0 is the song's.
 
   Args:
@@ -190,7 +190,8 @@ class VoiceInfilling:
   def advance(self, state: InfillingState, tokens_B):
     vocabulary, rules = self.rules.vocabulary, state.rules
     kind_V, voice_V, value_V = (jnp.asarray(x) for x in vocabulary.table)
-    at_id, delay_id = _ids(vocabulary, voc.AT), _ids(vocabulary, voc.DELAY)
+    at_id, delay_id = (grammar.ids_of(vocabulary, kind)
+                       for kind in (voc.AT, voc.DELAY))
     skip_id = vocabulary.id_of(voc.SKIP)
     token_B, row_B, delay_B, voice_B, chained_B = (
         grammar.at(x, state.next_B) for x in (
@@ -246,12 +247,3 @@ def _not_before(a, b):
   """Whether (row, delay, voice) a is b or comes after it."""
   return (a[0] > b[0]) | (a[0] == b[0]) & (
       (a[1] > b[1]) | (a[1] == b[1]) & (a[2] >= b[2]))
-
-
-def _ids(vocabulary: voc.Tracker, kind: int) -> jax.Array:
-  """Ids of the tokens of a kind by value, 0 where there is none."""
-  kinds, _, values = vocabulary.table
-  mine = kinds == kind
-  found = np.zeros(int(values[mine].max()) + 1, np.int32)
-  found[values[mine]] = np.flatnonzero(mine)
-  return jnp.asarray(found)

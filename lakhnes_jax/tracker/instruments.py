@@ -103,27 +103,22 @@ def read(path: pathlib.Path = PATH) -> Codebook:
   """
   data = input_files.read(path, _MAX_BYTES)
   kinds = []
-  try:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-      for kind in KIND_NAMES:
-        tables = []
-        for macro in MACRO_NAMES:
-          name = f'{kind}_{macro}'.lower()
-          ends = np.cumsum(arrays[f'{name}_lengths'], dtype=np.int64)
-          tables.append(np.stack([
-              expand(part, int(loop)) for part, loop in zip(
-                  np.split(arrays[f'{name}_values'], ends[:-1]),
-                  arrays[f'{name}_loops'], strict=True)]))
-        silent = tables[LEVEL] == 0
-        ends = np.where(silent.any(1), silent.argmax(1), NEVER)
-        kinds.append(Macros(tuple(tables), ends.astype(np.int32)))
-  except MemoryError:
-    raise
-  except Exception as error:  # Damaged archives fail in every possible way.
-    reason = ' '.join(str(error).split())[:200]
-    raise ValueError(f'{path}: no codebook of instruments '
-                     f'({type(error).__name__}: {reason}); make one with '
-                     'python -m data_prep.instruments') from None
+  with input_files.damage_named(
+      path, 'no codebook of instruments',
+      'make one with python -m data_prep.instruments'), np.load(
+          io.BytesIO(data), allow_pickle=False) as arrays:
+    for kind in KIND_NAMES:
+      tables = []
+      for macro in MACRO_NAMES:
+        name = f'{kind}_{macro}'.lower()
+        ends = np.cumsum(arrays[f'{name}_lengths'], dtype=np.int64)
+        tables.append(np.stack([
+            expand(part, int(loop)) for part, loop in zip(
+                np.split(arrays[f'{name}_values'], ends[:-1]),
+                arrays[f'{name}_loops'], strict=True)]))
+      silent = tables[LEVEL] == 0
+      ends = np.where(silent.any(1), silent.argmax(1), NEVER)
+      kinds.append(Macros(tuple(tables), ends.astype(np.int32)))
   return Codebook(tuple(kinds), hashlib.sha256(data).hexdigest()[:16])
 
 

@@ -113,7 +113,7 @@ class Repeats:
 
   def _next(self, state: RepeatsState):
     """Returns the token to repeat, -1 for none, and the state after it."""
-    ids_3x4xN, gate_ids = _macro_ids(self.rules.vocabulary)
+    macro_ids_3x3xN = _macro_ids(self.rules.vocabulary)
     kind_V = jnp.asarray(self.rules.vocabulary.table.kind)
     rules = state.rules
     batch = jnp.arange(len(state.bar_B))
@@ -127,9 +127,10 @@ class Repeats:
     which_B = jnp.argmax(differs_Bx4, 1)
     number_B = wanted_Bx4[batch, which_B]
     macro_B = jnp.where(
-        which_B == _N_MACROS - 1, gate_ids[number_B],
-        ids_3x4xN[jnp.asarray(ins.KIND_OF_VOICE)[voice_B], which_B,
-                  jnp.minimum(number_B, ids_3x4xN.shape[2] - 1)])
+        which_B == _N_MACROS - 1,
+        grammar.ids_of(self.rules.vocabulary, voc.GATE)[number_B],
+        macro_ids_3x3xN[jnp.asarray(ins.KIND_OF_VOICE)[voice_B], which_B,
+                        number_B])
     # Then what comes next, but for macros: those of notes are known.
     ahead_Bx5 = jnp.minimum(state.from_B[:, None] + jnp.arange(_N_MACROS + 1),
                             state.tokens_BxT.shape[1] - 1)
@@ -159,12 +160,11 @@ class Repeats:
     done_B = state.active_B & (repeated_B < 0)
     leaves_B = self._leaves(rules, asked_B)
     enters_B = may_B & (done_B | ~state.active_B & leaves_B)
-    end_BxM = state.end_BxM
-    end_BxM = end_BxM.at[batch, state.bar_B].set(jnp.where(
-        (enters_B | leaves_B & in_body_B) &
-        (grammar.at(state.first_BxM, state.bar_B) >= 0) &
-        (grammar.at(end_BxM, state.bar_B) < 0),
-        rules.count_B, grammar.at(end_BxM, state.bar_B)))
+    known_B = grammar.at(state.end_BxM, state.bar_B)
+    end_BxM = state.end_BxM.at[batch, state.bar_B].set(jnp.where(
+        (enters_B | leaves_B & in_body_B) & (known_B < 0) &
+        (grammar.at(state.first_BxM, state.bar_B) >= 0),
+        rules.count_B, known_B))
     source_B = jnp.where(state.bar_B + 1 < form_lib.BARS, grammar.at(
         state.source_BxKxM[batch, state.form_B], state.bar_B + 1), form_lib.NEW)
     begin_B, stop_B = (grammar.at(x, jnp.maximum(source_B, 0)) for x in (
@@ -174,10 +174,10 @@ class Repeats:
     opening_B = grammar.at(state.tokens_BxT, begin_B)
     # Where its row is not yet over in this bar, AT would not leave that.
     skips_B = begins_B & (value_V[opening_B] > rules.row_B)
-    tokens_B = jnp.where(may_B & (repeated_B >= 0), repeated_B, asked_B)
-    tokens_B = jnp.where(begins_B, jnp.where(skips_B, skip, opening_B),
-                         tokens_B)
     goes_on_B = may_B & (repeated_B >= 0)
+    tokens_B = jnp.where(
+        begins_B, jnp.where(skips_B, skip, opening_B),
+        jnp.where(goes_on_B, repeated_B, asked_B))
     state = state._replace(
         end_BxM=end_BxM,
         active_B=begins_B | goes_on_B,
@@ -230,17 +230,14 @@ class Repeats:
 
 
 def _macro_ids(vocabulary: voc.Tracker):
-  """Ids of macros by kind of voice, macro and number; of gates by number."""
+  """Ids of macros by kind of voice, macro and number."""
   kind, voice, value = vocabulary.table
   ids = np.zeros((len(ins.KINDS), _N_MACROS - 1, int(
       value[(kind >= voc.LEVEL) & (kind < voc.GATE)].max()) + 1), np.int32)
   for macro in range(_N_MACROS - 1):
     mine = np.flatnonzero(kind == voc.LEVEL + macro)
     ids[voice[mine], macro, value[mine]] = mine
-  gates = np.zeros(int(value[kind == voc.GATE].max()) + 1, np.int32)
-  mine = np.flatnonzero(kind == voc.GATE)
-  gates[value[mine]] = mine
-  return jnp.asarray(ids), jnp.asarray(gates)
+  return jnp.asarray(ids)
 
 
 class PitchesState(NamedTuple):

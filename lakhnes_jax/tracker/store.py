@@ -69,7 +69,9 @@ def read(path: pathlib.Path, version: str
     ValueError: it is damaged.
   """
   data = input_files.read(path, _MAX_BYTES)
-  try:
+  with input_files.damage_named(
+      path, 'damaged',
+      'delete it, or make it anew with python -m data_prep.tracker'):
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
       if str(file['version']) != version:
         return {}
@@ -85,11 +87,4 @@ def read(path: pathlib.Path, version: str
           row_frames=arrays['row_frames'][row[i]:row[i + 1]],
           bar_rows=bar_rows, phase=phase, size=size,
           **{name: column[span] for name, column in columns.items()})
-  except MemoryError:
-    raise
-  except Exception as error:  # Damaged archives fail in every possible way.
-    reason = ' '.join(str(error).split())[:200]
-    raise ValueError(f'{path}: damaged ({type(error).__name__}: {reason}); '
-                     'delete it, or make it anew with python -m '
-                     'data_prep.tracker') from None
   return found
