@@ -1,14 +1,11 @@
 """From logits to the token that is drawn."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from lakhnes_jax import events
 
 _GREEDY = 1e-6  # Lower temperatures are 0.
-_FEW = 64  # A top-k up to this needs no sorting of all.
 
 
 def process_logits(logits_BxV, temperature=1., top_k=0, top_p=1., tail_p=1.,
@@ -42,48 +39,69 @@ def process_logits(logits_BxV, temperature=1., top_k=0, top_p=1., tail_p=1.,
   """
   n_tokens = logits_BxV.shape[-1]
   token_V = jnp.arange(n_tokens)
-  few = min(_FEW, n_tokens)
   logits_BxV = jnp.where((token_V == events.BOS_EOS) & exclude_eos, -jnp.inf,
                          logits_BxV)
   # The logits would overflow if divided by less.
   certain = jnp.asarray(temperature) < _GREEDY
   logits_BxV /= jnp.where(certain, 1, temperature)
   top_k = jnp.where(certain, 1, top_k)
-  top_k = jnp.where(top_k == 0, n_tokens, top_k)
-  first_Bx1, least_Bx1, last_Bx1, gain_Bx1 = jax.lax.cond(
-      top_k <= few, functools.partial(_last, few),
-      functools.partial(_last, n_tokens), logits_BxV, top_k, top_p, tail_p)
-  kept_BxV = (logits_BxV > least_Bx1) | (logits_BxV == least_Bx1) & (
-      token_V <= last_Bx1)
-  return jnp.where(kept_BxV, logits_BxV + jnp.where(
-      token_V == first_Bx1, 0, gain_Bx1), -jnp.inf)
+  probs_BxV = jax.nn.softmax(logits_BxV)
+  kept_BxV = _likeliest(logits_BxV, jnp.ones_like(probs_BxV), top_k,
+                        (0 < top_k) & (top_k < n_tokens))
+  kept_BxV &= _likeliest(logits_BxV, probs_BxV, top_p, top_p < 1)
+  first_BxV = token_V == jnp.argmax(logits_BxV, -1)[:, None]
+  tail_BxV = jnp.where(kept_BxV & ~first_BxV, probs_BxV, 0)
+  tail_Bx1 = tail_BxV.sum(-1, keepdims=True)
+  kept_BxV &= first_BxV | _likeliest(logits_BxV, tail_BxV, tail_p * tail_Bx1,
+                                     tail_p < 1)
+  left_Bx1 = jnp.where(kept_BxV, tail_BxV, 0).sum(-1, keepdims=True)
+  gain_BxV = jnp.where(first_BxV | (left_Bx1 == 0) | (tail_p == 1), 0,
+                       jnp.log(tail_Bx1 / left_Bx1))
+  return jnp.where(kept_BxV, logits_BxV + gain_BxV, -jnp.inf)
 
 
-def _last(most, logits_BxV, top_k, top_p, tail_p):
-  """Finds which tokens of the `most` likeliest are kept, up to a last one.
+def _likeliest(logits_BxV, weights_BxV, least, asked):
+  """Says which are the fewest likeliest tokens that weigh so much together.
+
+  Without sorting, which takes longer than all of a small model.
+
+  Args:
+    logits_BxV: of equals the first counts as likelier.
+    weights_BxV: not negative.
+    least: scalar or [B, 1]; if all together weigh less, it is all.
+    asked: if not, it is all.
 
   Returns:
-    the likeliest token; the logit of the last, and its id; what the logits of
-    all but the first gain, so that `tail_p` leaves the first its probability;
-    [B, 1] each
+    [B, V] bool
   """
-  sorted_BxK, order_BxK = jax.lax.top_k(logits_BxV, most)
-  probs_BxK = jnp.exp(
-      sorted_BxK - jax.nn.logsumexp(logits_BxV, -1, keepdims=True))
-  before_BxK = jnp.cumsum(probs_BxK, -1) - probs_BxK
-  kept_BxK = (jnp.arange(most) < top_k) & (
-      (before_BxK < top_p) | (top_p == 1))
-  tail_BxK = jnp.where(kept_BxK, probs_BxK, 0).at[:, 0].set(0)
-  tail_Bx1 = tail_BxK.sum(-1, keepdims=True)
-  ahead_BxK = jnp.cumsum(tail_BxK, -1) - tail_BxK
-  kept_BxK &= (ahead_BxK < tail_p * tail_Bx1) | (tail_p == 1) | (
-      jnp.arange(most) == 0)
-  left_Bx1 = jnp.where(kept_BxK, tail_BxK, 0).sum(-1, keepdims=True)
-  last_Bx1 = kept_BxK.sum(-1, keepdims=True) - 1
-  return (order_BxK[:, :1], jnp.take_along_axis(sorted_BxK, last_Bx1, -1),
-          jnp.take_along_axis(order_BxK, last_Bx1, -1),
-          jnp.where((left_Bx1 > 0) & (tail_p < 1),
-                    jnp.log(tail_Bx1 / left_Bx1), 0))
+  def find(_):
+    # Ordered as the logits are, where -0. would come before 0.
+    bits_BxV = jax.lax.bitcast_convert_type(
+        jnp.where(logits_BxV == 0, 0., logits_BxV), jnp.uint32)
+    sign = jnp.uint32(1 << 31)
+    key_BxV = jnp.where(bits_BxV < sign, bits_BxV ^ sign, ~bits_BxV)
+    last_Bx1 = _weighed(key_BxV, weights_BxV, least, 32)
+    above_BxV, equal_BxV = key_BxV > last_Bx1, key_BxV == last_Bx1
+    rest = least - jnp.where(above_BxV, weights_BxV, 0).sum(-1, keepdims=True)
+    n_tokens = logits_BxV.shape[-1]
+    order_V = jnp.arange(n_tokens, 0, -1).astype(jnp.uint32)
+    return above_BxV | equal_BxV & (order_V >= _weighed(
+        order_V, jnp.where(equal_BxV, weights_BxV, 0), rest,
+        n_tokens.bit_length()))
+  return jax.lax.cond(
+      asked, find, lambda _: jnp.ones(logits_BxV.shape, bool), None)
+
+
+def _weighed(key, weights_BxV, least, n_bits: int):
+  """[B, 1] uint32, the greatest k so that keys of k or more weigh `least`."""
+  def with_bit(i, found_Bx1):
+    more_Bx1 = found_Bx1 | (jnp.uint32(1) << (n_bits - 1 - i).astype(
+        jnp.uint32))
+    weight_Bx1 = jnp.where(key >= more_Bx1, weights_BxV, 0).sum(
+        -1, keepdims=True)
+    return jnp.where(weight_Bx1 >= least, more_Bx1, found_Bx1)
+  return jax.lax.fori_loop(
+      0, n_bits, with_bit, jnp.zeros((len(weights_BxV), 1), jnp.uint32))
 
 
 def draw(logits_BxV, keys_B):

@@ -45,6 +45,33 @@ def test_of_equals_the_first(top_k, expected):
       expected)
 
 
+@pytest.mark.parametrize('settings', [
+    {'top_k': 5}, {'top_k': 300}, {'top_p': .5}, {'top_p': .999},
+    {'tail_p': .85}, {'top_k': 40, 'top_p': .8, 'tail_p': .3},
+    {'temperature': 0}])
+@pytest.mark.parametrize('step', [0, .5, 4])  # Of a grid; 0 for none.
+def test_many_tokens(settings, step):
+  """As NumPy keeps tokens by a stable sort; on a grid most are equal."""
+  rng = np.random.default_rng(3)
+  logits = rng.normal(0, 2, (16, 999)).astype(np.float32)
+  if step:
+    logits = np.round(logits / step) * np.float32(step)
+  logits[rng.random(logits.shape) < .2] = -np.inf
+  found = jax.nn.softmax(sampling.process_logits(
+      jnp.asarray(logits), exclude_eos=False, **settings))
+  for row, row_found in zip(logits.astype(float), found, strict=True):
+    order = np.argsort(-row, kind='stable')
+    probs = np.exp(row[order] - np.logaddexp.reduce(row))
+    k = 1 if settings.get('temperature') == 0 else settings.get('top_k', 999)
+    ahead = np.cumsum(probs) - probs
+    probs[(np.arange(999) >= k) | (ahead >= settings.get('top_p', 1))] = 0
+    tail = probs[1:].copy()
+    ahead = np.cumsum(tail) - tail
+    left = np.where(ahead < settings.get('tail_p', 1) * tail.sum(), tail, 0)
+    probs[1:] = left * (tail.sum() / left.sum() if left.any() else 0)
+    np.testing.assert_allclose(row_found[order], probs / probs.sum(), atol=1e-5)
+
+
 def test_draws_follow_the_probabilities():
   """Chi-square over 4,000 draws; 99.99% of such are below 23.5."""
   keys = jax.random.split(jax.random.key(0), 4000)
