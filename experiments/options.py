@@ -234,6 +234,9 @@ _sampling('top_k', 32, 'Top-k; 0 disables.')
 _sampling('top_p', 1., 'Top-p (nucleus); 1 disables.')
 _sampling('tail_p', 1., 'Top-p of all but the likeliest token, which keeps its '
           'probability; 1 disables.')
+_sampling('context_weight', 0., 'How much more all that is remembered of a '
+          'song counts than its last 48 tokens; keeps songs to their own key '
+          'and figures. 0 disables.')
 _sampling('best_of', None, "Draw N songs for each one; the weights' critic "
           'takes one of them, so that songs are like real ones. Default: 8 '
           'where they have a critic, else 1.')

@@ -26,7 +26,8 @@ def load(weights: str | os.PathLike | None = None, *,
       checkpoint is taken; None for the pretrained model of the package.
     dtype: 'float32' or 'bfloat16', to compute in; None for that of training,
       but float32 on CPUs.
-    mem_len: tokens that the model sees; None for as many as in training.
+    mem_len: tokens that the model sees; None for as many as the weights say:
+      where `export --mem_len` said nothing, as in training.
 
   Raises:
     OSError, ValueError: it is not there, or damaged, or of another kind.
@@ -42,9 +43,9 @@ class Model:
 
   *   `n`: songs to write.
   *   `seed`: of the draws. Song i depends on the seed and i, not on n.
-  *   `temperature`, `top_k`, `top_p`, `tail_p`, `best_of`: how events are
-      drawn, and of how many songs the model's critic takes one, see
-      `lakhnes_jax.generation.sample.SamplingConfig`.
+  *   `temperature`, `top_k`, `top_p`, `tail_p`, `context_weight`, `best_of`:
+      how events are drawn, and of how many songs the model's critic takes one,
+      see `lakhnes_jax.generation.sample.SamplingConfig`.
   *   `progress`: called with the number of tokens done and the most there can
       be.
 
@@ -174,12 +175,13 @@ class Model:
               seed: int = _DRAWS.seed, temperature: float = _DRAWS.temperature,
               top_k: int = _DRAWS.top_k, top_p: float = _DRAWS.top_p,
               tail_p: float = _DRAWS.tail_p,
+              context_weight: float = _DRAWS.context_weight,
               best_of: int | None = _DRAWS.best_of,
               progress: Callable[[int, int], Any] = lambda tokens, of: None
              ) -> list[song_lib.Song]:
     config = sample.SamplingConfig(
         temperature=temperature, top_k=top_k, top_p=top_p, tail_p=tail_p,
-        seed=seed, best_of=best_of)
+        context_weight=context_weight, seed=seed, best_of=best_of)
     return [song_lib.Song(made.events, made.name, made.summary())
             for made in sample.generate(self.sampled, [task], config, n=n,
                                         names=[name], progress=progress)]

@@ -46,8 +46,8 @@ _OF_BEST = ('best', 'best_step')
 
 def export(source: str, out: pathlib.Path, *, name: str | None = None,
            dtype: str = 'float32', optimizer: bool = False,
-           average: Sequence[str] = (), critic_of: str | None = None,
-           notes: str = '') -> int:
+           average: Sequence[str] = (), mem_len: int | None = None,
+           critic_of: str | None = None, notes: str = '') -> int:
   """Writes a weights folder from a run directory or another such folder.
 
   Args:
@@ -59,6 +59,8 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
     average: other runs or folders; each array of `source` is replaced by the
       mean of its own and of theirs, where they have it (Wortsman et al., "Model
       soups", 2022). That helps where one began with the weights of another.
+    mem_len: tokens that the model is to remember when songs are sampled; None
+      for as many as in training.
     critic_of: folder of shards; the weights then come with a critic, for
       `best_of` in sampling (see `analysis.critic`). It is fitted on 512 songs
       that are drawn from the model, and 400 of the folder's train songs.
@@ -93,6 +95,8 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
         *(pathlib.Path(path).name for path in average)]}
   meta = {key: value for key, value in meta.items() if key not in _OF_RUN}
   meta |= {'lineage': lineage, 'evaluations': evaluations}
+  if mem_len is not None:
+    meta['mem_len'] = mem_len
   if meta['format'] in vocabularies.NAMES:
     vocabulary = vocabularies.get(meta['format'])
     if vocabulary.size == meta['config'].get('n_token'):  # Older do not say.
@@ -169,6 +173,8 @@ def main(argv: list[str] | None = None) -> None:
   add('--average', nargs='+', default=[], metavar='OTHER',
       help='export the mean of RUN and of these runs or weights folders: those '
       'that it began with, or that began with the same')
+  add('--mem_len', type=command_line.whole(0), metavar='TOKENS',
+      help='that the model is to remember in sampling; default: as in training')
   add('--critic_of', type=command_line.path, metavar='SHARDS',
       help='fit a critic on samples and on the train songs of this folder, so '
       'that sampling can take one of several songs (--best_of); minutes')
@@ -180,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
         command_line.expand(args.source), args.out, name=args.name,
         dtype=args.dtype, optimizer=args.optimizer,
         average=[command_line.expand(path) for path in args.average],
-        critic_of=args.critic_of,
+        mem_len=args.mem_len, critic_of=args.critic_of,
         notes=input_files.read_text(args.notes) if args.notes else '')
   except (OSError, ValueError) as error:
     sys.exit(f'export: {error}')

@@ -18,6 +18,7 @@ SAMPLING = {
     'top_k': Range(0, 2**31 - 1),
     'top_p': Range(1e-6, 1, float),
     'tail_p': Range(1e-6, 1, float),
+    'context_weight': Range(0, 10, float),
     'best_of': Range(1, 1024),
     'batch': Range(1, MAX_SIZE),
     'length': _EVENTS, 'seconds': _SECONDS,

@@ -1,5 +1,6 @@
 """The face of the package: `import lakhnes_jax`, and what a notebook does."""
 
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -62,8 +63,7 @@ def test_songs_are_those_of_the_sampler(model, folder):
   first, second = model.generate(2, length=20, seed=7)
   expected = sample.generate(
       model.sampled, [tasks.new_song(ev.TX1, tasks.Limits(20), grammar=True)],
-      sample.SamplingConfig(temperature=1., top_k=0, tail_p=.85, seed=7),
-      n=2)
+      dataclasses.replace(sample.RECOMMENDED, seed=7), n=2)
   for song, other in zip((first, second), expected, strict=True):
     np.testing.assert_array_equal(song.events, other.events)
   assert len(first.events) == 20
@@ -79,6 +79,7 @@ def test_defaults_are_those_of_sample_flags():
   assert f'--temperature={drawing["temperature"].default:g}' in text
   assert f'--top_k={drawing["top_k"].default}' in text
   assert f'--tail_p={drawing["tail_p"].default:g}' in text
+  assert f'--context_weight={drawing["context_weight"].default:g}' in text
   assert '--grammar' in text
 
 

@@ -13,7 +13,7 @@ from experiments import run as run_lib
 from lakhnes_jax import events as ev
 from lakhnes_jax import export, file_lock
 from lakhnes_jax.data import shards
-from lakhnes_jax.generation import tasks
+from lakhnes_jax.generation import load, tasks
 from lakhnes_jax.model import language_model, transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.weights import weights_folder
@@ -74,6 +74,12 @@ def test_card_has_the_numbers_and_not_the_paths(run, tmp_path):
                 'par'):
     assert words in card, words
   assert '/home/me' not in card
+
+
+def test_memory_for_sampling(run, tmp_path):
+  export.main([str(run), f'--out={tmp_path / "out"}', '--mem_len=7'])
+  assert load.load(run).mem_len == 16
+  assert load.load(tmp_path / 'out').mem_len == 7
 
 
 def test_card_has_the_whole_line_of_runs(run, tmp_path):
@@ -255,6 +261,7 @@ def test_a_critic_reads_songs_as_sample_flags_draws_them():
   for name, value in (
       ('temperature', sampling.temperature),
       ('top_k', sampling.top_k),
-      ('tail_p', sampling.tail_p), ('length', limits.events),
+      ('tail_p', sampling.tail_p),
+      ('context_weight', sampling.context_weight), ('length', limits.events),
       ('seconds', limits.seconds)):
     assert float(flags[name]) == value, name

@@ -55,7 +55,8 @@ _HEADERS = {
     'X-Content-Type-Options': 'nosniff'}
 # What all songs of one model share.
 _NOT_SHOWN = ('grammar', 'max_events', 'format', 'mem_len', 'int8',
-              'top_k', 'top_p', 'tail_p', 'best_of', 'repeats')
+              'top_k', 'top_p', 'tail_p', 'context_weight', 'best_of',
+              'repeats')
 _TYPES = {'.mid': 'audio/midi', '.wav': 'audio/wav'}
 
 

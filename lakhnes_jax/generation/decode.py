@@ -280,10 +280,37 @@ class _Unconstrained:
 UNCONSTRAINED: Constraint = _Unconstrained()
 
 
+class Contrast(NamedTuple):
+  """What the same model would write that has forgotten more.
+
+  A token gains `weight` times the log of how much likelier it is by all that is
+  remembered than by the last tokens alone. So a song keeps more to its own key,
+  figures and rhythms, where a small model uses some of each that it knows.
+
+  Source: context-aware decoding (Shi et al., "Trusting Your Evidence:
+  Hallucinate Less with Context-aware Decoding", NAACL 2024), whose context is
+  a document, here the song.
+
+  Attributes:
+    logits_BxV, cache: as `prefill` returns them with a shorter memory.
+    weight: float32 scalar; 0 changes nothing.
+  """
+  logits_BxV: Any
+  cache: Cache
+  weight: Any
+
+  def process_logits(self, logits_BxV):
+    """Returns the log of p (p / p_short)^weight, of logits of p."""
+    logits_BxV = jax.nn.log_softmax(logits_BxV)
+    return logits_BxV + self.weight * (
+        logits_BxV - jax.nn.log_softmax(self.logits_BxV))
+
+
 class _Loop(NamedTuple):
   """What one draw hands to the next."""
   logits_BxV: Any
   cache: Cache
+  contrast: Contrast | None
   state: Any
   ended_B: Any
   number: Any
@@ -292,17 +319,20 @@ class _Loop(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'constraint', 'chunk'),
-                   donate_argnames=('cache',))
-def _chunk(model, params, cache, logits_BxV, keys_B, state, ended_B, first,
-           length, settings, *, constraint, chunk):
+                   donate_argnames=('cache', 'contrast'))
+def _chunk(model, params, cache, contrast, logits_BxV, keys_B, state, ended_B,
+           first, length, settings, *, constraint, chunk):
   """Draws `length` tokens, at most `chunk`; see `generate`."""
   def unfinished(loop):
     return (loop.number < length) & ~loop.ended_B.all()
 
   def body(loop):
-    number = loop.number
+    number, contrast = loop.number, loop.contrast
+    logits_BxV = loop.logits_BxV
+    if contrast is not None:
+      logits_BxV = contrast.process_logits(logits_BxV)
     allowed_BxV = sampling.process_logits(
-        constraint.process_logits(loop.state, loop.logits_BxV), **settings)
+        constraint.process_logits(loop.state, logits_BxV), **settings)
     tokens_B = sampling.draw(allowed_BxV, jax.vmap(
         jax.random.fold_in, (0, None))(keys_B, first + number))
     tokens_B, state = constraint.advance(loop.state, tokens_B)
@@ -310,13 +340,17 @@ def _chunk(model, params, cache, logits_BxV, keys_B, state, ended_B, first,
     nll_B = jnp.where(loop.ended_B, 0, language_model.nll(
         loop.logits_BxV, tokens_B))
     ended_B = loop.ended_B | (tokens_B == events.BOS_EOS)
-    return _Loop(*_step(model, params, loop.cache, tokens_B), state, ended_B,
-                 number + 1, loop.tokens_LxB.at[number].set(tokens_B),
+    if contrast is not None:
+      contrast = Contrast(*_step(model, params, contrast.cache, tokens_B),
+                          contrast.weight)
+    return _Loop(*_step(model, params, loop.cache, tokens_B), contrast, state,
+                 ended_B, number + 1,
+                 loop.tokens_LxB.at[number].set(tokens_B),
                  loop.nll_LxB.at[number].set(nll_B))
 
   batch = len(logits_BxV)
   return jax.lax.while_loop(unfinished, body, _Loop(
-      logits_BxV, cache, state, ended_B, jnp.int32(0),
+      logits_BxV, cache, contrast, state, ended_B, jnp.int32(0),
       jnp.full((chunk, batch), events.BOS_EOS, jnp.int32),
       jnp.zeros((chunk, batch))))
 
@@ -325,8 +359,8 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
              length: int, *, constraint: Constraint = UNCONSTRAINED,
              state: Any = (),
              temperature: float = 1., top_k: int = 0, top_p: float = 1.,
-             tail_p: float = 1., exclude_eos: bool = True,
-             first: int = 0, chunk: int = 128,
+             tail_p: float = 1., contrast: Contrast | None = None,
+             exclude_eos: bool = True, first: int = 0, chunk: int = 128,
              progress: Callable[[int], Any] = lambda tokens: None):
   """Draws tokens, each read before the next is drawn.
 
@@ -342,6 +376,8 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
     constraint: forbids tokens and puts others in their place.
     state: of the constraint at the next token.
     temperature, top_k, top_p, tail_p: see `sampling.process_logits`.
+    contrast: comes before all these; of the same tokens as `cache`, and given
+      up to this function.
     exclude_eos: never draw <S>. A song has ended at the first <S>, drawn or
       put there by the constraint; the rest of its row is <S> at a likelihood
       of 1. Once all have ended nothing more is read.
@@ -369,10 +405,10 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
   for start in range(0, length, chunk):
     end = min(start + chunk, length)
     loop = _chunk(
-        model, params, cache, logits_BxV, keys_B, state, ended_B,
+        model, params, cache, contrast, logits_BxV, keys_B, state, ended_B,
         np.int32(first + start), np.int32(end - start), settings,
         constraint=constraint, chunk=chunk)
-    logits_BxV, cache, state, ended_B = loop[:4]
+    logits_BxV, cache, contrast, state, ended_B = loop[:5]
     tokens_BxL[:, start:end] = np.asarray(loop.tokens_LxB)[:end - start].T
     nll_BxL[:, start:end] = np.asarray(loop.nll_LxB)[:end - start].T
     progress(end)

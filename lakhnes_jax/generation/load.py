@@ -20,7 +20,8 @@ def load(path: str | os.PathLike, *, dtype: str | None = None,
   Args:
     path: of a weights folder (or its URL) or a run directory.
     dtype: to compute in; None for that of training, but float32 on CPUs.
-    mem_len: tokens that it sees; None for as many as in training.
+    mem_len: tokens that it sees; None for as many as the weights say: where
+      `export --mem_len` said nothing, as in training.
     form: name of the vocabulary that it must have; None for any.
 
   Raises:

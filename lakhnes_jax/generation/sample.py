@@ -48,6 +48,8 @@ class SamplingConfig:
     top_p: draw among the likeliest tokens that add up to p; 1 disables.
     tail_p: likewise, but of all but the likeliest, which keeps its probability;
       see `sampling.process_logits`.
+    context_weight: how much more it counts what a song has been so far, than
+      its last 48 tokens; 0 disables; see `decode.Contrast`.
     seed: of the draws.
     batch: songs at once, at most; each takes memory on the device.
     int8: round the model's kernels to 8 bits; see `lakhnes_jax.model.quantize`.
@@ -62,6 +64,7 @@ class SamplingConfig:
   top_k: int = 32
   top_p: float = 1.
   tail_p: float = 1.
+  context_weight: float = 0.
   seed: int = 0
   batch: int = 32
   int8: bool = False
@@ -72,8 +75,10 @@ class SamplingConfig:
                     if name != 'int8'})
 
 
+_SHORT = 48  # Tokens of the shorter memory of `decode.Contrast`.
 # As `sample.flags` draws songs, and `lakhnes_jax.load()`'s methods.
-RECOMMENDED = SamplingConfig(temperature=1., top_k=0, tail_p=.85)
+RECOMMENDED = SamplingConfig(temperature=1., top_k=0, tail_p=.88,
+                             context_weight=.2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,11 +244,17 @@ def _sample_batch(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
   n_read = min(len(task.prefix) for task in tasks)
   prefix_BxL = np.stack([task.prefix[:n_read] for task in tasks]).astype(
       np.int32)
-  cache = decode.init_cache(model.model, model.params, len(tasks),
-                            model.mem_len)
-  read_nll_BxL, logits_BxV, cache = decode.prefill(
-      model.model, model.params, cache, np.pad(
-          prefix_BxL, ((0, 0), (1, 0)), constant_values=ev.BOS_EOS))
+
+  def read(mem_len):
+    cache = decode.init_cache(model.model, model.params, len(tasks), mem_len)
+    return decode.prefill(model.model, model.params, cache, np.pad(
+        prefix_BxL, ((0, 0), (1, 0)), constant_values=ev.BOS_EOS))
+
+  read_nll_BxL, logits_BxV, cache = read(model.mem_len)
+  contrast = None
+  if config.context_weight:
+    contrast = decode.Contrast(*read(min(model.mem_len, _SHORT))[1:],
+                               np.float32(config.context_weight))
   constraint = tasks[0].constraint
   state = constraints.advance_n(
       constraint, constraints.stack([
@@ -256,7 +267,7 @@ def _sample_batch(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
       model.model, model.params, cache, logits_BxV, keys_B,
       max_tokens - n_read, constraint=constraint, state=state,
       temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
-      tail_p=config.tail_p, exclude_eos=False, first=n_read,
+      tail_p=config.tail_p, contrast=contrast, exclude_eos=False, first=n_read,
       progress=lambda tokens: progress(n_read + tokens, max_tokens))
   rows = []
   for row in zip(

@@ -47,7 +47,7 @@ def process_logits(logits_BxV, temperature=1., top_k=0, top_p=1., tail_p=1.,
   top_k = jnp.where(certain, 1, top_k)
   probs_BxV = jax.nn.softmax(logits_BxV)
   kept_BxV = _likeliest(logits_BxV, jnp.ones_like(probs_BxV), top_k,
-                        (0 < top_k) & (top_k < n_tokens))
+                        (top_k > 0) & (top_k < n_tokens))
   kept_BxV &= _likeliest(logits_BxV, probs_BxV, top_p, top_p < 1)
   first_BxV = token_V == jnp.argmax(logits_BxV, -1)[:, None]
   tail_BxV = jnp.where(kept_BxV & ~first_BxV, probs_BxV, 0)

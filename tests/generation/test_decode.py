@@ -221,17 +221,32 @@ def _songs(rows, length, **settings):
   return decode.generate(SMALL, _prepared(), *_start(rows), length, **settings)
 
 
-@pytest.mark.parametrize('constrained', [False, True])
-def test_generated_songs_follow_the_model(constrained):
-  """Draws and likelihoods are those of the model stepped by itself."""
-  odd = {'constraint': Odd(), 'state': (jnp.array([2, 4]), jnp.zeros(2, int))}
-  tokens, nll, *_, state = _songs([0, 1], 12, **odd if constrained else {})
+@pytest.mark.parametrize('constrained, weight', [
+    (False, None), (True, None), (False, .5), (True, .5), (False, 0)])
+def test_generated_songs_follow_the_model(constrained, weight):
+  """Draws and likelihoods are those of the model stepped by itself.
+
+  With a weight, of two: the draws are those of both, the likelihoods of one.
+  """
+  settings = {}
+  if constrained:
+    settings = {'constraint': Odd(),
+                'state': (jnp.array([2, 4]), jnp.zeros(2, int))}
+  if weight is not None:
+    _, *short = _read(np.zeros((2, 1)), mem_len=1)
+    settings['contrast'] = decode.Contrast(*short, np.float32(weight))
+  tokens, nll, *_, state = _songs([0, 1], 12, chunk=5, **settings)
   assert len(set(map(tuple, tokens.tolist()))) == 2
   keys = [jax.random.fold_in(jax.random.key(7), i) for i in range(2)]
   lanes, current = SMALL.init_state(2, 4), jnp.zeros(2, jnp.int32)
+  short_lanes = SMALL.init_state(2, 1)
   for number in range(12):
     logits, lanes = apply(SMALL, _params(), current[:, None], lanes)
-    allowed = logits[:, 0].at[:, 0].set(-jnp.inf) / 30
+    short, short_lanes = apply(SMALL, _params(), current[:, None], short_lanes)
+    allowed = logits[:, 0]
+    if weight:
+      allowed = (1 + weight) * allowed - weight * short[:, 0]
+    allowed = allowed.at[:, 0].set(-jnp.inf) / 30
     if constrained:
       allowed = allowed.at[:, ::2].set(-jnp.inf)
     current = jnp.array([
@@ -325,8 +340,9 @@ def test_rings_stay_in_place(batch):
   settings = {'temperature': 1., 'top_k': 0, 'top_p': 1., 'tail_p': 1.,
               'exclude_eos': True}
   text = decode._chunk.lower(
-      SMALL, _prepared(), cache, logits, keys, (), jnp.zeros(batch, bool), 0, 8,
-      settings, constraint=decode.UNCONSTRAINED, chunk=8).compile().as_text()
+      SMALL, _prepared(), cache, None, logits, keys, (), jnp.zeros(batch, bool),
+      0, 8, settings, constraint=decode.UNCONSTRAINED, chunk=8
+  ).compile().as_text()
   shapes = [f'f32[{batch * 2},{shape}]' for shape in ('4,5', '5,4')]
   copies = re.findall(r'= (f32\[[\d,]+\])\S* copy\(', text)
   assert all(shape in text for shape in shapes)
