@@ -36,6 +36,7 @@ def test_songs_taken_have_the_moments_of_real_ones(monkeypatch):
   # Of notes alone, so that nothing else is to be matched.
   monkeypatch.setattr(critic.song_features, 'measure', lambda x: {
       'rate': float(rates([x])[0]), 'constant': 3.})
+  monkeypatch.setattr(critic.idiom, 'measure', lambda x: {})
   rng = np.random.default_rng(0)
   real, samples, others = (wandering(rng, *moments) for moments in (
       (6, 1), (7, 2), (7, 2)))
@@ -51,7 +52,7 @@ def test_songs_taken_have_the_moments_of_real_ones(monkeypatch):
 
 def test_features_that_say_nothing_are_left_out():
   names = [row['feature'] for row in critic.fit(SAMPLES, REAL, 2)]
-  assert 'note_density' in names
+  assert 'note_density' in names and 'figure_variety' in names
   # All real songs share the one, none has the other.
   assert 'silence_P2' not in names and 'duty_entropy' not in names
 
@@ -66,6 +67,19 @@ def test_odds_are_those_of_the_scores(monkeypatch):
   took = np.bincount([critic.choose(songs, rows, rng) for _ in range(4000)])
   odds = np.exp([1., .5, -1.])  # z is -1, 0, 1.
   np.testing.assert_allclose(took / 4000, odds / odds.sum(), atol=.03)
+
+
+def test_songs_that_stay_are_taken_only_if_all_do():
+  staying, other = song([60, 64] * 9 + [67], 44100), REAL[0]
+  rows = [{'feature': 'note_density', 'mean': 0., 'deviation': 1.,
+           'weight': 99., 'square': 0.}]
+  assert critic.score(staying, rows) < critic.score(other, rows)
+  rng = np.random.default_rng(0)
+  assert critic.choose([other, staying], rows, rng) == 0
+  assert critic.choose([staying, staying[:-2]], rows, rng) in (0, 1)
+  # As long for some notes as it may be.
+  moving = song([60, 64, 67, 62, 65, 69, 71, 59] * 3, 44100)
+  assert critic.choose([other, moving], rows, rng) == 1
 
 
 def test_what_comes_after_30_seconds_does_not_count():
