@@ -81,18 +81,21 @@ def stack(rows: Sequence[Any]) -> Any:
   """Makes the state of a batch from those of its songs.
 
   Args:
-    rows: pytrees of numpy arrays, one per song. Vectors may differ in length:
-      the shorter ones are padded with their last element. Arrays of more axes
-      may not.
+    rows: pytrees of numpy arrays, one per song. These may differ in length: the
+      shorter ones are padded with their last element.
 
   Returns:
     A pytree of int32 or bool arrays with B on axis 0. Vectors are as long as
     the next power of two, so that few programs are compiled.
   """
   def join(*leaves):
-    if np.ndim(leaves[0]) == 1:
-      size = 1 << (max(map(np.size, leaves)) - 1).bit_length()
-      leaves = [np.pad(leaf, (0, size - len(leaf)), 'edge') for leaf in leaves]
+    rank = np.ndim(leaves[0])
+    if rank:
+      size = max(map(len, leaves))
+      if rank == 1:
+        size = 1 << (size - 1).bit_length()
+      leaves = [np.pad(leaf, [(0, size - len(leaf)), *[(0, 0)] * (rank - 1)],
+                       'edge') for leaf in leaves]
     joined = np.stack(leaves)
     return joined if joined.dtype == bool else joined.astype(np.int32)
   return jax.tree.map(join, *rows)

@@ -251,6 +251,8 @@ def test_states_of_songs_of_any_length_are_stacked():
                             (np.arange(5), np.int32(6))])
   assert a.tolist() == [[0, 1, 2, 2, 2, 2, 2, 2], [0, 1, 2, 3, 4, 4, 4, 4]]
   assert b.tolist() == [5, 6]
+  table = constraints.stack([np.eye(2, dtype=int), np.arange(6).reshape(3, 2)])
+  assert table.tolist() == [[[1, 0], [0, 1], [0, 1]], [[0, 1], [2, 3], [4, 5]]]
 
 
 def test_advancing_by_n_is_advancing_n_times():

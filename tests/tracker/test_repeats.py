@@ -205,6 +205,17 @@ def test_continuations_repeat_what_is_given(tracker, model, monkeypatch):
   assert any(added[i:i + len(given)] == given for i in range(4))
 
 
+def test_songs_of_several_lengths_are_continued_together(tracker, model):
+  limits, config = tasks.Limits(30), sample.SamplingConfig()
+  short, long = (tasks.continuation(tracker, _song(bars), limits)
+                 for bars in ('AB', 'ABCD' * 9))
+  assert len(short.state.tokens_BxT) < len(long.state.tokens_BxT)
+  together = list(sample.generate(model, [short, long], config))
+  for task, made in zip([short, long], together, strict=True):
+    alone, = sample.generate(model, [task], config)
+    np.testing.assert_array_equal(made.events, alone.events)
+
+
 @pytest.mark.parametrize('repeats', [True, False])
 def test_new_pitches_come_again_where_the_songs_do(tracker, model, repeats):
   names = 'ABACAB'
