@@ -24,6 +24,7 @@ from lakhnes_jax import (
     file_lock,
     input_files,
     progress,
+    ranges,
     vocabularies,
 )
 from lakhnes_jax import events as ev
@@ -173,7 +174,8 @@ def main(argv: list[str] | None = None) -> None:
   add('--average', nargs='+', default=[], metavar='OTHER',
       help='export the mean of RUN and of these runs or weights folders: those '
       'that it began with, or that began with the same')
-  add('--mem_len', type=command_line.whole(0), metavar='TOKENS',
+  add('--mem_len', type=command_line.whole(0, ranges.MAX_SIZE),
+      metavar='TOKENS',
       help='that the model is to remember in sampling; default: as in training')
   add('--critic_of', type=command_line.path, metavar='SHARDS',
       help='fit a critic on samples and on the train songs of this folder, so '

@@ -1,7 +1,7 @@
 """How much a song keeps to figures, rhythms and chords of its own.
 
-Over a minute a real song uses few kinds of moves and rhythms, others than the
-next song's; the songs of a small model use a few of each that there is.
+In half a minute a real song uses few kinds of moves and rhythms, others than
+the next song's; the songs of a small model use a few of each that there is.
 """
 
 import numpy as np

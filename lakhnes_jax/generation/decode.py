@@ -376,8 +376,8 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
     constraint: forbids tokens and puts others in their place.
     state: of the constraint at the next token.
     temperature, top_k, top_p, tail_p: see `sampling.process_logits`.
-    contrast: comes before all these; of the same tokens as `cache`, and given
-      up to this function.
+    contrast: comes before all these; of the same tokens as `cache`, given up
+      to this function and not returned.
     exclude_eos: never draw <S>. A song has ended at the first <S>, drawn or
       put there by the constraint; the rest of its row is <S> at a likelihood
       of 1. Once all have ended nothing more is read.

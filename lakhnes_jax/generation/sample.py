@@ -48,7 +48,7 @@ class SamplingConfig:
     top_p: draw among the likeliest tokens that add up to p; 1 disables.
     tail_p: likewise, but of all but the likeliest, which keeps its probability;
       see `sampling.process_logits`.
-    context_weight: how much more it counts what a song has been so far, than
+    context_weight: how much more all that is remembered of a song counts than
       its last 48 tokens; 0 disables; see `decode.Contrast`.
     seed: of the draws.
     batch: songs at once, at most; each takes memory on the device.
@@ -252,8 +252,8 @@ def _sample_batch(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
 
   read_nll_BxL, logits_BxV, cache = read(model.mem_len)
   contrast = None
-  if config.context_weight:
-    contrast = decode.Contrast(*read(min(model.mem_len, _SHORT))[1:],
+  if config.context_weight and model.mem_len > _SHORT:
+    contrast = decode.Contrast(*read(_SHORT)[1:],
                                np.float32(config.context_weight))
   constraint = tasks[0].constraint
   state = constraints.advance_n(

@@ -74,7 +74,7 @@ def _likeliest(logits_BxV, weights_BxV, least, asked):
   Returns:
     [B, V] bool
   """
-  def find(_):
+  def find():
     # Ordered as the logits are, where -0. would come before 0.
     bits_BxV = jax.lax.bitcast_convert_type(
         jnp.where(logits_BxV == 0, 0., logits_BxV), jnp.uint32)
@@ -88,8 +88,7 @@ def _likeliest(logits_BxV, weights_BxV, least, asked):
     return above_BxV | equal_BxV & (order_V >= _weighed(
         order_V, jnp.where(equal_BxV, weights_BxV, 0), rest,
         n_tokens.bit_length()))
-  return jax.lax.cond(
-      asked, find, lambda _: jnp.ones(logits_BxV.shape, bool), None)
+  return jax.lax.cond(asked, find, lambda: jnp.ones(logits_BxV.shape, bool))
 
 
 def _weighed(key, weights_BxV, least, n_bits: int):
