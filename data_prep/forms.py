@@ -1,4 +1,4 @@
-"""Learns the forms of songs: shards -> which bars of them come again, and when.
+"""Learns the forms of songs: shards -> which bars of a voice come again, when.
 
   python -m data_prep.forms --input=data/nesmdb
 
@@ -42,9 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     for song in map(corpus.song, range(len(corpus))):
       if ev.times_of(song)[-1:].sum() >= _SECONDS * ev.SAMPLE_RATE and (
           ev.kind_of(song) == ev.NOTEON).any():
-        source, frames = form.of_pattern(tracker.pattern(np.asarray(song)))
-        if len(source) >= _BARS:
-          found.append((source, frames))
+        made = form.of_pattern(tracker.pattern(np.asarray(song)))
+        if made[0].shape[1] >= _BARS:
+          found.append(made)
     if not found:
       raise ValueError(
           f'{args.input}: no song of {_SECONDS} s and {_BARS} bars')

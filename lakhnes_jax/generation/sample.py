@@ -78,7 +78,7 @@ class SamplingConfig:
 _SHORT = 48  # Tokens of the shorter memory of `decode.Contrast`.
 # As `sample.flags` draws songs, and `lakhnes_jax.load()`'s methods.
 RECOMMENDED = SamplingConfig(temperature=1., top_k=0, tail_p=.88,
-                             context_weight=.2)
+                             context_weight=.1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""The form of a song: which of its bars come again, and when.
+"""The form of a song: which bars of its voices come again, and when.
 
 Songs of the chip are made of phrases that return: a bar that has been there
-before is mostly the one two, four or eight bars earlier. The forms of real
-songs (`python -m data_prep.forms`) lie beside this file, so that new songs can
-be given the form of one (see `repeats`).
+before is mostly the one two, four or eight bars earlier. In half of all bars
+some voices repeat one and others do not. The forms of real songs
+(`python -m data_prep.forms`) lie beside this file, so that new songs can be
+given the form of one (see `repeats`).
 """
 
 import functools
@@ -28,39 +29,46 @@ class Forms(NamedTuple):
   """Forms of songs.
 
   Attributes:
-    source: [K, M] int32, for each bar the earlier one that it repeats, or
-      `NEW`; `NEW` too after the end of a song.
+    source: [K, 4, M] int32, for each bar of a voice the earlier one that it
+      repeats, or `NEW`; `NEW` too where it is silent.
     frames: [K] int32, how long a bar of each song lasts.
+    voices: [K] int32, those that play, a bit each.
   """
   source: np.ndarray
   frames: np.ndarray
+  voices: np.ndarray
+
+  def take(self, numbers: np.ndarray) -> 'Forms':
+    """Returns the forms of these numbers, in their order."""
+    return Forms(*(column[numbers] for column in self))
 
   def nearest(self, frames: float, n: int) -> 'Forms':
     """Returns the n forms of songs whose bars last most nearly so long."""
-    order = np.argsort(np.abs(np.log(self.frames / frames)), kind='stable')[:n]
-    return Forms(self.source[order], self.frames[order])
+    return self.take(np.argsort(
+        np.abs(np.log(self.frames / frames)), kind='stable')[:n])
 
   def agreeing(self, source: np.ndarray, n: int) -> 'Forms':
     """Returns the n forms that most nearly begin like this one."""
-    order = np.argsort((self.source[:, :len(source)] != source).sum(1),
-                       kind='stable')[:n]
-    return Forms(self.source[order], self.frames[order])
+    length = source.shape[1]
+    return self.take(np.argsort(
+        (self.source[..., :length] != source).sum((1, 2)), kind='stable')[:n])
 
 
-def of_pattern(pattern: pattern_lib.Pattern) -> tuple[np.ndarray, int]:
+def of_pattern(pattern: pattern_lib.Pattern) -> tuple[np.ndarray, int, int]:
   """Finds the form of a song.
 
-  A bar repeats another if the same notes begin in the same rows. Where there
-  are several, it is the one after the bar that the bar before repeats, else the
-  first.
+  A voice's bar repeats another if the same notes begin in the same rows. Where
+  there are several, it is the one after the bar that the bar before repeats,
+  else the first.
 
   Args:
     pattern: of the song.
 
   Returns:
-    [M] int32, for each bar the earlier one that it repeats, or `NEW`, as of
-    the bar that the first note is in, at most `BARS`; and how many frames a bar
-    lasts. For `A B A C A B` they are -1 -1 0 -1 0 1.
+    [4, M] int32, for each bar of a voice the earlier one that it repeats, or
+    `NEW`, as of the bar that the song's first note is in, at most `BARS`; how
+    many frames a bar lasts; and the voices that play, a bit each. A voice that
+    plays `A B A C A B` has -1 -1 0 -1 0 1.
 
   Raises:
     ValueError: nothing is played.
@@ -73,28 +81,33 @@ def of_pattern(pattern: pattern_lib.Pattern) -> tuple[np.ndarray, int]:
   bar, place = np.divmod(row + pattern.phase, pattern.bar_rows)
   bar -= bar[0]
   frames = round((rows[-1] - rows[0]) / (len(rows) - 1) * pattern.bar_rows)
-  notes = np.stack([place, pattern.voice[played], pattern.pitch[played]], 1)
-  bars = [frozenset(map(tuple, notes[bar == number].tolist()))
-          for number in range(min(int(bar[-1]) + 1, BARS))]
-  source = np.full(len(bars), NEW, np.int32)
-  for i in range(1, len(bars)):
-    like = int(source[i - 1]) + 1
-    if not 0 < like < i or bars[like] != bars[i]:
-      like = bars.index(bars[i])
-    if like < i and bars[i]:
-      source[i] = like
-  return source, frames
+  voice, pitch = pattern.voice[played], pattern.pitch[played]
+  source = np.full((4, min(int(bar[-1]) + 1, BARS)), NEW, np.int32)
+  for which, found in enumerate(source):
+    notes = [set() for _ in found]
+    for number, *note in zip(*(x[(voice == which) & (bar < BARS)].tolist()
+                               for x in (bar, place, pitch)), strict=True):
+      notes[number].add(tuple(note))
+    for i in range(1, len(found)):
+      like = int(found[i - 1]) + 1
+      if not 0 < like < i or notes[like] != notes[i]:
+        like = notes.index(notes[i])
+      if like < i and notes[i]:
+        found[i] = like
+  return source, frames, sum(1 << v for v in np.unique(voice).tolist())
 
 
-def write(path: pathlib.Path, forms: list[tuple[np.ndarray, int]]) -> None:
+def write(path: pathlib.Path, forms: list[tuple[np.ndarray, int, int]]) -> None:
   """Writes forms as `of_pattern` returns them; the same give the same bytes."""
-  back = np.zeros((len(forms), BARS), np.uint8)  # Bars; 0 for none.
-  for row, (source, _) in zip(back, forms, strict=True):
-    bars = np.arange(len(source))
-    row[:len(source)] = np.where(source == NEW, 0, bars - source)
+  back = np.zeros((len(forms), 4, BARS), np.uint8)  # Bars; 0 for none.
+  for row, (source, *_) in zip(back, forms, strict=True):
+    bars = np.arange(source.shape[1])
+    row[:, :len(bars)] = np.where(source == NEW, 0, bars - source)
   buffer = io.BytesIO()
-  np.savez_compressed(buffer, back=back, frames=np.array(
-      [frames for _, frames in forms], np.uint16))
+  np.savez_compressed(
+      buffer, back=back,
+      frames=np.array([frames for _, frames, _ in forms], np.uint16),
+      voices=np.array([voices for *_, voices in forms], np.uint8))
   atomic.write(path, buffer.getvalue())
 
 
@@ -109,12 +122,13 @@ def read(path: pathlib.Path = PATH) -> Forms:
                                 'make them with python -m data_prep.forms'):
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
       back = arrays['back'].astype(np.int32)
-      frames = arrays['frames'].astype(np.int32)
-    bars = np.arange(back.shape[1])
-    if back.shape != (len(frames), BARS) or not len(frames) or (
-        back > bars).any() or frames.min() < 1:
+      frames, voices = (arrays[name].astype(np.int32)
+                        for name in ('frames', 'voices'))
+    bars = np.arange(BARS)
+    if back.shape != (len(frames), 4, BARS) or frames.shape != voices.shape or (
+        not len(frames) or (back > bars).any() or frames.min() < 1):
       raise ValueError('not forms of songs')
-  return Forms(np.where(back == 0, NEW, bars - back), frames)
+  return Forms(np.where(back == 0, NEW, bars - back), frames, voices)
 
 
 @functools.cache

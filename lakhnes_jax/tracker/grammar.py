@@ -187,17 +187,16 @@ class Rules:
                      jnp.where(allowed, 0., -jnp.inf))
 
   def advance(self, state: RulesState, tokens_B):
+    tokens_B = self.replace(state, tokens_B)
+    return tokens_B, self.state_after(state, tokens_B)
+
+  def replace(self, state: RulesState, tokens_B):
+    """Returns these tokens, or what is given or ends the song."""
     given_B = at(state.given_BxN, state.count_B)
     over_B = (frame_of(state.time_B) >= state.end_B) | (
         state.tokens_B <= 0)
-    tokens_B = jnp.where(given_B >= 0, given_B,
-                         jnp.where(over_B, voc.START, tokens_B))
-    state = self.state_after(state, tokens_B)
-    # Nothing is added to a note that was given.
-    given_note_B = (given_B != FREE) & (
-        at(state.given_BxN, state.count_B) == FREE)
-    return tokens_B, state._replace(
-        note_B=jnp.where(given_note_B, -1, state.note_B))
+    return jnp.where(given_B >= 0, given_B,
+                     jnp.where(over_B, voc.START, tokens_B))
 
   def state_after(self, state: RulesState, tokens_B) -> RulesState:
     """Returns the state after these tokens."""
@@ -215,6 +214,9 @@ class Rules:
     is_note, is_off = kind == voc.NOTE, kind == voc.OFF
     is_event = is_note | is_off
     bit = 1 << jnp.maximum(voice, 0)
+    # Nothing is added to a note that was given.
+    given_note = (at(state.given_BxN, state.count_B) != FREE) & (
+        at(state.given_BxN, state.count_B + 1) == FREE)
     new_instant = moves | (kind == voc.DELAY)
     return state._replace(
         count_B=state.count_B + 1,
@@ -223,8 +225,8 @@ class Rules:
                           jnp.where(moves, 0, state.delay_B)),
         voice_B=jnp.where(is_event, voice,
                           jnp.where(new_instant, -1, state.voice_B)),
-        note_B=jnp.where(is_note, voice,
-                         jnp.where(kind >= voc.LEVEL, state.note_B, -1)),
+        note_B=jnp.where(given_note, -1, jnp.where(
+            is_note, voice, jnp.where(kind >= voc.LEVEL, state.note_B, -1))),
         rank_B=jnp.where(kind >= voc.LEVEL, kind - voc.LEVEL, -1),
         mask_B=jnp.where(kind == voc.VOICES, value, state.mask_B),
         on_B=jnp.where(is_note, state.on_B | bit,

@@ -1,9 +1,6 @@
 """Some voices of a pattern are given; the model writes the others, row by row.
 
-The order of all tokens is fixed by row, delay and voice, so it is known for
-each token that the model draws whether it would pass something given. Then what
-is given comes in its place, or a step towards it: SKIP, AT or DELAY. Rows keep
-their times, for NUDGE and TEMPO are given too.
+Rows keep their times, for NUDGE and TEMPO are given too (see `merging`).
 
 Letters: B songs, V tokens, G given tokens.
 """
@@ -12,17 +9,15 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lakhnes_jax.tracker import clock as clock_lib
-from lakhnes_jax.tracker import grammar
+from lakhnes_jax.tracker import grammar, merging
 from lakhnes_jax.tracker import pattern as pattern_lib
 from lakhnes_jax.tracker import prompt as prompt_lib
 from lakhnes_jax.tracker import vocabulary as voc
 
-_NEVER = 1 << 29
 _MIN_GIVEN = 512  # G is this or more.
 
 
@@ -125,10 +120,6 @@ class InfillingState(NamedTuple):
 class VoiceInfilling:
   """Lets the model write some voices while the others are given.
 
-  Where a given event is due, the model may draw any event, and what would not
-  come before the given one stands for it. Elsewhere the probability of events
-  of the given voices goes to the tokens that go on in time, in proportion.
-
   Attributes:
     rules: the grammar.
   """
@@ -153,84 +144,28 @@ class VoiceInfilling:
         np.int32(sum(1 << voice for voice in voices)), np.int32(0),
         np.int32(0), np.int32(n_free))
 
-  def _is_given(self, state: InfillingState):
-    """[B, V] bool: events of the given voices."""
-    kind, voice, _ = self.rules.vocabulary.table
-    bit = np.where(voice >= 0, 1 << np.maximum(voice, 0), 0)
-    return ((kind == voc.NOTE) | (kind == voc.OFF)) & (
-        bit & state.given_B[:, None] > 0)
-
-  def process_logits(self, state: InfillingState, logits_BxV):
-    kind = self.rules.vocabulary.table.kind
-    logits_BxV = self.rules.process_logits(state.rules, logits_BxV)
-    row_B, delay_B = (grammar.at(x, state.next_B) for x in (
-        state.row_BxG, state.delay_BxG))
-    is_here_B = row_B == state.row_B
-    is_due_B = is_here_B & (delay_B == state.rules.delay_B)
-    given_BxV = self._is_given(state)
-    passes_V = ((kind == voc.AT) | (kind == voc.SKIP) | (kind == voc.DELAY))
-
-    def mass(chosen_BxV):
-      return jax.nn.logsumexp(logits_BxV, -1, where=chosen_BxV, keepdims=True)
-
-    passes_BxV = jnp.broadcast_to(passes_V, logits_BxV.shape)
-    # Where either is without mass, there is no ratio to go by.
-    more_Bx1 = jnp.nan_to_num(mass(passes_BxV | given_BxV) - mass(passes_BxV),
-                              nan=0., neginf=0., posinf=0.)
-    may_pass_B = is_here_B | (state.rules.kind_B >= voc.NOTE)
-    passing_BxV = jnp.where(passes_BxV & may_pass_B[:, None],
-                            logits_BxV + more_Bx1, logits_BxV)
-    passing_BxV = jnp.where(
-        given_BxV | (kind == voc.NUDGE) | (kind == voc.TEMPO), -jnp.inf,
-        passing_BxV)
-    in_prefix_B = state.rules.stage_B < grammar.BODY
-    asis_B = is_due_B | in_prefix_B | ~jnp.isfinite(passing_BxV).any(-1)
-    return jnp.where(asis_B[:, None], logits_BxV, passing_BxV)
-
-  def advance(self, state: InfillingState, tokens_B):
-    vocabulary, rules = self.rules.vocabulary, state.rules
-    kind_V, voice_V, value_V = (jnp.asarray(x) for x in vocabulary.table)
-    at_id, delay_id = (grammar.ids_of(vocabulary, kind)
-                       for kind in (voc.AT, voc.DELAY))
-    skip_id = vocabulary.id_of(voc.SKIP)
+  def _due(self, state: InfillingState) -> merging.Due:
     token_B, row_B, delay_B, voice_B, chained_B = (
         grammar.at(x, state.next_B) for x in (
             state.token_BxG, state.row_BxG, state.delay_BxG, state.voice_BxG,
             state.chained_BxG))
-    kind, value, voice = (x[tokens_B] for x in (kind_V, value_V, voice_V))
-    is_event = (kind == voc.NOTE) | (kind == voc.OFF)
-    # Where the drawn token would go to.
-    to_row = state.row_B + jnp.where(
-        kind == voc.AT, grammar.rows_to(rules, value),
-        jnp.where(kind == voc.SKIP, rules.bar_B + 1,
-                  jnp.where(kind == voc.START, _NEVER, 0)))
-    moves = to_row > state.row_B
-    to_delay = jnp.where(moves, 0, jnp.where(kind == voc.DELAY, value,
-                                             rules.delay_B))
-    to_voice = jnp.where(is_event, voice, -1)
-    # Macros stay where they are, at their note.
-    to_voice = jnp.where(kind >= voc.LEVEL, -1, to_voice)
-    passes_B = _not_before((to_row, to_delay, to_voice),
-                           (row_B, delay_B, voice_B))
-    given_event_B = is_event & (
-        state.given_B & (1 << jnp.maximum(voice, 0)) > 0)
-    passes_B |= given_event_B | (chained_B > 0) | (state.left_B <= 0) | (
-        kind == voc.NUDGE) | (kind == voc.TEMPO)
-    ahead_B = row_B - state.row_B
-    step_B = jnp.where(
-        ahead_B > rules.bar_B, skip_id, at_id[(
-            rules.row_B + ahead_B) % rules.bar_B])
-    is_step_B = ahead_B > 0
-    waits_B = ~is_step_B & (delay_B > rules.delay_B)
-    step_B = jnp.where(waits_B, delay_id[jnp.maximum(delay_B, 0)], step_B)
-    due_B = ~is_step_B & ~waits_B
-    given_B = jnp.where(due_B, token_B, step_B)
+    return merging.Due(token_B, row_B, delay_B, voice_B, chained_B > 0)
 
+  def process_logits(self, state: InfillingState, logits_BxV):
+    return merging.process_logits(
+        self.rules, state.rules, state.row_B, self._due(state), state.given_B,
+        self.rules.process_logits(state.rules, logits_BxV), with_times=True)
+
+  def advance(self, state: InfillingState, tokens_B):
+    rules = state.rules
+    kind_V, _, value_V = (jnp.asarray(x) for x in self.rules.vocabulary.table)
+    merged_B, passes_B, played_B = merging.advance(
+        self.rules, rules, state.row_B, self._due(state), state.given_B,
+        tokens_B, with_times=True, force_B=state.left_B <= 0)
     in_prefix_B = rules.stage_B < grammar.BODY
-    tokens_B = jnp.where(
-        in_prefix_B, grammar.at(rules.given_BxN, rules.count_B),
-        jnp.where(passes_B, given_B, tokens_B))
-    played_B = passes_B & due_B & ~in_prefix_B
+    tokens_B = jnp.where(in_prefix_B, grammar.at(
+        rules.given_BxN, rules.count_B), merged_B)
+    played_B &= ~in_prefix_B
     kind, value = kind_V[tokens_B], value_V[tokens_B]
     rows = jnp.where(kind == voc.AT, grammar.rows_to(rules, value),
                      jnp.where(kind == voc.SKIP, rules.bar_B, 0))
@@ -241,9 +176,3 @@ class VoiceInfilling:
         rules=after, next_B=state.next_B + played_B,
         row_B=state.row_B + jnp.where(in_prefix_B, 0, rows),
         left_B=state.left_B - ~(passes_B | in_prefix_B))
-
-
-def _not_before(a, b):
-  """Whether (row, delay, voice) a is b or comes after it."""
-  return (a[0] > b[0]) | (a[0] == b[0]) & (
-      (a[1] > b[1]) | (a[1] == b[1]) & (a[2] >= b[2]))

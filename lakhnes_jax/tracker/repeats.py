@@ -1,28 +1,57 @@
-"""Bars of a song that come again, as those of real songs do.
+"""Bars that the voices of a song play again, as those of real songs do.
 
-A small model repeats what it has just played, or nothing: of the bars in which
-its songs repeat an earlier one, most repeat the one before. In real songs most
-repeat one that is two, four or eight bars back. So it is drawn from real songs
-which bars of a new one are repeated and when (see `form`), and the model writes
-the others, with all that came before in its memory.
+A small model repeats what it has just played, or nothing. In real songs each
+voice has bars that come again, most tunes after two, four or eight bars, and in
+half of all bars some voices repeat one while others play something new: a bass
+and drums under another melody. So it is drawn from real songs which bars of
+which voice of a new one are repeated and when (see `form`), and the model
+writes the others, with all that came before in its memory.
 
-Letters: B songs, V tokens, T tokens of a song, M bars, K forms.
+Letters: B songs, V tokens, T tokens of a song, E events (NOTE or OFF) of a
+song, M bars, K forms.
 """
 
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lakhnes_jax.tracker import form as form_lib
-from lakhnes_jax.tracker import grammar
+from lakhnes_jax.tracker import grammar, merging
 from lakhnes_jax.tracker import instruments as ins
 from lakhnes_jax.tracker import vocabulary as voc
 
-_N_FORMS = 8  # K: drawn for each song.
+_N_FORMS = 32  # K: drawn for each song.
 _N_MACROS = 4  # Level, tone, offset and gate.
-_MOST_TOKENS = 1 << 14  # Of a song, from whose beginning bars come again.
+_MOST_EVENTS = 1 << 14  # Of a song, of which bars come again.
+_DELAYS = voc.DELAYS[-1] + 1
+
+
+class Log(NamedTuple):
+  """The first E events of a song; int32.
+
+  Attributes:
+    token_BxE, row_BxE, delay_BxE, bar_BxE: of each its token, the row of its
+      bar, its delay and the number of its bar.
+    next_BxE: place of its voice's next event, or -1.
+    macros_BxEx4: those of its note.
+    count_B: events of the song so far.
+    last_Bx4: place of each voice's last event, or -1;
+    macros_Bx4x4: those of its last note;
+    first_Bx4xM: place of its first event of each bar, or -1.
+  """
+  token_BxE: Any
+  row_BxE: Any
+  delay_BxE: Any
+  bar_BxE: Any
+  next_BxE: Any
+  macros_BxEx4: Any
+  count_B: Any
+  last_Bx4: Any
+  macros_Bx4x4: Any
+  first_Bx4xM: Any
 
 
 class RepeatsState(NamedTuple):
@@ -30,42 +59,52 @@ class RepeatsState(NamedTuple):
 
   Attributes:
     rules: of `grammar.Rules`.
-    source_BxKxM, frames_BxK: as in `form.Forms`. That form counts whose bars
-      last most nearly as long as the song's;
+    source_BxKx4xM, frames_BxK, voices_BxK: as in `form.Forms`. Of those that
+      have most nearly the song's voices, that one counts whose bars last most
+      nearly as long;
     form_B: its number.
     bar_B: number of the bar that the song is in.
-    tokens_BxT: what has been written; the last holds all beyond.
-    macros_BxTx4: of each NOTE among these, those of the note.
-    voices_Bx4x4: macros of each voice's last note.
-    first_BxM, end_BxM: where the tokens of each bar begin and end, or -1.
-    note_B: the last NOTE's place in `tokens_BxT`.
-    active_B: whether the bar is a repeat.
-    from_B, to_B: what is left to repeat of the tokens.
-    source_B: the NOTE that was repeated last, or -1.
+    log: what has been played.
+    again_Bx4: place in it of each voice's event that comes again next, or -1.
+    is_again_Bx4: bool, whether it repeats a bar in this one.
+    source_B: place of the event that the note before repeats, or -1.
   """
   rules: grammar.RulesState
-  source_BxKxM: Any
+  source_BxKx4xM: Any
   frames_BxK: Any
+  voices_BxK: Any
   form_B: Any
   bar_B: Any
-  tokens_BxT: Any
-  macros_BxTx4: Any
-  voices_Bx4x4: Any
-  first_BxM: Any
-  end_BxM: Any
-  note_B: Any
-  active_B: Any
-  from_B: Any
-  to_B: Any
+  log: Log
+  again_Bx4: Any
+  is_again_Bx4: Any
   source_B: Any
+
+
+class _Ahead(NamedTuple):
+  """What a state says of the next tokens.
+
+  Attributes:
+    macro_B: the macro that the note before has yet to get, or -1.
+    due: the event that comes again next, in this bar or the next.
+    again_Bx4: as of the state, but for OFF of what is silent.
+    is_full_B, is_next_full_B: whether all voices that may play repeat a bar, in
+      this one and in the next.
+  """
+  macro_B: Any
+  due: merging.Due
+  again_Bx4: Any
+  is_full_B: Any
+  is_next_full_B: Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Repeats:
-  """Writes bars again where a form says so; the rules hold for the others.
+  """Writes bars of voices again where a form says so; the model the others.
 
-  A repeat has the notes, delays, changes of tempo and instruments of its bar.
-  It begins where the model goes on to that bar or past it.
+  A voice that repeats a bar has the notes, delays and instruments of that one,
+  and nothing else, whatever the others do. One that played nothing there is
+  free.
 
   Attributes:
     rules: the grammar.
@@ -80,50 +119,119 @@ class Repeats:
       rules: of the song.
       n_tokens: that it has at most.
     """
-    zero, none = np.int32(0), np.int32(-1)
     # So that most tasks share a program.
-    size = min(1 << (n_tokens - 1).bit_length(), _MOST_TOKENS)
+    size = min(1 << (n_tokens - 1).bit_length(), _MOST_EVENTS)
+    zero, none = np.int32(0), np.int32(-1)
+
+    def filled(value, *shape):
+      return np.full(shape, value, np.int32)
+
+    log = Log(*(filled(0, size) for _ in range(4)), filled(-1, size),
+              filled(0, size, _N_MACROS), zero, filled(-1, 4),
+              filled(0, 4, _N_MACROS), filled(-1, 4, form_lib.BARS))
     return RepeatsState(
-        rules, np.full((_N_FORMS, form_lib.BARS), form_lib.NEW, np.int32),
-        np.ones(_N_FORMS, np.int32), zero, zero, np.zeros(size, np.int32),
-        np.zeros((size, _N_MACROS), np.int32),
-        np.zeros((4, _N_MACROS), np.int32),
-        np.full(form_lib.BARS, -1, np.int32),
-        np.full(form_lib.BARS, -1, np.int32), zero, np.bool_(False), zero, zero,
-        none)
+        rules, filled(form_lib.NEW, _N_FORMS, 4, form_lib.BARS),
+        filled(1, _N_FORMS), filled(0, _N_FORMS), zero, zero, log,
+        filled(-1, 4), np.zeros(4, bool), none)
 
   def draw_form(self, forms: form_lib.Forms, state: RepeatsState,
                 rng: np.random.Generator) -> RepeatsState:
     """Gives one song some forms to take one of."""
-    chosen = rng.integers(len(forms.frames), size=_N_FORMS)
-    return state._replace(source_BxKxM=forms.source[chosen],
-                          frames_BxK=forms.frames[chosen])
+    return state._replace(**dict(zip(
+        ('source_BxKx4xM', 'frames_BxK', 'voices_BxK'),
+        forms.take(rng.integers(len(forms.frames), size=_N_FORMS)),
+        strict=True)))
 
   def process_logits(self, state: RepeatsState, logits_BxV):
-    kind, _, value = self.rules.vocabulary.table
-    logits_BxV = self.rules.process_logits(state.rules, logits_BxV)
-    # Nothing is added to a bar that is a repeat.
-    leaves_BxV = (kind == voc.SKIP) | (kind == voc.START) | (
-        (kind == voc.AT) & (value <= state.rules.row_B[:, None]))
-    token_Bx1 = self._next(state)[0][:, None]
-    left_BxV = jnp.where(state.active_B[:, None] & ~leaves_BxV, -jnp.inf,
-                         logits_BxV)
-    return jnp.where(token_Bx1 < 0, left_BxV, jnp.where(
-        jnp.arange(len(kind)) == token_Bx1, 0., -jnp.inf))
-
-  def _next(self, state: RepeatsState):
-    """Returns the token to repeat, -1 for none, and the state after it."""
-    macro_ids_3x3xN = _macro_ids(self.rules.vocabulary)
-    kind_V = jnp.asarray(self.rules.vocabulary.table.kind)
     rules = state.rules
+    kind, _, value = self.rules.vocabulary.table
+    ahead = self._ahead(state)
+    row_B = self._row(state)
+    # A note that comes again has the macros that it had.
+    logits_BxV = jnp.where(
+        (state.source_B[:, None] >= 0) & (kind >= voc.LEVEL), -jnp.inf,
+        self.rules.process_logits(rules, logits_BxV))
+    logits_BxV = merging.process_logits(
+        self.rules, rules, row_B, ahead.due, _bits(state.is_again_Bx4),
+        logits_BxV, with_times=False)
+    # Where nobody else plays, there are no rows and delays but those of events
+    # that come again.
+    inside_BxV = (kind == voc.AT) & (value > rules.row_B[:, None]) | (
+        kind == voc.DELAY) & (ahead.due.row_B != row_B)[:, None]
+    logits_BxV = jnp.where(ahead.is_full_B[:, None] & inside_BxV, -jnp.inf,
+                           logits_BxV)
+    macro_Bx1 = ahead.macro_B[:, None]
+    return jnp.where(macro_Bx1 < 0, logits_BxV, jnp.where(
+        jnp.arange(len(kind)) == macro_Bx1, 0., -jnp.inf))
+
+  def _row(self, state: RepeatsState):
+    """Rows since the first bar began."""
+    return state.bar_B * state.rules.bar_B + state.rules.row_B
+
+  def _ahead(self, state: RepeatsState) -> _Ahead:
+    rules = state.rules
+    kind_V = jnp.asarray(self.rules.vocabulary.table.kind)
+    batch_Bx1 = jnp.arange(len(state.bar_B))[:, None]
+
+    def sounding(place_Bx4):
+      """Passes the OFF of a voice that has no note."""
+      is_off_Bx4 = kind_V[state.log.token_BxE[batch_Bx1, place_Bx4]] == voc.OFF
+      is_on_Bx4 = (rules.on_B[:, None] >> jnp.arange(4)) & 1
+      return jnp.where((place_Bx4 >= 0) & is_off_Bx4 & (is_on_Bx4 == 0),
+                       self._after(state, place_Bx4), place_Bx4)
+
+    again_Bx4 = sounding(state.again_Bx4)
+    first_Bx4 = self._first_again(state, state.bar_B + 1)
+    next_Bx4 = sounding(first_Bx4)
+    place_Bx8 = jnp.concatenate([again_Bx4, next_Bx4], 1)
+    bar_Bx8 = state.bar_B[:, None] + jnp.repeat(jnp.arange(2), 4)
+    row_Bx8 = jnp.where(
+        place_Bx8 < 0, merging.NEVER // (4 * _DELAYS),
+        bar_Bx8 * rules.bar_B[:, None] + state.log.row_BxE[batch_Bx1, place_Bx8])
+    order_Bx8 = (row_Bx8 * _DELAYS + state.log.delay_BxE[batch_Bx1, place_Bx8]
+                ) * 4 + jnp.tile(jnp.arange(4), 2)
+    which_B = jnp.argmin(order_Bx8, 1)
+    place_B = grammar.at(place_Bx8, which_B)
+    due = merging.Due(
+        grammar.at(state.log.token_BxE, place_B),
+        jnp.where(place_B < 0, merging.NEVER, grammar.at(row_Bx8, which_B)),
+        grammar.at(state.log.delay_BxE, place_B), which_B % 4,
+        jnp.zeros(len(place_B), bool))
+    full_B, next_full_B = (
+        rules.mask_B & ~_bits(is_again_Bx4) == 0 for is_again_Bx4 in (
+            state.is_again_Bx4, first_Bx4 >= 0))
+    return _Ahead(self._macro(state), due, again_Bx4, full_B, next_full_B)
+
+  def _after(self, state: RepeatsState, place_Bx4):
+    """Returns the events of the same voices and bars that come next, or -1."""
+    batch_Bx1 = jnp.arange(len(place_Bx4))[:, None]
+    next_Bx4 = state.log.next_BxE[batch_Bx1, place_Bx4]
+    same_Bx4 = state.log.bar_BxE[batch_Bx1, next_Bx4] == state.log.bar_BxE[
+        batch_Bx1, place_Bx4]
+    return jnp.where((place_Bx4 >= 0) & same_Bx4, next_Bx4, -1)
+
+  def _first_again(self, state: RepeatsState, bar_B):
+    """Returns each voice's first event in the bar that it repeats, or -1."""
+    batch = jnp.arange(len(bar_B))
+    source_Bx4 = state.source_BxKx4xM[
+        batch, state.form_B, :, jnp.minimum(bar_B, form_lib.BARS - 1)]
+    # Of a song of more than E events, the bars before the last that is whole.
+    known_B = jnp.where(state.log.count_B < state.log.bar_BxE.shape[1], bar_B,
+                        state.log.bar_BxE[:, -1])
+    is_known_Bx4 = (bar_B < form_lib.BARS)[:, None] & (source_Bx4 >= 0) & (
+        source_Bx4 < known_B[:, None])
+    first_Bx4 = state.log.first_Bx4xM[
+        batch[:, None], jnp.arange(4), jnp.maximum(source_Bx4, 0)]
+    return jnp.where(is_known_Bx4, first_Bx4, -1)
+
+  def _macro(self, state: RepeatsState):
+    """Returns the macro that the note before has yet to get, or -1."""
+    macro_ids_3x3xN = _macro_ids(self.rules.vocabulary)
     batch = jnp.arange(len(state.bar_B))
-    # First the macros of the note before, where they are not its voice's.
-    voice_B = jnp.maximum(rules.note_B, 0)
-    wanted_Bx4 = state.macros_BxTx4[batch, state.source_B]
-    differs_Bx4 = (wanted_Bx4 != state.voices_Bx4x4[batch, voice_B]) & (
-        jnp.arange(_N_MACROS) > rules.rank_B[:, None])
-    pending_B = state.active_B & (rules.note_B >= 0) & (
-        state.source_B >= 0) & differs_Bx4.any(1)
+    voice_B = jnp.maximum(state.rules.note_B, 0)
+    wanted_Bx4 = state.log.macros_BxEx4[batch, state.source_B]
+    differs_Bx4 = (wanted_Bx4 != state.log.macros_Bx4x4[batch, voice_B]) & (
+        jnp.arange(_N_MACROS) > state.rules.rank_B[:, None])
     which_B = jnp.argmax(differs_Bx4, 1)
     number_B = wanted_Bx4[batch, which_B]
     macro_B = jnp.where(
@@ -131,60 +239,41 @@ class Repeats:
         grammar.ids_of(self.rules.vocabulary, voc.GATE)[number_B],
         macro_ids_3x3xN[jnp.asarray(ins.KIND_OF_VOICE)[voice_B], which_B,
                         number_B])
-    # Then what comes next, but for macros: those of notes are known.
-    ahead_Bx5 = jnp.minimum(state.from_B[:, None] + jnp.arange(_N_MACROS + 1),
-                            state.tokens_BxT.shape[1] - 1)
-    is_macro_Bx5 = kind_V[jnp.take_along_axis(
-        state.tokens_BxT, ahead_Bx5, 1)] >= voc.LEVEL
-    place_B = state.from_B + jnp.argmin(is_macro_Bx5, 1)
-    copies_B = state.active_B & ~pending_B & (place_B < state.to_B)
-    token_B = grammar.at(state.tokens_BxT, place_B)
-    is_note_B = kind_V[token_B] == voc.NOTE
-    return jnp.where(pending_B, macro_B, jnp.where(copies_B, token_B, -1)), (
-        state._replace(
-            from_B=jnp.where(copies_B, place_B + 1, state.from_B),
-            source_B=jnp.where(copies_B, jnp.where(is_note_B, place_B, -1),
-                               state.source_B)))
+    return jnp.where((state.source_B >= 0) & differs_Bx4.any(1), macro_B, -1)
 
   def advance(self, state: RepeatsState, tokens_B):
-    vocabulary, rules = self.rules.vocabulary, state.rules
-    value_V = jnp.asarray(vocabulary.table.value)
-    skip = vocabulary.id_of(voc.SKIP)
-    batch = jnp.arange(len(tokens_B))
-    asked_B, _ = self.rules.advance(rules, tokens_B)
+    rules = state.rules
+    kind_V = jnp.asarray(self.rules.vocabulary.table.kind)
+    asked_B = self.rules.replace(rules, tokens_B)
     # What neither was given nor ends the song may give way to a repeat.
-    in_body_B = rules.stage_B == grammar.BODY
-    may_B = in_body_B & (asked_B == tokens_B) & (tokens_B != voc.START) & (
-        grammar.at(rules.given_BxN, rules.count_B) == grammar.FREE)
-    repeated_B, after = self._next(state)
-    done_B = state.active_B & (repeated_B < 0)
-    leaves_B = self._leaves(rules, asked_B)
-    enters_B = may_B & (done_B | ~state.active_B & leaves_B)
-    known_B = grammar.at(state.end_BxM, state.bar_B)
-    end_BxM = state.end_BxM.at[batch, state.bar_B].set(jnp.where(
-        (enters_B | leaves_B & in_body_B) & (known_B < 0) &
-        (grammar.at(state.first_BxM, state.bar_B) >= 0),
-        rules.count_B, known_B))
-    source_B = jnp.where(state.bar_B + 1 < form_lib.BARS, grammar.at(
-        state.source_BxKxM[batch, state.form_B], state.bar_B + 1), form_lib.NEW)
-    begin_B, stop_B = (grammar.at(x, jnp.maximum(source_B, 0)) for x in (
-        state.first_BxM, end_BxM))
-    begins_B = enters_B & (source_B >= 0) & (begin_B >= 0) & (
-        stop_B >= 0) & (stop_B < state.tokens_BxT.shape[1])
-    opening_B = grammar.at(state.tokens_BxT, begin_B)
-    # Where its row is not yet over in this bar, AT would not leave that.
-    skips_B = begins_B & (value_V[opening_B] > rules.row_B)
-    goes_on_B = may_B & (repeated_B >= 0)
-    tokens_B = jnp.where(
-        begins_B, jnp.where(skips_B, skip, opening_B),
-        jnp.where(goes_on_B, repeated_B, asked_B))
+    may_B = (rules.stage_B == grammar.BODY) & (asked_B == tokens_B) & (
+        tokens_B != voc.START) & (
+            grammar.at(rules.given_BxN, rules.count_B) == grammar.FREE)
+    ahead = self._ahead(state)
+    row_B = self._row(state)
+    kind_B = kind_V[tokens_B]
+    leaves_B = self._leaves(rules, tokens_B)
+    is_next_B = ahead.due.row_B >= (state.bar_B + 1) * rules.bar_B
+    merged_B, _, played_B = merging.advance(
+        self.rules, rules, row_B, ahead.due, _bits(state.is_again_Bx4),
+        tokens_B, with_times=False,
+        force_B=ahead.is_full_B & (kind_B == voc.DELAY) |
+        ahead.is_next_full_B & is_next_B & leaves_B)
+    is_macro_B = ahead.macro_B >= 0
+    played_B &= may_B & ~is_macro_B
+    tokens_B = jnp.where(may_B, jnp.where(is_macro_B, ahead.macro_B, merged_B),
+                         asked_B)
+    place_B = grammar.at(ahead.again_Bx4, ahead.due.voice_B)
+    mine_Bx4 = played_B[:, None] & (
+        jnp.arange(4) == ahead.due.voice_B[:, None])
     state = state._replace(
-        end_BxM=end_BxM,
-        active_B=begins_B | goes_on_B,
-        from_B=jnp.where(begins_B, begin_B + 1 - skips_B, after.from_B),
-        to_B=jnp.where(begins_B, stop_B, state.to_B),
-        source_B=jnp.where(begins_B, -1, after.source_B))
-    return tokens_B, self._written(state, tokens_B)
+        again_Bx4=jnp.where(mine_Bx4, self._after(state, ahead.again_Bx4),
+                            ahead.again_Bx4),
+        source_B=jnp.where(
+            played_B & (kind_V[tokens_B] == voc.NOTE), place_B,
+            jnp.where(may_B & (kind_V[tokens_B] >= voc.LEVEL), state.source_B,
+                      -1)))
+    return tokens_B, self._written(state, tokens_B, may_B)
 
   def _leaves(self, rules: grammar.RulesState, tokens_B):
     """Whether these tokens go on to a row of a later bar."""
@@ -192,41 +281,78 @@ class Repeats:
     return (kind_V[tokens_B] == voc.SKIP) | (kind_V[tokens_B] == voc.AT) & (
         value_V[tokens_B] <= rules.row_B)
 
-  def _written(self, state: RepeatsState, tokens_B) -> RepeatsState:
-    """Returns the state after these tokens."""
+  def _written(self, state: RepeatsState, tokens_B, may_B) -> RepeatsState:
+    """Returns the state after these tokens.
+
+    Args:
+      state: before them.
+      tokens_B: of each song the next.
+      may_B: whether it is the model's own, or a repeat.
+    """
+    before = state.rules
+    rules = self.rules.state_after(before, tokens_B)
+    in_body_B = before.stage_B == grammar.BODY
+    leaves_B = in_body_B & self._leaves(before, tokens_B)
+    bar_B = state.bar_B + leaves_B
+    first_Bx4 = jnp.where(may_B[:, None], self._first_again(state, bar_B), -1)
+    frames_B = rules.tempo_B * rules.bar_B / voc.PARTS
+    # Twice as long is no worse than a voice more or less.
+    nearest_B = jnp.argmin(
+        jnp.abs(jnp.log2(state.frames_BxK / frames_B[:, None])) +
+        jax.lax.population_count(state.voices_BxK ^ rules.mask_B[:, None]), 1)
+    return state._replace(
+        rules=rules, bar_B=bar_B,
+        form_B=jnp.where(in_body_B, state.form_B, nearest_B),
+        log=self._logged(state.log, before, tokens_B, bar_B),
+        again_Bx4=jnp.where(leaves_B[:, None], first_Bx4, state.again_Bx4),
+        is_again_Bx4=jnp.where(leaves_B[:, None], first_Bx4 >= 0,
+                               state.is_again_Bx4))
+
+  def _logged(self, log: Log, rules: grammar.RulesState, tokens_B, bar_B
+             ) -> Log:
+    """Returns the log after these tokens, `rules` being the state before."""
     kind_V, voice_V, value_V = (
         jnp.asarray(x) for x in self.rules.vocabulary.table)
-    before = state.rules
-    _, rules = self.rules.advance(before, tokens_B)
     batch = jnp.arange(len(tokens_B))
-    kind_B, value_B = kind_V[tokens_B], value_V[tokens_B]
-    place_B = jnp.minimum(before.count_B, state.tokens_BxT.shape[1] - 1)
-    in_body_B = before.stage_B == grammar.BODY
-    bar_B = jnp.minimum(
-        state.bar_B + (in_body_B & self._leaves(before, tokens_B)),
-        state.first_BxM.shape[1] - 1)
-    is_first_B = (kind_B == voc.AT) & (grammar.at(state.first_BxM, bar_B) < 0)
-    is_note_B = kind_B == voc.NOTE
-    is_macro_B = (kind_B >= voc.LEVEL) & (before.note_B >= 0)
-    note_B = jnp.where(is_note_B, place_B, state.note_B)
-    voice_B = jnp.maximum(jnp.where(is_note_B, voice_V[tokens_B],
-                                    before.note_B), 0)
-    rank_B = jnp.maximum(kind_B - voc.LEVEL, 0)
-    voices_Bx4x4 = state.voices_Bx4x4.at[batch, voice_B, rank_B].set(jnp.where(
-        is_macro_B, value_B, state.voices_Bx4x4[batch, voice_B, rank_B]))
-    frames_B = rules.tempo_B * rules.bar_B / voc.PARTS
-    nearest_B = jnp.argmin(jnp.abs(
-        jnp.log(state.frames_BxK) - jnp.log(frames_B)[:, None]), 1)
-    return state._replace(
-        rules=rules, bar_B=bar_B, note_B=note_B, voices_Bx4x4=voices_Bx4x4,
-        form_B=jnp.where(in_body_B, state.form_B, nearest_B),
-        tokens_BxT=state.tokens_BxT.at[batch, place_B].set(tokens_B),
-        macros_BxTx4=state.macros_BxTx4.at[batch, note_B].set(
-            jnp.where((is_note_B | is_macro_B)[:, None],
-                      voices_Bx4x4[batch, voice_B],
-                      state.macros_BxTx4[batch, note_B])),
-        first_BxM=state.first_BxM.at[batch, bar_B].set(jnp.where(
-            is_first_B, place_B, grammar.at(state.first_BxM, bar_B))))
+    never = log.token_BxE.shape[1]  # A place that is not kept.
+    kind_B = kind_V[tokens_B]
+    is_event_B = (kind_B == voc.NOTE) | (kind_B == voc.OFF)
+    is_macro_B = (kind_B >= voc.LEVEL) & (rules.note_B >= 0)
+    place_B = jnp.where(is_event_B, log.count_B, log.count_B - 1)
+    voice_B = jnp.maximum(
+        jnp.where(is_event_B, voice_V[tokens_B], rules.note_B), 0)
+    new_B = jnp.where(is_event_B, place_B, never)
+    last_B = log.last_Bx4[batch, voice_B]
+    macros_Bx4x4 = log.macros_Bx4x4.at[
+        batch, voice_B, jnp.where(is_macro_B, kind_B - voc.LEVEL, _N_MACROS)
+    ].set(value_V[tokens_B], mode='drop')
+    is_first_B = is_event_B & (grammar.at(
+        log.first_Bx4xM[batch, voice_B], bar_B) < 0)
+
+    def put(values, index_B, value_B):
+      return values.at[batch, index_B].set(value_B, mode='drop')
+
+    return Log(
+        token_BxE=put(log.token_BxE, new_B, tokens_B),
+        row_BxE=put(log.row_BxE, new_B, rules.row_B),
+        delay_BxE=put(log.delay_BxE, new_B, rules.delay_B),
+        bar_BxE=put(log.bar_BxE, new_B, bar_B),
+        next_BxE=put(log.next_BxE, jnp.where(
+            is_event_B & (last_B >= 0), last_B, never), place_B),
+        macros_BxEx4=put(
+            log.macros_BxEx4,
+            jnp.where(is_event_B | is_macro_B, place_B, never),
+            macros_Bx4x4[batch, voice_B]),
+        count_B=log.count_B + is_event_B,
+        last_Bx4=put(log.last_Bx4, jnp.where(is_event_B, voice_B, 4), place_B),
+        macros_Bx4x4=macros_Bx4x4,
+        first_Bx4xM=log.first_Bx4xM.at[batch, voice_B, jnp.where(
+            is_first_B, bar_B, form_lib.BARS)].set(place_B, mode='drop'))
+
+
+def _bits(is_Bx4):
+  """Voices as a bit each."""
+  return (is_Bx4 << jnp.arange(4)).sum(1)
 
 
 def _macro_ids(vocabulary: voc.Tracker):

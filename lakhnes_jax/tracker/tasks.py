@@ -122,9 +122,9 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
        'repeats': repeats})
   if not repeats:
     return task
-  source, bar_frames = form.of_pattern(prompt.pattern)
+  source, bar_frames, _ = form.of_pattern(prompt.pattern)
   return _with_repeats(task, form.default().nearest(
-      bar_frames, _OF_TEMPO).agreeing(source[:-1], _OF_FORM))
+      bar_frames, _OF_TEMPO).agreeing(source[:, :-1], _OF_FORM))
 
 
 def _voices(prompt: prompt_lib.Prompt) -> int:

@@ -17,11 +17,13 @@ SOURCE = [-1, -1, 0, 1, -1, 0, 1, 4]
 ASKED = {voc.BAR: 4, voc.TEMPO: 6 * voc.PARTS}
 
 
-def _forms(*sources, frames=24) -> form.Forms:
-  rows = np.full((len(sources), form.BARS), form.NEW, np.int32)
+def _forms(*sources, frames=24, voices=15) -> form.Forms:
+  """Forms of songs, of which each voice repeats the same bars, or its own."""
+  rows = np.full((len(sources), 4, form.BARS), form.NEW, np.int32)
   for row, source in zip(rows, sources, strict=True):
-    row[:len(source)] = source
-  return form.Forms(rows, np.full(len(sources), frames, np.int32))
+    row[:, :np.shape(source)[-1]] = source
+  return form.Forms(rows, *(np.full(len(sources), x, np.int32)
+                            for x in (frames, voices)))
 
 
 def _write(model, task, n=4, seed=3) -> list[np.ndarray]:
@@ -54,6 +56,12 @@ def _bars(tracker, ids) -> list[list[tuple]]:
   return bars
 
 
+def _of_voice(bar: list[tuple], voice: int) -> list[tuple]:
+  """What a voice plays in a bar, from its first note on."""
+  mine = [event for event in bar if event[2] == voice]
+  return mine[1:] if mine and mine[0][4] is None else mine
+
+
 @pytest.fixture
 def fixed(monkeypatch):
   monkeypatch.setattr(form, 'default', lambda: _forms(SOURCE))
@@ -66,11 +74,30 @@ def test_bars_come_again_with_their_instruments(tracker, model, fixed):
     bars = _bars(tracker, ids)
     assert len(bars) > len(SOURCE)
     for bar, source in enumerate(SOURCE):
-      if source != form.NEW and bars[source]:
-        assert bars[bar] == bars[source], (bar, source)
-        n_again += 1
+      for voice in range(4):
+        if source != form.NEW and (wanted := _of_voice(bars[source], voice)):
+          assert _of_voice(bars[bar], voice) == wanted, (bar, source, voice)
+          n_again += 1
     assert len({str(bar) for bar in bars[len(SOURCE):]}) > 5
-  assert n_again > 20
+  assert n_again > 40
+
+
+def test_a_voice_comes_again_while_others_go_on(tracker, model, monkeypatch):
+  sources = np.full((4, len(SOURCE)), form.NEW)
+  sources[ev.TR], sources[ev.NO] = SOURCE, [-1, 0, 0, 0, 0, 0, 0, 0]
+  monkeypatch.setattr(form, 'default', lambda: _forms(sources))
+  again, others = [], []
+  for ids in _write(model, tasks.new_song(
+      tracker, tasks.Limits(900), asked={**ASKED, voc.VOICES: 15}), n=6):
+    bars = _bars(tracker, ids)
+    for voice in (ev.TR, ev.NO):
+      for bar, source in enumerate(sources[voice].tolist()):
+        if source != form.NEW and (wanted := _of_voice(bars[source], voice)):
+          again.append(_of_voice(bars[bar], voice) == wanted)
+          others.append(_of_voice(bars[bar], ev.P1) ==
+                        _of_voice(bars[source], ev.P1))
+  assert all(again) and len(again) > 30
+  assert np.mean(others) < .2
 
 
 def test_macros_are_written_where_they_are_others_alone(tracker, model, fixed):
@@ -87,7 +114,7 @@ def test_macros_are_written_where_they_are_others_alone(tracker, model, fixed):
         voice = tracker.table.voice[token]
       elif k >= voc.LEVEL:
         again = (bar < len(SOURCE) and SOURCE[bar] != form.NEW and
-                 bars[SOURCE[bar]])
+                 _of_voice(bars[SOURCE[bar]], voice))
         assert not again or now[voice, k - voc.LEVEL] != x
         now[voice, k - voc.LEVEL] = x
 
@@ -103,22 +130,29 @@ def test_without_repeats_songs_are_as_the_rules_alone_write_them(
     np.testing.assert_array_equal(a, b)
 
 
-def test_the_form_with_bars_of_the_length_counts(tracker, model, monkeypatch):
-  never, now = _forms([-1] * 9, frames=48), _forms([-1, 0, 1], frames=25)
+@pytest.mark.parametrize('other', [{'frames': 48}, {'voices': 7}])
+def test_the_form_nearest_in_bars_and_voices_counts(tracker, model, monkeypatch,
+                                                    other):
+  forms = _forms([-1] * 9, **{'frames': 25, **other}), _forms(
+      [-1, 0, 1], frames=25)
   monkeypatch.setattr(form, 'default', lambda: form.Forms(
-      *(np.concatenate(x) for x in zip(never, now, strict=True))))
+      *(np.concatenate(x) for x in zip(*forms, strict=True))))
   for ids in _write(model, tasks.new_song(
-      tracker, tasks.Limits(200), asked=ASKED)):
-    bars = _bars(tracker, ids)
-    assert bars[0] == bars[1] == bars[2] and bars[3] != bars[2]
+      tracker, tasks.Limits(200), asked={**ASKED, voc.VOICES: 15})):
+    for voice in range(4):
+      first, *later = (_of_voice(bar, voice)
+                       for bar in _bars(tracker, ids)[:4])
+      assert not first or first == later[0] == later[1] != later[2]
 
 
 def test_songs_of_one_task_have_forms_of_their_own(tracker, model, monkeypatch):
   monkeypatch.setattr(form, 'default', lambda: _forms(
       *([-1] * n + [0] for n in range(1, 9))))
   task = tasks.new_song(tracker, tasks.Limits(400), asked=ASKED)
-  first = [next(i for i in range(1, 10) if bars[i] == bars[0])
-           for bars in (_bars(tracker, ids) for ids in _write(model, task, 8))]
+  first = [next(i for i in range(1, 10) if _of_voice(bars[i], voice) ==
+                _of_voice(bars[0], voice))
+           for bars in (_bars(tracker, ids) for ids in _write(model, task, 8))
+           for voice in [bars[0][-1][2]]]
   assert len(set(first)) > 2
   np.testing.assert_array_equal(_write(model, task, 8)[5],
                                 _write(model, task, 6)[5])
@@ -131,20 +165,24 @@ def test_more_bars_than_a_form_has_are_new(tracker, model, monkeypatch):
       voc.BAR: 1}), n=1)
   bars = _bars(tracker, ids)
   assert len(bars) > form.BARS + 20
-  assert all(bar == bars[0] for bar in bars[:form.BARS])
+  assert all(_of_voice(bar, voice) == wanted for voice in range(4) if (
+      wanted := _of_voice(bars[0], voice)) for bar in bars[:form.BARS])
   assert len({str(bar) for bar in bars[form.BARS:]}) > 10
 
 
 def test_of_long_songs_the_beginning_comes_again(tracker, model, monkeypatch):
-  monkeypatch.setattr(repeats, '_MOST_TOKENS', 64)
+  monkeypatch.setattr(repeats, '_MOST_EVENTS', 32)
   source = [-1, -1, 0, 1, *[-1] * 16, *range(20)]
   monkeypatch.setattr(form, 'default', lambda: _forms(source))
   again = set()
   for ids in _write(model, tasks.new_song(tracker, tasks.Limits(1000),
                                           asked=ASKED)):
     bars = _bars(tracker, ids)
-    assert all(bars[i + 2] == bars[i] for i in range(2) if bars[i])
-    again |= {bars[20 + i] == bars[i] for i in range(19) if bars[i]}
+    parts = [[_of_voice(bar, voice) for bar in bars] for voice in range(4)]
+    assert all(part[i + 2] == part[i] for part in parts for i in range(2)
+               if part[i])
+    again |= {part[20 + i] == part[i] for part in parts for i in range(19)
+              if part[i]}
   assert again == {True, False}
 
 
@@ -174,20 +212,22 @@ def test_form_of_a_song(tracker):
   # However the meter counts its bars, letters are a whole number of them.
   per_letter = 96 / (pattern.bar_rows * np.median(np.diff(pattern.row_frames)))
   assert per_letter >= 1
-  source, frames = form.of_pattern(pattern)
+  source, frames, voices = form.of_pattern(pattern)
   assert frames == round(96 / per_letter)
-  found = source[:8 * round(per_letter):round(per_letter)]
-  letters = np.where(found == form.NEW, -1, found // round(per_letter))
-  assert ''.join('ABACABAC'[x] if x >= 0 else '-' for x in letters) == (
-      '--A-ABAC')
+  assert voices == 1 << ev.P1 | 1 << ev.TR | 1 << ev.NO
+  found = source[:, :8 * round(per_letter):round(per_letter)]
+  bars = np.where(found == form.NEW, -1, found // round(per_letter))
+  letters = [''.join('ABACABAC'[x] if x >= 0 else '-' for x in voice)
+             for voice in bars]
+  assert letters == ['--A-ABAC', '--------', '--A-ABAC', '-ABACABA']
 
 
 def test_continuations_repeat_what_is_given(tracker, model, monkeypatch):
   song = _song('ABCDABCD')
   prompt = ev.truncate(song, int(ev.times_of(song)[-1]) // 2 - 4000)
-  source, frames = form.of_pattern(tracker.parse(prompt))
-  n = len(source)
-  wanted = [*source, *range(n)]  # As the song goes on.
+  source, frames, _ = form.of_pattern(tracker.parse(prompt))
+  n = source.shape[1]
+  wanted = np.hstack([source, np.arange(n) + np.zeros((4, 1))])  # Goes on.
   other = [0 if bar else -1 for bar in range(2 * n)]
   monkeypatch.setattr(form, 'default', lambda: _forms(
       *[other] * 20, *[wanted] * 16, frames=frames))
@@ -209,7 +249,7 @@ def test_songs_of_several_lengths_are_continued_together(tracker, model):
   limits, config = tasks.Limits(30), sample.SamplingConfig()
   short, long = (tasks.continuation(tracker, _song(bars), limits)
                  for bars in ('AB', 'ABCD' * 9))
-  assert len(short.state.tokens_BxT) < len(long.state.tokens_BxT)
+  assert len(short.state.log.token_BxE) < len(long.state.log.token_BxE)
   together = list(sample.generate(model, [short, long], config))
   for task, made in zip([short, long], together, strict=True):
     alone, = sample.generate(model, [task], config)
@@ -231,13 +271,18 @@ def test_new_pitches_come_again_where_the_songs_do(tracker, model, repeats):
 
 def test_a_file_of_forms(tmp_path):
   path = tmp_path / 'forms.npz'
-  form.write(path, [(np.array(SOURCE), 24), (np.array([-1, 0]), 96)])
+  drums = [-1, *range(7)]
+  form.write(path, [(np.array([SOURCE] * 3 + [drums]), 24, 15),
+                    (np.array([[-1, 0]] * 4), 96, 7)])
   found = form.read(path)
   assert found.frames.tolist() == [24, 96]
-  assert found.source[0, :9].tolist() == [*SOURCE, -1]
-  assert found.source[1, :3].tolist() == [-1, 0, -1]
+  assert found.voices.tolist() == [15, 7]
+  assert found.source[0, 2, :9].tolist() == [*SOURCE, -1]
+  assert found.source[0, 3, :9].tolist() == [*drums, -1]
+  assert found.source[1, 0, :3].tolist() == [-1, 0, -1]
   assert found.nearest(90, 1).frames.tolist() == [96]
-  assert found.agreeing(np.array([-1, -1, 0]), 1).frames.tolist() == [24]
+  first = np.array([[-1, -1, 0]] * 4)
+  assert found.agreeing(first, 1).frames.tolist() == [24]
   for data in (b'', b'PK', path.read_bytes()[:-9]):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r'forms\.npz: no forms of songs'):
@@ -259,11 +304,13 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_forms_of_the_package():
-  """As of real songs: most repeats are two, four or eight bars later."""
+  """As of real songs: tunes come back after two, four or eight bars."""
   forms = form.default()
   assert len(forms.frames) > 1000
-  repeats_it = forms.source != form.NEW
-  back = np.nonzero(repeats_it)[1] - forms.source[repeats_it]
-  counts = np.bincount(back, minlength=9) / len(back)
-  assert counts[[2, 4, 8]].sum() > .4 > counts[1]
-  assert not (forms.source >= np.arange(form.BARS)).any()
+  bars = np.arange(form.BARS)
+  assert not (forms.source >= bars).any()
+  counts = [np.bincount((bars - forms.source[:, voice])[
+      forms.source[:, voice] != form.NEW], minlength=9) for voice in range(4)]
+  for count in counts[:ev.NO]:
+    assert count[[2, 4, 8]].sum() > 2 * count[1]
+  assert np.argmax(counts[ev.NO]) == 1  # Drums play what they just did.
