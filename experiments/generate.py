@@ -17,7 +17,7 @@ from lakhnes_jax.training import log
 _LOOPED = ('vgm', 'nsf', 'famitracker.txt')  # Formats that have a loop.
 # Which tasks a flag belongs to, where not to all.
 _OF_TASK = {
-    'input': TASKS[1:], 'stop_at_eos': TASKS[:2], 'repeats': TASKS[:3],
+    'input': TASKS[1:], 'stop_at_eos': TASKS[:2],
     'prompt_events': TASKS[1:2], 'prompt_seconds': TASKS[1:2],
     'without_prompt': TASKS[1:2], 'given_voices': TASKS[3:],
     'grammar': ('new', 'continue', 'voices'), 'tempo': TASKS[:1],
@@ -133,7 +133,8 @@ def _make_task(vocabulary, song) -> tasks.GenerationTask:
   if FLAGS.task == 'voices':
     return tasks.accompaniment(
         vocabulary, song, tasks.voices_of(FLAGS.given_voices), FLAGS.length,
-        FLAGS.seconds, grammar=FLAGS.grammar, asked=_asked(vocabulary))
+        FLAGS.seconds, grammar=FLAGS.grammar, asked=_asked(vocabulary),
+        repeats=FLAGS.repeats)
   return tasks.continuation(
       vocabulary, song, _limits(), prompt_events=FLAGS.prompt_events,
       prompt_seconds=FLAGS.prompt_seconds, grammar=FLAGS.grammar,

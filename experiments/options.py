@@ -245,9 +245,9 @@ flags.DEFINE_bool(
     'silence, two notes of a voice at once, more than two seconds of silence, '
     'inaudibly fast notes.')
 flags.DEFINE_bool(
-    'repeats', True, 'In format tracker: bars come again. Those of new songs '
-    'and continuations as in a real song, whose form is drawn; for rhythm as '
-    'in --input.')
+    'repeats', True, 'In format tracker: bars come again, each voice\'s by '
+    'itself. As in a real song, whose form is drawn; for rhythm as in '
+    '--input.')
 _sampling('prompt_events', None, 'For continue: events of --input to keep; '
           'default: 512, or those within --prompt_seconds.')
 _sampling('prompt_seconds', None, 'For continue: seconds of --input to keep.')

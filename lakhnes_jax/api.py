@@ -144,7 +144,8 @@ class Model:
 
   def accompany(self, song: SongLike, voices: Sequence[str], n: int = 1, *,
                 length: int | None = None, seconds: float | None = None,
-                grammar: bool = True, **options: Any) -> list[song_lib.Song]:
+                grammar: bool = True, repeats: bool = True,
+                **options: Any) -> list[song_lib.Song]:
     """Keeps some voices of a song, sample-exact, and writes the others.
 
     Args:
@@ -154,13 +155,15 @@ class Model:
       length: use only so many events of the song.
       seconds: use only so much of it.
       grammar: mask events that real songs (nearly) never have.
+      repeats: as of `generate`; as in songs whose other voices repeat bars as
+        these do.
       **options: see `Model`.
     """
     numbers = tasks.voices_of(
         [voices] if isinstance(voices, str) else list(voices))
     return self._sample_to(song, n, lambda events: tasks.accompaniment(
         self.sampled.vocabulary, events, numbers, length, seconds,
-        grammar=grammar), **options)
+        grammar=grammar, repeats=repeats), **options)
 
   def _sample_to(self, song: SongLike, n: int,
                  make_task: Callable[[np.ndarray], tasks.GenerationTask],

@@ -257,7 +257,8 @@ def accompaniment(vocabulary: ev.Vocabulary, song: np.ndarray,
                   voices: Sequence[int], events: int | None = None,
                   seconds: float | None = None, *,
                   grammar: bool = False,
-                  asked: Mapping[int, int] | None = None) -> GenerationTask:
+                  asked: Mapping[int, int] | None = None,
+                  repeats: bool = True) -> GenerationTask:
   """Returns the task of the other voices to some voices of a song.
 
   Args:
@@ -268,7 +269,7 @@ def accompaniment(vocabulary: ev.Vocabulary, song: np.ndarray,
     events: only the first N of the song, the first wait not counted.
     seconds: only its beginning.
     grammar: see `constraints.Grammar`.
-    asked: as of `new_song`.
+    asked, repeats: as of `new_song`.
 
   Raises:
     ValueError: these voices are silent in the song, or what is asked for is not
@@ -276,7 +277,7 @@ def accompaniment(vocabulary: ev.Vocabulary, song: np.ndarray,
   """
   if vocabulary.name == 'tracker':
     return tracker_tasks.accompaniment(vocabulary, song, voices, events,
-                                       seconds, asked)
+                                       seconds, asked, repeats)
   _refuse(vocabulary, asked)
   names = [ev.VOICES[voice].name.lower() for voice in voices]
   prompt = _read_prompt(vocabulary, song, events, seconds)

@@ -10,6 +10,7 @@ given the form of one (see `repeats`).
 import functools
 import io
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,11 +48,12 @@ class Forms(NamedTuple):
     return self.take(np.argsort(
         np.abs(np.log(self.frames / frames)), kind='stable')[:n])
 
-  def agreeing(self, source: np.ndarray, n: int) -> 'Forms':
-    """Returns the n forms that most nearly begin like this one."""
-    length = source.shape[1]
-    return self.take(np.argsort(
-        (self.source[..., :length] != source).sum((1, 2)), kind='stable')[:n])
+  def agreeing(self, source: np.ndarray, n: int,
+               voices: Sequence[int] = range(4)) -> 'Forms':
+    """Returns the n forms whose voices most nearly begin like this one's."""
+    voices, length = list(voices), source.shape[1]
+    differs = self.source[:, voices, :length] != source[voices]
+    return self.take(np.argsort(differs.sum((1, 2)), kind='stable')[:n])
 
 
 def of_pattern(pattern: pattern_lib.Pattern) -> tuple[np.ndarray, int, int]:

@@ -1,15 +1,14 @@
 """Some voices of a pattern are given; the model writes the others, row by row.
 
-Rows keep their times, for NUDGE and TEMPO are given too (see `merging`).
+Rows keep their times, for NUDGE and TEMPO are given too. How what is given and
+what the model draws become one is in `merging` and `repeats`.
 
 Letters: B songs, V tokens, G given tokens.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from lakhnes_jax.tracker import clock as clock_lib
@@ -93,86 +92,46 @@ def given_notes(vocabulary: voc.Tracker, prompt: prompt_lib.Prompt,
                     9 + 3 * len(rows) + row // clock.bar)
 
 
-class InfillingState(NamedTuple):
-  """What is given, and how far it has been played; int32.
+class Schedule(NamedTuple):
+  """What is given of songs, and how far it has been played; int32.
 
   Attributes:
-    rules: of `grammar.Rules`.
-    token_BxG, row_BxG, delay_BxG, voice_BxG, chained_BxG: as in `GivenNotes`.
-    given_B: voices that are given, a bit each.
+    token_BxG, row_BxG, delay_BxG, voice_BxG, chained_BxG: as in `GivenNotes`,
+      but that rows are counted from the beginning of the first bar.
+    voices_B: voices that are given, a bit each.
     next_B: number of the given token that comes next.
-    row_B: rows since the first.
     left_B: tokens that the model may still write.
   """
-  rules: grammar.RulesState
   token_BxG: Any
   row_BxG: Any
   delay_BxG: Any
   voice_BxG: Any
   chained_BxG: Any
-  given_B: Any
+  voices_B: Any
   next_B: Any
-  row_B: Any
   left_B: Any
 
+  def due(self) -> merging.Due:
+    """Returns what is given next."""
+    return merging.Due(*(grammar.at(values_BxG, self.next_B)
+                         for values_BxG in self[:5]))
 
-@dataclasses.dataclass(frozen=True)
-class VoiceInfilling:
-  """Lets the model write some voices while the others are given.
 
-  Attributes:
-    rules: the grammar.
+def schedule(vocabulary: voc.Tracker, given: GivenNotes, voices: Sequence[int],
+             n_free: int) -> Schedule:
+  """Prepares one song.
+
+  Args:
+    vocabulary: a `vocabulary.Tracker`.
+    given: notes of the pattern.
+    voices: those given.
+    n_free: tokens that the model may write at most.
   """
-  rules: grammar.Rules
-
-  def init_state(self, given: GivenNotes, voices: Sequence[int],
-                 n_free: int) -> InfillingState:
-    """Prepares one song.
-
-    Args:
-      given: notes of the pattern.
-      voices: those given.
-      n_free: tokens that the model may write at most.
-    """
-    # At least so long, so that most songs share a program.
-    more = max(0, _MIN_GIVEN - len(given.token))
-    return InfillingState(
-        self.rules.init_state(grammar.NO_LIMIT, given=given.prefix),
-        *(np.pad(column, (0, more), 'edge') for column in (
-            given.token, given.row, given.delay, given.voice,
-            given.chained)),
-        np.int32(sum(1 << voice for voice in voices)), np.int32(0),
-        np.int32(0), np.int32(n_free))
-
-  def _due(self, state: InfillingState) -> merging.Due:
-    token_B, row_B, delay_B, voice_B, chained_B = (
-        grammar.at(x, state.next_B) for x in (
-            state.token_BxG, state.row_BxG, state.delay_BxG, state.voice_BxG,
-            state.chained_BxG))
-    return merging.Due(token_B, row_B, delay_B, voice_B, chained_B > 0)
-
-  def process_logits(self, state: InfillingState, logits_BxV):
-    return merging.process_logits(
-        self.rules, state.rules, state.row_B, self._due(state), state.given_B,
-        self.rules.process_logits(state.rules, logits_BxV), with_times=True)
-
-  def advance(self, state: InfillingState, tokens_B):
-    rules = state.rules
-    kind_V, _, value_V = (jnp.asarray(x) for x in self.rules.vocabulary.table)
-    merged_B, passes_B, played_B = merging.advance(
-        self.rules, rules, state.row_B, self._due(state), state.given_B,
-        tokens_B, with_times=True, force_B=state.left_B <= 0)
-    in_prefix_B = rules.stage_B < grammar.BODY
-    tokens_B = jnp.where(in_prefix_B, grammar.at(
-        rules.given_BxN, rules.count_B), merged_B)
-    played_B &= ~in_prefix_B
-    kind, value = kind_V[tokens_B], value_V[tokens_B]
-    rows = jnp.where(kind == voc.AT, grammar.rows_to(rules, value),
-                     jnp.where(kind == voc.SKIP, rules.bar_B, 0))
-    after = self.rules.state_after(rules, tokens_B)
-    # The model has no say in given notes.
-    after = after._replace(note_B=jnp.where(played_B, -1, after.note_B))
-    return tokens_B, state._replace(
-        rules=after, next_B=state.next_B + played_B,
-        row_B=state.row_B + jnp.where(in_prefix_B, 0, rows),
-        left_B=state.left_B - ~(passes_B | in_prefix_B))
+  # At least so long, so that most songs share a program.
+  more = max(0, _MIN_GIVEN - len(given.token))
+  row = given.row + vocabulary.table.value[given.prefix[-1]]
+  return Schedule(
+      *(np.pad(column, (0, more), 'edge') for column in (
+          given.token, row, given.delay, given.voice, given.chained)),
+      np.int32(sum(1 << voice for voice in voices)), np.int32(0),
+      np.int32(n_free))

@@ -27,13 +27,20 @@ class Due(NamedTuple):
     token_B: int32.
     row_B: int32, rows since the first; `NEVER` where nothing comes.
     delay_B, voice_B: int32; -1 for what begins a row.
-    chained_B: bool, whether it comes right after the token before.
+    chained_B: 1 where it comes right after the token before.
   """
   token_B: Any
   row_B: Any
   delay_B: Any
   voice_B: Any
   chained_B: Any
+
+
+def earlier(a: Due, b: Due) -> tuple[Due, Any]:
+  """Returns which of two comes first, and [B] whether that is the second."""
+  second_B = ~_not_before(*((x.row_B, x.delay_B, x.voice_B) for x in (b, a)))
+  return Due(*(jnp.where(second_B, y, x)
+               for x, y in zip(a, b, strict=True))), second_B
 
 
 def is_event(vocabulary: voc.Tracker, voices_B):
@@ -116,7 +123,7 @@ def advance(rules: grammar.Rules, state: grammar.RulesState, row_B, due: Due,
                                            state.delay_B))
   # Macros stay where they are, at their note.
   to_voice = jnp.where(event_B, voice, -1)
-  passes_B = force_B | due.chained_B | _not_before(
+  passes_B = force_B | (due.chained_B > 0) | _not_before(
       (to_row, to_delay, to_voice), (due.row_B, due.delay_B, due.voice_B))
   passes_B |= event_B & (voices_B & (1 << jnp.maximum(voice, 0)) > 0)
   if with_times:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lakhnes_jax.tracker import form as form_lib
-from lakhnes_jax.tracker import grammar, merging
+from lakhnes_jax.tracker import grammar, infilling, merging
 from lakhnes_jax.tracker import instruments as ins
 from lakhnes_jax.tracker import vocabulary as voc
 
@@ -68,6 +68,7 @@ class RepeatsState(NamedTuple):
     again_Bx4: place in it of each voice's event that comes again next, or -1.
     is_again_Bx4: bool, whether it repeats a bar in this one.
     source_B: place of the event that the note before repeats, or -1.
+    given: what is given of the song; None where all is the model's.
   """
   rules: grammar.RulesState
   source_BxKx4xM: Any
@@ -79,6 +80,7 @@ class RepeatsState(NamedTuple):
   again_Bx4: Any
   is_again_Bx4: Any
   source_B: Any
+  given: infilling.Schedule | None
 
 
 class _Ahead(NamedTuple):
@@ -86,13 +88,18 @@ class _Ahead(NamedTuple):
 
   Attributes:
     macro_B: the macro that the note before has yet to get, or -1.
-    due: the event that comes again next, in this bar or the next.
+    due: what comes next: the event that comes again, in this bar or the next,
+      or is given.
+    is_given_B: whether it is given.
+    voices_B: those that play nothing of the model's, a bit each.
     again_Bx4: as of the state, but for OFF of what is silent.
-    is_full_B, is_next_full_B: whether all voices that may play repeat a bar, in
-      this one and in the next.
+    is_full_B, is_next_full_B: whether these are all that may play, in this bar
+      and in the next.
   """
   macro_B: Any
   due: merging.Due
+  is_given_B: Any
+  voices_B: Any
   again_Bx4: Any
   is_full_B: Any
   is_next_full_B: Any
@@ -111,13 +118,15 @@ class Repeats:
   """
   rules: grammar.Rules
 
-  def init_state(self, rules: grammar.RulesState, n_tokens: int
-                ) -> RepeatsState:
+  def init_state(self, rules: grammar.RulesState, n_tokens: int,
+                 given: infilling.Schedule | None = None) -> RepeatsState:
     """Returns the state of one song before its first token, without a form.
 
     Args:
       rules: of the song.
       n_tokens: that it has at most.
+      given: what voices play of which nothing is the model's, and when rows
+        begin.
     """
     # So that most tasks share a program.
     size = min(1 << (n_tokens - 1).bit_length(), _MOST_EVENTS)
@@ -132,7 +141,7 @@ class Repeats:
     return RepeatsState(
         rules, filled(form_lib.NEW, _N_FORMS, 4, form_lib.BARS),
         filled(1, _N_FORMS), filled(0, _N_FORMS), zero, zero, log,
-        filled(-1, 4), np.zeros(4, bool), none)
+        filled(-1, 4), np.zeros(4, bool), none, given)
 
   def draw_form(self, forms: form_lib.Forms, state: RepeatsState,
                 rng: np.random.Generator) -> RepeatsState:
@@ -152,8 +161,8 @@ class Repeats:
         (state.source_B[:, None] >= 0) & (kind >= voc.LEVEL), -jnp.inf,
         self.rules.process_logits(rules, logits_BxV))
     logits_BxV = merging.process_logits(
-        self.rules, rules, row_B, ahead.due, _bits(state.is_again_Bx4),
-        logits_BxV, with_times=False)
+        self.rules, rules, row_B, ahead.due, ahead.voices_B, logits_BxV,
+        with_times=state.given is not None)
     # Where nobody else plays, there are no rows and delays but those of events
     # that come again.
     inside_BxV = (kind == voc.AT) & (value > rules.row_B[:, None]) | (
@@ -176,8 +185,7 @@ class Repeats:
     def sounding(place_Bx4):
       """Passes the OFF of a voice that has no note."""
       is_off_Bx4 = kind_V[state.log.token_BxE[batch_Bx1, place_Bx4]] == voc.OFF
-      is_on_Bx4 = (rules.on_B[:, None] >> jnp.arange(4)) & 1
-      return jnp.where((place_Bx4 >= 0) & is_off_Bx4 & (is_on_Bx4 == 0),
+      return jnp.where((place_Bx4 >= 0) & is_off_Bx4 & ~_has(rules.on_B),
                        self._after(state, place_Bx4), place_Bx4)
 
     again_Bx4 = sounding(state.again_Bx4)
@@ -187,7 +195,8 @@ class Repeats:
     bar_Bx8 = state.bar_B[:, None] + jnp.repeat(jnp.arange(2), 4)
     row_Bx8 = jnp.where(
         place_Bx8 < 0, merging.NEVER // (4 * _DELAYS),
-        bar_Bx8 * rules.bar_B[:, None] + state.log.row_BxE[batch_Bx1, place_Bx8])
+        bar_Bx8 * rules.bar_B[:, None] +
+        state.log.row_BxE[batch_Bx1, place_Bx8])
     order_Bx8 = (row_Bx8 * _DELAYS + state.log.delay_BxE[batch_Bx1, place_Bx8]
                 ) * 4 + jnp.tile(jnp.arange(4), 2)
     which_B = jnp.argmin(order_Bx8, 1)
@@ -196,11 +205,17 @@ class Repeats:
         grammar.at(state.log.token_BxE, place_B),
         jnp.where(place_B < 0, merging.NEVER, grammar.at(row_Bx8, which_B)),
         grammar.at(state.log.delay_BxE, place_B), which_B % 4,
-        jnp.zeros(len(place_B), bool))
-    full_B, next_full_B = (
-        rules.mask_B & ~_bits(is_again_Bx4) == 0 for is_again_Bx4 in (
-            state.is_again_Bx4, first_Bx4 >= 0))
-    return _Ahead(self._macro(state), due, again_Bx4, full_B, next_full_B)
+        jnp.zeros_like(place_B))
+    is_given_B, given_B = jnp.zeros(len(place_B), bool), 0
+    if state.given is not None:
+      due, is_given_B = merging.earlier(due, state.given.due())
+      given_B = state.given.voices_B
+    voices_B, next_voices_B = (
+        _bits(is_again_Bx4) | given_B
+        for is_again_Bx4 in (state.is_again_Bx4, first_Bx4 >= 0))
+    return _Ahead(self._macro(state), due, is_given_B, voices_B, again_Bx4,
+                  rules.mask_B & ~voices_B == 0,
+                  rules.mask_B & ~next_voices_B == 0)
 
   def _after(self, state: RepeatsState, place_Bx4):
     """Returns the events of the same voices and bars that come next, or -1."""
@@ -222,6 +237,8 @@ class Repeats:
         source_Bx4 < known_B[:, None])
     first_Bx4 = state.log.first_Bx4xM[
         batch[:, None], jnp.arange(4), jnp.maximum(source_Bx4, 0)]
+    if state.given is not None:
+      is_known_Bx4 &= ~_has(state.given.voices_B)
     return jnp.where(is_known_Bx4, first_Bx4, -1)
 
   def _macro(self, state: RepeatsState):
@@ -250,30 +267,41 @@ class Repeats:
         tokens_B != voc.START) & (
             grammar.at(rules.given_BxN, rules.count_B) == grammar.FREE)
     ahead = self._ahead(state)
-    row_B = self._row(state)
     kind_B = kind_V[tokens_B]
-    leaves_B = self._leaves(rules, tokens_B)
     is_next_B = ahead.due.row_B >= (state.bar_B + 1) * rules.bar_B
-    merged_B, _, played_B = merging.advance(
-        self.rules, rules, row_B, ahead.due, _bits(state.is_again_Bx4),
-        tokens_B, with_times=False,
-        force_B=ahead.is_full_B & (kind_B == voc.DELAY) |
-        ahead.is_next_full_B & is_next_B & leaves_B)
+    force_B = ahead.is_full_B & (kind_B == voc.DELAY) | (
+        ahead.is_next_full_B & is_next_B & self._leaves(rules, tokens_B))
+    if state.given is not None:
+      force_B |= state.given.left_B <= 0
+    merged_B, passes_B, played_B = merging.advance(
+        self.rules, rules, self._row(state), ahead.due, ahead.voices_B,
+        tokens_B, with_times=state.given is not None, force_B=force_B)
     is_macro_B = ahead.macro_B >= 0
-    played_B &= may_B & ~is_macro_B
     tokens_B = jnp.where(may_B, jnp.where(is_macro_B, ahead.macro_B, merged_B),
                          asked_B)
-    place_B = grammar.at(ahead.again_Bx4, ahead.due.voice_B)
-    mine_Bx4 = played_B[:, None] & (
+    given_B, again_B = (
+        played_B & may_B & ~is_macro_B & which_B
+        for which_B in (ahead.is_given_B, ~ahead.is_given_B))
+    mine_Bx4 = again_B[:, None] & (
         jnp.arange(4) == ahead.due.voice_B[:, None])
+    given = state.given
+    if given is not None:
+      given = given._replace(
+          next_B=given.next_B + given_B,
+          left_B=given.left_B - (may_B & ~passes_B & ~is_macro_B))
     state = state._replace(
+        given=given,
         again_Bx4=jnp.where(mine_Bx4, self._after(state, ahead.again_Bx4),
                             ahead.again_Bx4),
         source_B=jnp.where(
-            played_B & (kind_V[tokens_B] == voc.NOTE), place_B,
+            again_B & (kind_V[tokens_B] == voc.NOTE),
+            grammar.at(ahead.again_Bx4, jnp.maximum(ahead.due.voice_B, 0)),
             jnp.where(may_B & (kind_V[tokens_B] >= voc.LEVEL), state.source_B,
                       -1)))
-    return tokens_B, self._written(state, tokens_B, may_B)
+    state = self._written(state, tokens_B, may_B)
+    # The model has no say in given notes.
+    return tokens_B, state._replace(rules=state.rules._replace(
+        note_B=jnp.where(given_B, -1, state.rules.note_B)))
 
   def _leaves(self, rules: grammar.RulesState, tokens_B):
     """Whether these tokens go on to a row of a later bar."""
@@ -353,6 +381,11 @@ class Repeats:
 def _bits(is_Bx4):
   """Voices as a bit each."""
   return (is_Bx4 << jnp.arange(4)).sum(1)
+
+
+def _has(bits_B):
+  """[B, 4] bool: the voices of these bits."""
+  return (bits_B[:, None] >> jnp.arange(4)) & 1 > 0
 
 
 def _macro_ids(vocabulary: voc.Tracker):

@@ -219,11 +219,13 @@ def _assemble_rhythm(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,
 
 def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
                   voices: Sequence[int], events: int | None,
-                  seconds: float | None, asked: Asked | None = None
-                 ) -> tasks.GenerationTask:
+                  seconds: float | None, asked: Asked | None = None,
+                  repeats: bool = True) -> tasks.GenerationTask:
   """Returns the task of the other voices to some voices of a song.
 
-  Of the others the song's rows are known to the model, and when they end.
+  Of the others the song's rows are known to the model, and when they end. With
+  `repeats` their bars come again as in a song whose other voices repeat bars as
+  the given ones do.
 
   Raises:
     ValueError: these voices are silent in the song; tempo or bar are asked
@@ -255,14 +257,25 @@ def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
   given_notes = infilling.given_notes(vocabulary, prompt, voices, asked)
   prompt = prompt._replace(first=given_notes.first)
   n_free = tasks.max_events_in(prompt.length)
-  writer = infilling.VoiceInfilling(grammar.Rules(vocabulary, False))
-  return tasks.GenerationTask(
-      vocabulary, writer, writer.init_state(given_notes, voices, n_free),
-      given_notes.prefix, n_free + given_notes.most_tokens,
+  rules = grammar.Rules(vocabulary, False)
+  most_tokens = n_free + given_notes.most_tokens
+  writer = repeats_lib.Repeats(rules)
+  task = tasks.GenerationTask(
+      vocabulary, writer, writer.init_state(
+          rules.init_state(grammar.NO_LIMIT, given=given_notes.prefix),
+          most_tokens,
+          infilling.schedule(vocabulary, given_notes, voices, n_free)),
+      given_notes.prefix, most_tokens,
       functools.partial(_assemble_accompaniment, prompt, vocabulary,
                         tuple(voices)),
       {'task': 'voices', 'given_voices': names, 'grammar': True,
-       'max_tokens': n_free, 'asked': _names(asked)})
+       'max_tokens': n_free, 'asked': _names(asked), 'repeats': repeats})
+  if not repeats:
+    return task
+  source, bar_frames, _ = form.of_pattern(prompt.pattern)
+  return dataclasses.replace(task, vary=functools.partial(
+      writer.draw_form, form.default().nearest(bar_frames, _OF_TEMPO).agreeing(
+          source, _OF_FORM, voices)))
 
 
 def _assemble_accompaniment(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,

@@ -245,6 +245,32 @@ def test_continuations_repeat_what_is_given(tracker, model, monkeypatch):
   assert any(added[i:i + len(given)] == given for i in range(4))
 
 
+@pytest.mark.parametrize('repeats', [True, False])
+def test_other_voices_come_again_as_those_of_songs_like_the_given(
+    tracker, model, monkeypatch, repeats):
+  song = _song('ABAB')  # TR: A B A B.
+  source, frames, _ = form.of_pattern(tracker.parse(song))
+  like, unlike = source.copy(), np.full_like(source, form.NEW)
+  like[ev.P2] = source[ev.TR]
+  unlike[ev.TR, 1:] = 0
+  monkeypatch.setattr(form, 'default', lambda: _forms(
+      *[unlike] * 20, *[like] * 16, frames=frames))
+  task = tasks.accompaniment(tracker, song, (ev.P1, ev.TR), repeats=repeats)
+  again = []
+  for ids in _write(model, task):
+    bars = _bars(tracker, ids)
+    for voice in (ev.P1, ev.TR):
+      assert _of_voice(bars[0], voice)
+    for bar, other in enumerate(source[ev.TR].tolist()):
+      if other != form.NEW and (wanted := _of_voice(bars[other], ev.P2)):
+        again.append(_of_voice(bars[bar], ev.P2) == wanted)
+  assert len(again) > 4 and all(again) == repeats
+  for made in sample.generate(model, [task], sample.SamplingConfig(), n=2):
+    kept, own = (events[np.isin(ev.voice_of(events), [ev.P1, ev.TR])]
+                 for events in (made.events, song))
+    np.testing.assert_array_equal(kept, own)
+
+
 def test_songs_of_several_lengths_are_continued_together(tracker, model):
   limits, config = tasks.Limits(30), sample.SamplingConfig()
   short, long = (tasks.continuation(tracker, _song(bars), limits)
