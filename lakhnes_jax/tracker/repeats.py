@@ -178,6 +178,7 @@ class Repeats:
     return state.bar_B * state.rules.bar_B + state.rules.row_B
 
   def _ahead(self, state: RepeatsState) -> _Ahead:
+    """Finds what comes next; of the bar after this one, what it begins with."""
     rules = state.rules
     kind_V = jnp.asarray(self.rules.vocabulary.table.kind)
     batch_Bx1 = jnp.arange(len(state.bar_B))[:, None]
