@@ -67,7 +67,7 @@ def _starting_point(folder: pathlib.Path, init: InitFrom,
       return _Start(checkpoint.fill(state, tree, where), meta,
                     pathlib.Path(source), words)
   if init.init_from:
-    tree, _ = weights_folder.read(init.init_from)
+    tree, meta = weights_folder.read(init.init_from)
     wanted = ('params', 'opt_state') if init.init_optimizer else ('params',)
     if 'opt_state' not in tree and init.init_optimizer:
       raise ValueError(f'{init.init_from}: has weights but no optimizer '
@@ -75,8 +75,10 @@ def _starting_point(folder: pathlib.Path, init: InitFrom,
     tree['params'] = model.warm_start(tree['params'])
     parts = {part: checkpoint.fill(getattr(state, part), tree[part],
                                    init.init_from) for part in wanted}
-    return _Start(state._replace(**parts), None, folder,
-                  f'{" and ".join(wanted)} from {init.init_from}, step 0')
+    words = f'{" and ".join(wanted)} from {init.init_from}'
+    if 'step' in meta:
+      words += f' (its best, of step {meta["step"]})'
+    return _Start(state._replace(**parts), None, folder, words + ', step 0')
   return _Start(state, None, folder, 'new weights')
 
 

@@ -223,6 +223,8 @@ def test_init_from_takes_weights_and_starts_at_zero(
   assert done.returncode == 0, done.stderr
   tree, meta = checkpoint.restore(tmp_path, 'last')
   assert meta['step'] == 1
+  step = checkpoint.restore(whole_run, 'best')[1]['step']
+  assert f'(its best, of step {step}), step 0' in done.stdout + done.stderr
   _assert_same_arrays(
       checkpoint.restore(whole_run, 'best')[0]['params'], tree['params'])
   moments = [np.abs(x).max() for x in
