@@ -8,6 +8,7 @@ Compiled into the loop of `generation.decode`, as `generation.constraints` are.
     and gate follow their note, each at most once. A row that is gone to has an
     event.
 *   Only the voices of VOICES play; one that was silent gets no OFF.
+*   Delays and nudges may be limited to some, say those that a song has already.
 *   The song ends at <S>, or at the first row after so much time or so many
     tokens. That row is gone to, so that the song lasts until then.
 
@@ -15,7 +16,7 @@ Letters: B songs, V tokens, N given tokens.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -56,6 +57,8 @@ class RulesState(NamedTuple):
     end_B: frame at which the song ends.
     tokens_B: that may still be written.
     length_B: LENGTH is this or more.
+    delays_BxN: bool, which DELAY may be drawn.
+    nudges_B: bool, whether NUDGE may.
   """
   given_BxN: Any
   count_B: Any
@@ -75,6 +78,8 @@ class RulesState(NamedTuple):
   end_B: Any
   tokens_B: Any
   length_B: Any
+  delays_BxN: Any
+  nudges_B: Any
 
 
 def frame_of(time_B):
@@ -100,7 +105,8 @@ class Rules:
 
   def init_state(self, tokens: int, *, asked: Mapping[int, int] | None = None,
                  given: np.ndarray = (), begin: int = 0, end: int = NO_LIMIT,
-                 length: int = 0) -> RulesState:
+                 length: int = 0, delays: Iterable[int] = voc.DELAYS,
+                 nudges: bool = True) -> RulesState:
     """Returns the state of one song before its first token.
 
     Args:
@@ -111,6 +117,8 @@ class Rules:
       begin: frame before which nothing is added to what is given.
       end: frame; the song ends at the first row from there on.
       length: least LENGTH that the model may draw.
+      delays: values of DELAY that it may draw.
+      nudges: whether it may draw NUDGE.
 
     Raises:
       ValueError: there is no such token.
@@ -133,7 +141,9 @@ class Rules:
     # At least so long, so that most tasks share a program.
     given = np.pad(given, (0, max(1, _MIN_GIVEN - len(given))),
                    constant_values=FREE)
-    return RulesState(given_BxN=given, **number)
+    return RulesState(
+        given_BxN=given, **number, nudges_B=np.bool_(nudges),
+        delays_BxN=np.isin(np.arange(voc.DELAYS[-1] + 1), list(delays)))
 
   def process_logits(self, state: RulesState, logits_BxV):
     kind, voice, value = self.vocabulary.table
@@ -160,7 +170,9 @@ class Rules:
         before != voc.DELAY) & (before != voc.SKIP) & (
             value * voc.PARTS < 2 * column(state.tempo_B)) & (
                 frame + value >= begin)
-    allowed |= (kind == voc.NUDGE) & (before == voc.AT)
+    allowed &= (kind != voc.DELAY) | state.delays_BxN[
+        :, np.where(kind == voc.DELAY, value, 0)]
+    allowed |= (kind == voc.NUDGE) & (before == voc.AT) & column(state.nudges_B)
     allowed |= (kind == voc.TEMPO) & (
         (before == voc.AT) | (before == voc.NUDGE))
     allowed &= before != voc.SKIP

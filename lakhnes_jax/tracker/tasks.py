@@ -29,6 +29,7 @@ Asked = Mapping[int, int]  # {kind of prefix token: value}.
 # Forms among which that of a continuation is drawn: those whose bars last most
 # nearly as long, and of these those that agree best with what is given.
 _OF_TEMPO, _OF_FORM = 256, 16
+_OFTEN = 3  # Times that a delay is in what is continued, to come again.
 
 
 def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
@@ -84,8 +85,9 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
   """Returns the task of continuing the beginning of a song.
 
   The prefix says length, density and voices of the whole given song, or what
-  is asked for; bar and tempo are those of what is kept. With `repeats` the form
-  is one of those that repeat bars of what is kept as it does itself.
+  is asked for; bar and tempo are those of what is kept. Nothing is delayed by
+  frames, or nudged, by which that is not. With `repeats` the form is one of
+  those that repeat bars of what is kept as it does itself.
 
   Raises:
     ValueError: the prompt is empty, or another tempo or bar is asked for.
@@ -111,9 +113,12 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
   end = grammar.NO_LIMIT
   if limits.seconds is not None:
     end = int(prompt.frames_of([prompt.length + limits.samples - 1])[0]) + 1
+  kind, _, value = (x[prompt.ids] for x in vocabulary.table)
+  delays, times = np.unique(value[kind == voc.DELAY], return_counts=True)
   state = rules.init_state(
       max_tokens, given=ids, begin=int(prompt.frames_of([prompt.length])[0]),
-      end=end)
+      end=end, delays=delays[times >= _OFTEN],
+      nudges=(kind == voc.NUDGE).sum() >= _OFTEN)
   task = tasks.GenerationTask(
       vocabulary, rules, state, ids, max_tokens,
       functools.partial(_assemble_continuation, prompt, vocabulary, limits),

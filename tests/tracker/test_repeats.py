@@ -186,8 +186,12 @@ def test_of_long_songs_the_beginning_comes_again(tracker, model, monkeypatch):
   assert again == {True, False}
 
 
-def _song(bars: str, rows: int = 4, frames: int = 24) -> np.ndarray:
-  """A song of bars: each letter a figure of its own, over a bass of its own."""
+def _song(bars: str, rows: int = 4, frames: int = 24, late: int = 0
+         ) -> np.ndarray:
+  """A song of bars: each letter a figure of its own, over a bass of its own.
+
+  Its drums are so many frames late.
+  """
   rng = {name: np.random.default_rng(ord(name)) for name in set(bars)}
   figures = {name: (rng[name].permutation(np.arange(60, 84))[:rows],
                     ord(name) - 25) for name in rng}
@@ -197,8 +201,9 @@ def _song(bars: str, rows: int = 4, frames: int = 24) -> np.ndarray:
     start = bar * rows * frames
     events += [(start + i * frames, ev.P1, ev.NOTEON, pitch)
                for i, pitch in enumerate(tune.tolist())]
-    events += [(start, ev.TR, ev.NOTEON, bass), (start, ev.NO, ev.NOTEON, 3),
-               (start + 3, ev.NO, ev.NOTEOFF, 0)]
+    events += [(start, ev.TR, ev.NOTEON, bass),
+               (start + late, ev.NO, ev.NOTEON, 3),
+               (start + late + 3, ev.NO, ev.NOTEOFF, 0)]
   events.sort()
   frame = ev.SAMPLE_RATE / 60.0988
   return ev.from_times(
@@ -243,6 +248,24 @@ def test_continuations_repeat_what_is_given(tracker, model, monkeypatch):
   given, added = tune(prompt), tune(made.events[int(made.given.sum()):])
   # The bar that the prompt ends in may be written to its end before.
   assert any(added[i:i + len(given)] == given for i in range(4))
+
+
+@pytest.mark.parametrize('repeats', [True, False])
+@pytest.mark.parametrize('late', [0, 1])
+def test_continuations_are_delayed_as_what_is_given(
+    tracker, model, late, repeats):
+  task = tasks.continuation(tracker, _song('ABACAB', late=late),
+                            tasks.Limits(200), repeats=repeats)
+  n = len(task.prefix)
+  kind, _, value = (x[np.concatenate([ids[n:] for ids in _write(model, task)])]
+                    for x in tracker.table)
+  given = set(tracker.table.value[task.prefix][
+      tracker.table.kind[task.prefix] == voc.DELAY].tolist())
+  rules = task.state.rules if repeats else task.state
+  assert set(np.flatnonzero(rules.delays_BxN).tolist()) == given
+  assert bool(given) == bool(late)
+  assert set(value[kind == voc.DELAY].tolist()) <= given
+  assert not (kind == voc.NUDGE).any()
 
 
 @pytest.mark.parametrize('repeats', [True, False])
