@@ -1,8 +1,8 @@
 """The form of a song: which bars of its voices come again, and when.
 
-Songs of the chip are made of phrases that return: a bar that has been there
-before is mostly the one two, four or eight bars earlier. In half of all bars
-some voices repeat one and others do not. The forms of real songs
+Songs of the chip are made of phrases that return: where a tune repeats a bar,
+it is more often the one two, four or eight bars earlier than the last. In half
+of all bars some voices repeat one and others do not. The forms of real songs
 (`python -m data_prep.forms`) lie beside this file, so that new songs can be
 given the form of one (see `repeats`).
 """

@@ -12,7 +12,7 @@ Compiled into the loop of `generation.decode`, as `generation.constraints` are.
 *   The song ends at <S>, or at the first row after so much time or so many
     tokens. That row is gone to, so that the song lasts until then.
 
-Letters: B songs, V tokens, N given tokens.
+Letters: B songs, V tokens, N given tokens, D values of DELAY.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ class RulesState(NamedTuple):
     end_B: frame at which the song ends.
     tokens_B: that may still be written.
     length_B: LENGTH is this or more.
-    delays_BxN: bool, which DELAY may be drawn.
+    delays_BxD: bool, which DELAY may be drawn.
     nudges_B: bool, whether NUDGE may.
   """
   given_BxN: Any
@@ -78,7 +78,7 @@ class RulesState(NamedTuple):
   end_B: Any
   tokens_B: Any
   length_B: Any
-  delays_BxN: Any
+  delays_BxD: Any
   nudges_B: Any
 
 
@@ -143,7 +143,7 @@ class Rules:
                    constant_values=FREE)
     return RulesState(
         given_BxN=given, **number, nudges_B=np.bool_(nudges),
-        delays_BxN=np.isin(np.arange(voc.DELAYS[-1] + 1), list(delays)))
+        delays_BxD=np.isin(np.arange(voc.DELAYS[-1] + 1), list(delays)))
 
   def process_logits(self, state: RulesState, logits_BxV):
     kind, voice, value = self.vocabulary.table
@@ -170,7 +170,7 @@ class Rules:
         before != voc.DELAY) & (before != voc.SKIP) & (
             value * voc.PARTS < 2 * column(state.tempo_B)) & (
                 frame + value >= begin)
-    allowed &= (kind != voc.DELAY) | state.delays_BxN[
+    allowed &= (kind != voc.DELAY) | state.delays_BxD[
         :, np.where(kind == voc.DELAY, value, 0)]
     allowed |= (kind == voc.NUDGE) & (before == voc.AT) & column(state.nudges_B)
     allowed |= (kind == voc.TEMPO) & (

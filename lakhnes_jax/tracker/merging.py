@@ -43,7 +43,7 @@ def earlier(a: Due, b: Due) -> tuple[Due, Any]:
                for x, y in zip(a, b, strict=True))), second_B
 
 
-def is_event(vocabulary: voc.Tracker, voices_B):
+def _events_of(vocabulary: voc.Tracker, voices_B):
   """[B, V] bool: events of these voices, a bit each."""
   kind, voice, _ = vocabulary.table
   bit = np.where(voice >= 0, 1 << np.maximum(voice, 0), 0)
@@ -71,7 +71,7 @@ def process_logits(rules: grammar.Rules, state: grammar.RulesState, row_B,
   kind = rules.vocabulary.table.kind
   is_here_B = due.row_B == row_B
   is_due_B = is_here_B & (due.delay_B == state.delay_B)
-  given_BxV = is_event(rules.vocabulary, voices_B)
+  given_BxV = _events_of(rules.vocabulary, voices_B)
   passes_BxV = jnp.broadcast_to(
       (kind == voc.AT) | (kind == voc.SKIP) | (kind == voc.DELAY),
       logits_BxV.shape)

@@ -1,11 +1,11 @@
 """Bars that the voices of a song play again, as those of real songs do.
 
 A small model repeats what it has just played, or nothing. In real songs each
-voice has bars that come again, most tunes after two, four or eight bars, and in
-half of all bars some voices repeat one while others play something new: a bass
-and drums under another melody. So it is drawn from real songs which bars of
-which voice of a new one are repeated and when (see `form`), and the model
-writes the others, with all that came before in its memory.
+voice has bars that come again, tunes more often after two, four or eight bars
+than after one, and in half of all bars some voices repeat one while others play
+something new: a bass and drums under another melody. So it is drawn from real
+songs which bars of which voice of a new one are repeated and when (see `form`),
+and the model writes the others, with all that came before in its memory.
 
 Letters: B songs, V tokens, T tokens of a song, E events (NOTE or OFF) of a
 song, M bars, K forms.
@@ -146,10 +146,9 @@ class Repeats:
   def draw_form(self, forms: form_lib.Forms, state: RepeatsState,
                 rng: np.random.Generator) -> RepeatsState:
     """Gives one song some forms to take one of."""
-    return state._replace(**dict(zip(
-        ('source_BxKx4xM', 'frames_BxK', 'voices_BxK'),
-        forms.take(rng.integers(len(forms.frames), size=_N_FORMS)),
-        strict=True)))
+    drawn = forms.take(rng.integers(len(forms.frames), size=_N_FORMS))
+    return state._replace(source_BxKx4xM=drawn.source, frames_BxK=drawn.frames,
+                          voices_BxK=drawn.voices)
 
   def process_logits(self, state: RepeatsState, logits_BxV):
     rules = state.rules

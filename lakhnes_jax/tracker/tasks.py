@@ -26,10 +26,10 @@ from lakhnes_jax.tracker import repeats as repeats_lib
 from lakhnes_jax.tracker import vocabulary as voc
 
 Asked = Mapping[int, int]  # {kind of prefix token: value}.
-# Forms among which that of a continuation is drawn: those whose bars last most
-# nearly as long, and of these those that agree best with what is given.
+# Forms among which one is drawn where something is given: those whose bars last
+# most nearly as long, and of these those that agree best with it.
 _OF_TEMPO, _OF_FORM = 256, 16
-_OFTEN = 3  # Times that a delay is in what is continued, to come again.
+_OFTEN = 3  # Times that what is continued has a DELAY, or NUDGEs, to have more.
 
 
 def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
@@ -74,6 +74,14 @@ def _with_repeats(task: tasks.GenerationTask, forms: form.Forms
       vary=functools.partial(writer.draw_form, forms))
 
 
+def _forms_like(pattern: pattern_lib.Pattern, *, end: int | None = None,
+                voices: Sequence[int] = range(4)) -> form.Forms:
+  """Returns forms like that of these voices of a pattern, up to bar `end`."""
+  source, frames, _ = form.of_pattern(pattern)
+  return form.default().nearest(frames, _OF_TEMPO).agreeing(
+      source[:, :end], _OF_FORM, voices)
+
+
 def _names(asked: Asked) -> dict[str, int]:
   return {voc.KIND_NAMES[kind].lower(): value for kind, value in asked.items()}
 
@@ -85,9 +93,10 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
   """Returns the task of continuing the beginning of a song.
 
   The prefix says length, density and voices of the whole given song, or what
-  is asked for; bar and tempo are those of what is kept. Nothing is delayed by
-  frames, or nudged, by which that is not. With `repeats` the form is one of
-  those that repeat bars of what is kept as it does itself.
+  is asked for; bar and tempo are those of what is kept. A DELAY that it has
+  fewer than three times is not drawn, nor NUDGEs if it has fewer. With
+  `repeats` the form is one of those that repeat bars of what is kept as it does
+  itself.
 
   Raises:
     ValueError: the prompt is empty, or another tempo or bar is asked for.
@@ -127,9 +136,8 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
        'repeats': repeats})
   if not repeats:
     return task
-  source, bar_frames, _ = form.of_pattern(prompt.pattern)
-  return _with_repeats(task, form.default().nearest(
-      bar_frames, _OF_TEMPO).agreeing(source[:, :-1], _OF_FORM))
+  # The last bar may not be over.
+  return _with_repeats(task, _forms_like(prompt.pattern, end=-1))
 
 
 def _voices(prompt: prompt_lib.Prompt) -> int:
@@ -277,10 +285,8 @@ def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
        'max_tokens': n_free, 'asked': _names(asked), 'repeats': repeats})
   if not repeats:
     return task
-  source, bar_frames, _ = form.of_pattern(prompt.pattern)
   return dataclasses.replace(task, vary=functools.partial(
-      writer.draw_form, form.default().nearest(bar_frames, _OF_TEMPO).agreeing(
-          source, _OF_FORM, voices)))
+      writer.draw_form, _forms_like(prompt.pattern, voices=voices)))
 
 
 def _assemble_accompaniment(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,
