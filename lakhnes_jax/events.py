@@ -95,6 +95,11 @@ def event(voice: int, kind: int, value: int = 0) -> int:
   return int(found)
 
 
+def voice_bits(voices: npt.ArrayLike) -> int:
+  """Returns the sum of 2^voice of the voices in a list, each once: 0 to 15."""
+  return sum(1 << voice for voice in np.unique(voices).tolist())
+
+
 def voice_of(events: np.ndarray) -> np.ndarray:
   """Returns the voice, 0 to 3, of each event, and -1 for waits."""
   return np.where(events < 0, CODE_VOICE[np.where(events < 0, ~events, 0)], -1)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lakhnes_jax import atomic, input_files
+from lakhnes_jax import events as ev
 from lakhnes_jax.tracker import pattern as pattern_lib
 
 PATH = pathlib.Path(__file__).parent / 'forms.npz'
@@ -96,7 +97,7 @@ def of_pattern(pattern: pattern_lib.Pattern) -> tuple[np.ndarray, int, int]:
         like = notes.index(notes[i])
       if like < i and notes[i]:
         found[i] = like
-  return source, frames, sum(1 << v for v in np.unique(voice).tolist())
+  return source, frames, ev.voice_bits(voice)
 
 
 def write(path: pathlib.Path, forms: list[tuple[np.ndarray, int, int]]) -> None:

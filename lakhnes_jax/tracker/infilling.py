@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lakhnes_jax import events as ev
 from lakhnes_jax.tracker import clock as clock_lib
 from lakhnes_jax.tracker import grammar, merging
 from lakhnes_jax.tracker import pattern as pattern_lib
@@ -133,5 +134,5 @@ def schedule(vocabulary: voc.Tracker, given: GivenNotes, voices: Sequence[int],
   return Schedule(
       *(np.pad(column, (0, more), 'edge') for column in (
           given.token, row, given.delay, given.voice, given.chained)),
-      np.int32(sum(1 << voice for voice in voices)), np.int32(0),
+      np.int32(ev.voice_bits(voices)), np.int32(0),
       np.int32(n_free))

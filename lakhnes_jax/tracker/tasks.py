@@ -106,9 +106,8 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
     raise ValueError('a song is continued in its own tempo; leave --tempo out')
   prompt = prompt_lib.read(vocabulary, song, prompt_events, tasks.Limits(
       None, prompt_seconds).samples)
-  playing = functools.reduce(
-      int.__or__, (1 << int(v) for v in np.unique(ev.voice_of(song)) if v >= 0))
-  asked[voc.VOICES] = asked.get(voc.VOICES, playing) | _voices(prompt)
+  asked.setdefault(voc.VOICES, ev.voice_bits(ev.voice_of(song[song < 0])))
+  asked[voc.VOICES] |= ev.voice_bits(prompt.pattern.voice)
   if voc.LENGTH not in asked:
     samples = max(int(ev.times_of(song)[-1]), prompt.length + (
         limits.samples if limits.seconds is not None else 0))
@@ -138,11 +137,6 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
     return task
   # The last bar may not be over.
   return _with_repeats(task, _forms_like(prompt.pattern, end=-1))
-
-
-def _voices(prompt: prompt_lib.Prompt) -> int:
-  """Bits of the voices that play."""
-  return sum(1 << int(v) for v in np.unique(prompt.pattern.voice))
 
 
 def _assemble_continuation(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,
@@ -256,7 +250,7 @@ def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
                      'do: ' + ', '.join(ev.VOICES[voice].name.lower()
                                         for voice in np.unique(
                                             prompt.pattern.voice)))
-  given_bits = sum(1 << voice for voice in voices)
+  given_bits = ev.voice_bits(voices)
   asked[voc.VOICES] = asked.get(voc.VOICES, 15) | given_bits
   if asked[voc.VOICES] == given_bits:
     raise ValueError(f'{" and ".join(names)} are given, and no other voice is '

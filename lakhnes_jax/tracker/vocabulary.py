@@ -224,7 +224,7 @@ class Tracker:
       return np.zeros(0, np.int16)
     seconds = pattern.size * frames_lib.FRAME / ev.SAMPLE_RATE
     n_notes = int((pattern.pitch > 0).sum())
-    playing = sum(1 << int(v) for v in np.unique(pattern.voice))
+    playing = ev.voice_bits(pattern.voice)
     clock = clock_lib.Clock()
     clock.bar = pattern.bar_rows
     rows = pattern.row_frames
