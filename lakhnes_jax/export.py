@@ -71,10 +71,13 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
     Bytes of all files.
 
   Raises:
+    ImportError: scikit-learn is missing, for a critic.
     OSError, ValueError: as `weights_folder.read`; or the models are of other
       shapes, or there is no optimizer state, or another process writes to
       `out`.
   """
+  if critic_of:
+    critic_lib.require_sklearn()
   tree, meta = weights_folder.read(source)
   if meta['model'] == 'txl':  # Other kinds are not of this package.
     weights_folder.fit(tree['params'], meta, source)
@@ -114,7 +117,7 @@ def export(source: str, out: pathlib.Path, *, name: str | None = None,
 
 
 def _fit_critic(weights: pathlib.Path,
-                corpus: shards.Corpus) -> list[critic_lib.Weight]:
+                corpus: shards.Corpus) -> critic_lib.Critic:
   """Draws songs and fits a critic of them."""
   model = load.load(weights)
   real = list(itertools.islice(_real_songs(corpus, model.vocabulary), _REAL))
@@ -179,7 +182,8 @@ def main(argv: list[str] | None = None) -> None:
       help='that the model is to remember in sampling; default: as in training')
   add('--critic_of', type=command_line.path, metavar='SHARDS',
       help='fit a critic on samples and on the train songs of this folder, so '
-      'that sampling can take one of several songs (--best_of); minutes')
+      'that sampling can take one of several songs (--best_of); minutes; needs '
+      'the extra `metrics`')
   add('--notes', type=command_line.path, metavar='FILE',
       help='Markdown file to include in the card')
   args = parser.parse_args(argv)
@@ -190,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
         average=[command_line.expand(path) for path in args.average],
         mem_len=args.mem_len, critic_of=args.critic_of,
         notes=input_files.read_text(args.notes) if args.notes else '')
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, ImportError) as error:
     sys.exit(f'export: {error}')
   print(f'{args.out}: {size / 1e6:.1f} MB')
 

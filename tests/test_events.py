@@ -132,6 +132,7 @@ def test_parts_of_events():
   song = to_song('WT_7', 'P2_NOTEON_60', 'P2_VELOCITY_9', 'NO_TIMBRE_1',
                  'WT_3', 'TR_NOTEOFF')
   assert ev.voice_of(song).tolist() == [-1, ev.P2, ev.P2, ev.NO, -1, ev.TR]
+  assert ev.voice_bits([ev.TR, ev.P1, ev.TR]) == 5 and ev.voice_bits([]) == 0
   assert ev.kind_of(song).tolist() == [-1, ev.NOTEON, ev.VELOCITY, ev.TIMBRE,
                                        -1, ev.NOTEOFF]
   assert ev.value_of(song).tolist() == [7, 60, 9, 1, 3, 0]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import sys
 
 import jax
 import numpy as np
@@ -183,7 +184,7 @@ def test_a_critic_of_its_own_songs(run, tmp_path, monkeypatch):
   export.main([str(run), f'--out={tmp_path / "out"}',
                f'--critic_of={tmp_path / "data"}'])
   _, _, meta = weights_folder.load(tmp_path / 'out')
-  found = {row['feature']: row for row in meta['critic']}
+  found = {row['feature']: row for row in meta['critic']['features']}
   # Of the songs that last 30 seconds.
   rates = np.array([44100 / wait for wait in (4000, 5000, 6000)])
   assert found['note_density']['mean'] == pytest.approx(rates.mean(), .01)
@@ -192,6 +193,14 @@ def test_a_critic_of_its_own_songs(run, tmp_path, monkeypatch):
   with pytest.raises(SystemExit, match="nowhere: no split 'train' here"):
     export.main([str(run), f'--out={tmp_path / "out"}',
                  f'--critic_of={tmp_path / "nowhere"}'])
+
+
+def test_no_critic_without_sklearn(run, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'sklearn', None)
+  with pytest.raises(SystemExit, match=r'lakhnes_jax\[metrics\]'):
+    export.main([str(run), f'--out={tmp_path / "out"}',
+                 f'--critic_of={tmp_path}'])
+  assert not (tmp_path / 'out').exists()  # Before anything takes time.
 
 
 def test_one_process_at_a_time(run, tmp_path):

@@ -2,9 +2,10 @@
 
 A model that draws several songs for each one that is wanted can take them with
 unequal probabilities. The critic's are proportional to exp(-score), where a
-score is linear in what `song_features` and `idiom` measure and its square, and
-such that the songs taken have, as nearly as so few songs allow, the means and
-deviations of real songs. A song with more than six seconds of a few notes is
+score is linear in what is measured of a song and its square, and such that the
+songs taken have, as nearly as so few songs allow, the means and deviations of
+real songs. What is measured are `song_features`, `idiom`, and how much like
+samples its n-grams are. A song with more than six seconds of a few notes is
 taken only where all have that: those with much more are so rare that the fit
 says nothing of them. A critic is fitted once and kept beside the weights.
 Always taking the song nearest to the mean of real ones, or the one that is
@@ -16,7 +17,8 @@ Generation" (ICLR 2021), for moments matched by an exponential tilt; systems of
 the MIREX symbolic music generation task (2025) draw several songs as well.
 """
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -24,7 +26,7 @@ import scipy.optimize
 import scipy.special
 
 from lakhnes_jax import events as ev
-from lakhnes_jax.analysis import idiom, song_features
+from lakhnes_jax.analysis import idiom, ngrams, song_features
 
 SECONDS = 30.  # Of each song.
 BEST_OF = 8  # Songs of which one is taken.
@@ -33,26 +35,35 @@ _REFUSED = 1e3  # Added to a score.
 _FARTHEST = 4.  # Deviations; what is farther off counts as this.
 _PENALTY = .1  # On the squares of weights.
 _SPLITS = 20  # Random ways to put samples into groups.
+_N_GRAMS, _SHARE = 500, .03  # Most n-grams, and of how many songs at least.
+_FOLDS = 5
 
 
 class Weight(TypedDict):
-  """What one feature says: JSON, as weights folders hold it."""
-  feature: str  # As `song_features` or `idiom` name it.
+  """What one feature says."""
+  feature: str  # As `song_features` or `idiom` name it, or 'ngrams'.
   mean: float  # Of real songs,
   deviation: float  # and their standard deviation.
   weight: float  # Added to the score for each deviation z above the mean,
   square: float  # and for each 1 of z^2 - 1: songs far off on either side.
 
 
+class Critic(TypedDict):
+  """JSON, as weights folders hold it."""
+  features: list[Weight]
+  ngrams: dict[str, float]  # What each says, more of samples; `_ngram_score`.
+
+
 def fit(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
-        best_of: int = BEST_OF) -> list[Weight]:
+        best_of: int = BEST_OF) -> Critic:
   """Fits a critic.
 
   With x = (z, z^2 - 1), where z are the features in deviations from the mean of
   real songs, at most 4 of them, 0 where one could not be measured, minimises
   sum_j (E[x_j] - R[x_j])^2 / (2 V[x_j]) + |w|^2 / 20. E is over random groups
   of `best_of` samples, of which one is taken as `choose` does; R is the mean
-  and V the variance of real songs.
+  and V the variance of real songs. One of the features is what a logistic
+  regression on n-grams says; of each of these songs, one on other songs.
 
   Args:
     samples: int32 events of a model's songs, of which the first 30 seconds
@@ -61,13 +72,16 @@ def fit(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
     best_of: songs of which one will be taken, at least 2.
 
   Raises:
+    ImportError: scikit-learn is missing; names the extra.
     ValueError: there are fewer than two real songs, or samples for a group.
   """
   if len(real) < 2 or len(samples) < best_of:
     raise ValueError(f'{len(samples)} samples and {len(real)} real songs are '
                      f'too few for a critic of {best_of}')
-  theirs, found = ([_measure(song) for song in songs]
-                   for songs in (samples, real))
+  weights, scores = _fit_ngrams(samples, real)
+  measured = [{**_measure(song, weights), 'ngrams': score}
+              for song, score in zip([*samples, *real], scores, strict=True)]
+  theirs, found = measured[:len(samples)], measured[len(samples):]
   refused = np.array(list(map(_refused, samples, theirs)))
   rows = [Weight(feature=name, mean=float(np.nanmean(column)),
                  deviation=float(np.nanstd(column)), weight=0., square=0.)
@@ -96,11 +110,62 @@ def fit(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
 
   w = scipy.optimize.minimize(loss, np.zeros(x.shape[1]), jac=True,
                               method='L-BFGS-B').x
-  return [Weight(**{**row, 'weight': float(weight), 'square': float(square)})
-          for row, weight, square in zip(rows, *np.split(w, 2), strict=True)]
+  return Critic(ngrams=weights, features=[
+      Weight(**{**row, 'weight': float(weight), 'square': float(square)})
+      for row, weight, square in zip(rows, *np.split(w, 2), strict=True)])
 
 
-def choose(songs: Sequence[np.ndarray], critic: Sequence[Weight],
+def require_sklearn() -> None:
+  """Raises an ImportError that names the extra, where none can be fitted."""
+  try:
+    import sklearn  # noqa: F401
+  except ImportError as error:
+    raise ImportError('a critic is fitted by scikit-learn: pip install '
+                      f'"lakhnes_jax[metrics]" ({error})') from error
+
+
+def _fit_ngrams(samples: Sequence[np.ndarray], real: Sequence[np.ndarray]
+               ) -> tuple[dict[str, float], list[float]]:
+  """Fits a logistic regression that tells samples from real songs.
+
+  Returns:
+    What each n-gram says, and the score of each song by a regression that was
+    not fitted on it.
+  """
+  require_sklearn()
+  import threadpoolctl  # Comes with scikit-learn.
+  from sklearn import feature_selection, linear_model, pipeline
+  from sklearn import model_selection as selection
+  from sklearn.feature_extraction import text
+
+  def regression():
+    return pipeline.make_pipeline(  # As `_ngram_score` computes it.
+        text.TfidfTransformer(use_idf=False, sublinear_tf=True),
+        linear_model.LogisticRegression(
+            class_weight='balanced', fit_intercept=False, max_iter=1000))
+
+  songs = list(map(_beginning, [*samples, *real]))
+  is_sample = np.repeat([1, 0], [len(samples), len(real)])
+  counts = text.CountVectorizer(analyzer=ngrams.extract, min_df=_SHARE)
+  # Those that say most, and a regression of these alone.
+  selected = feature_selection.SelectFromModel(
+      regression(), threshold=-np.inf,
+      max_features=lambda x: min(x.shape[1], _N_GRAMS),
+      importance_getter='named_steps.logisticregression.coef_')
+  whole = pipeline.make_pipeline(counts, selected, regression())
+  folds = selection.StratifiedKFold(min(_FOLDS, *np.bincount(is_sample)),
+                                    shuffle=True, random_state=0)
+  with threadpoolctl.threadpool_limits(1, 'blas'):
+    scores = selection.cross_val_predict(
+        whole, songs, is_sample, cv=folds, method='decision_function')
+    whole.fit(songs, is_sample)
+  return dict(zip(
+      whole[:-1].get_feature_names_out().tolist(),
+      whole[-1].named_steps['logisticregression'].coef_[0].round(4).tolist(),
+      strict=True)), scores.tolist()
+
+
+def choose(songs: Sequence[np.ndarray], critic: Critic,
            rng: np.random.Generator) -> int:
   """Draws the number of one of `songs`, with odds of exp(-score).
 
@@ -111,25 +176,25 @@ def choose(songs: Sequence[np.ndarray], critic: Sequence[Weight],
     critic: as `fit` returns it.
     rng: what draws; it is used once, whatever the scores.
   """
-  found = [_measure(song) for song in songs]
-  scores = np.array([_score(row, critic) + _refused(song, row)
+  found = [_measure(song, critic['ngrams']) for song in songs]
+  scores = np.array([_score(row, critic['features']) + _refused(song, row)
                      for song, row in zip(songs, found, strict=True)])
   return int(np.argmax(rng.gumbel(size=len(scores)) - scores))
 
 
-def score(song: np.ndarray, critic: Sequence[Weight]) -> float:
+def score(song: np.ndarray, critic: Critic) -> float:
   """Returns how much a song is like too many samples; lower is better.
 
   Args:
     song: int32 events, of which the first 30 seconds count.
     critic: as `fit` returns it.
   """
-  return _score(_measure(song), critic)
+  return _score(_measure(song, critic['ngrams']), critic['features'])
 
 
-def _score(found: dict[str, float], critic: Sequence[Weight]) -> float:
-  return float(_standardised(found, critic) @ [
-      row[key] for key in ('weight', 'square') for row in critic])
+def _score(found: dict[str, float], rows: Sequence[Weight]) -> float:
+  return float(_standardised(found, rows) @ [
+      row[key] for key in ('weight', 'square') for row in rows])
 
 
 def _refused(song: np.ndarray, found: dict[str, float]) -> float:
@@ -138,9 +203,26 @@ def _refused(song: np.ndarray, found: dict[str, float]) -> float:
   return _REFUSED * (found.get('stasis', 0) * seconds > _STASIS)
 
 
-def _measure(song: np.ndarray) -> dict[str, float]:
-  song = ev.truncate(song, round(SECONDS * ev.SAMPLE_RATE))
-  return {**song_features.measure(song), **idiom.measure(song)}
+def _beginning(song: np.ndarray) -> np.ndarray:
+  return ev.truncate(song, round(SECONDS * ev.SAMPLE_RATE))
+
+
+def _measure(song: np.ndarray, weights: Mapping[str, float]
+            ) -> dict[str, float]:
+  song = _beginning(song)
+  return {**song_features.measure(song), **idiom.measure(song),
+          'ngrams': _ngram_score(song, weights)}
+
+
+def _ngram_score(song: np.ndarray, weights: Mapping[str, float]) -> float:
+  """w x / |x|, where x is 1 + ln n of n-grams that come n times, 0 of others.
+
+  Where there is none of those that have a weight, 0.
+  """
+  counts = collections.Counter(filter(weights.get, ngrams.extract(song)))
+  x = 1 + np.log(list(counts.values()))
+  return float(x @ [weights[gram] for gram in counts] /
+               max(np.linalg.norm(x), 1))
 
 
 def _standardised(found: dict[str, float],

@@ -35,7 +35,7 @@ class Model(NamedTuple):
   params: Any
   vocabulary: ev.Vocabulary
   mem_len: int = 512
-  critic: Sequence[critic_lib.Weight] | None = None
+  critic: critic_lib.Critic | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class SamplingConfig:
 
 _SHORT = 48  # Tokens of the shorter memory of `decode.Contrast`.
 # As `sample.flags` draws songs, and `lakhnes_jax.load()`'s methods.
-RECOMMENDED = SamplingConfig(temperature=1., top_k=0, tail_p=.88,
+RECOMMENDED = SamplingConfig(temperature=1., top_k=0, tail_p=.92,
                              context_weight=.1)
 
 
@@ -212,7 +212,7 @@ def _first_generated(given: np.ndarray) -> int:
   return int(np.argmin(np.append(given, False)))
 
 
-def _take(songs: list[tuple], critic: Sequence[critic_lib.Weight] | None,
+def _take(songs: list[tuple], critic: critic_lib.Critic | None,
           rng: np.random.Generator) -> tuple:
   """Returns one of several songs (events, given, ...), by what is new in it."""
   if len(songs) == 1:

@@ -1,4 +1,4 @@
-"""A critic of features: songs taken by it have the moments of real ones."""
+"""A critic: songs taken by it have the moments of real ones."""
 
 import json
 
@@ -22,6 +22,10 @@ SAMPLES = [song(RNG.integers(40, 90, 120), wait)
            for wait in (7000, 9500, 13000)]
 
 
+def of(*features, **weights) -> critic.Critic:
+  return {'features': list(features), 'ngrams': weights}
+
+
 def wandering(rng, mean: float, deviation: float) -> list[np.ndarray]:
   """Songs of steady notes, at rates that are drawn for each."""
   return [song(rng.choice(SCALE, 30), int(wait)) for wait in
@@ -37,12 +41,14 @@ def test_songs_taken_have_the_moments_of_real_ones(monkeypatch):
   monkeypatch.setattr(critic.song_features, 'measure', lambda x: {
       'rate': float(rates([x])[0]), 'constant': 3.})
   monkeypatch.setattr(critic.idiom, 'measure', lambda x: {})
+  monkeypatch.setattr(critic.ngrams, 'extract', lambda x: ['all'])
   rng = np.random.default_rng(0)
   real, samples, others = (wandering(rng, *moments) for moments in (
       (6, 1), (7, 2), (7, 2)))
   found = critic.fit(samples, real, 8)
   assert json.loads(json.dumps(found)) == found
-  assert [row['feature'] for row in found] == ['rate']  # All share the other.
+  # All share the others.
+  assert [row['feature'] for row in found['features']] == ['rate']
   taken = rates([others[i:i + 8][critic.choose(others[i:i + 8], found, rng)]
                  for i in range(0, 248)])
   assert abs(rates(others).mean() - 6) > .8
@@ -51,7 +57,7 @@ def test_songs_taken_have_the_moments_of_real_ones(monkeypatch):
 
 
 def test_features_that_say_nothing_are_left_out():
-  names = [row['feature'] for row in critic.fit(SAMPLES, REAL, 2)]
+  names = [row['feature'] for row in critic.fit(SAMPLES, REAL, 2)['features']]
   assert 'note_density' in names and 'figure_variety' in names
   # All real songs share the one, none has the other.
   assert 'silence_P2' not in names and 'duty_entropy' not in names
@@ -60,8 +66,8 @@ def test_features_that_say_nothing_are_left_out():
 def test_odds_are_those_of_the_scores(monkeypatch):
   monkeypatch.setattr(critic.song_features, 'measure',
                       lambda x: {'events': len(x)})
-  rows = [{'feature': 'events', 'mean': 10., 'deviation': 5., 'weight': 1.,
-           'square': .5}]
+  rows = of({'feature': 'events', 'mean': 10., 'deviation': 5., 'weight': 1.,
+             'square': .5})
   songs = [np.zeros(n, np.int32) for n in (5, 10, 15)]
   rng = np.random.default_rng(3)
   took = np.bincount([critic.choose(songs, rows, rng) for _ in range(4000)])
@@ -69,10 +75,45 @@ def test_odds_are_those_of_the_scores(monkeypatch):
   np.testing.assert_allclose(took / 4000, odds / odds.sum(), atol=.03)
 
 
+def test_what_ngrams_say():
+  rows = of({'feature': 'ngrams', 'mean': 0., 'deviation': 1., 'weight': 1.,
+             'square': 0.}, **{'P1 moves 2': .5, 'P1 moves -2': -2.,
+                               'P1 moves 7': 9.})
+  twice = 1 + np.log(2)
+  assert critic.score(song([60, 62, 64, 62, 65]), rows) == pytest.approx(
+      (twice * .5 - 2) / np.hypot(twice, 1), abs=1e-6)
+  assert critic.score(song([60, 61]), rows) == 0
+
+
+def test_songs_taken_have_the_figures_of_real_ones(monkeypatch):
+  # Alike in all but the order of intervals, which samples mix up.
+  monkeypatch.setattr(critic.song_features, 'measure', lambda x: {})
+  monkeypatch.setattr(critic.idiom, 'measure', lambda x: {})
+  rng = np.random.default_rng(0)
+
+  def songs(n, mixed):
+    figures = [[0, 2, 4, 2], [0, 4, 2, 4]]
+    return [song(60 + np.concatenate([
+        figures[int(rng.random() < mixed)] for _ in range(16)]))
+            for _ in range(n)]
+
+  real, samples, others = songs(60, .2), songs(120, .5), songs(400, .5)
+  found = critic.fit(samples, real, 4)
+  assert found['ngrams']['P1 moves 4'] > 0 > found['ngrams']['P1 moves 2 2']
+  taken = [others[i:i + 4][critic.choose(others[i:i + 4], found, rng)]
+           for i in range(0, 400, 4)]
+
+  def share(songs):
+    return np.mean([ev.value_of(x[2::8]) == 64 for x in songs])
+
+  assert share(others) == pytest.approx(.5, abs=.03)
+  assert share(taken) < .42
+
+
 def test_songs_that_stay_are_taken_only_if_all_do():
   staying, other = song([60, 64] * 9 + [67], 44100), REAL[0]
-  rows = [{'feature': 'note_density', 'mean': 0., 'deviation': 1.,
-           'weight': 99., 'square': 0.}]
+  rows = of({'feature': 'note_density', 'mean': 0., 'deviation': 1.,
+             'weight': 99., 'square': 0.})
   assert critic.score(staying, rows) < critic.score(other, rows)
   rng = np.random.default_rng(0)
   assert critic.choose([other, staying], rows, rng) == 0
@@ -93,10 +134,12 @@ def test_what_comes_after_30_seconds_does_not_count():
 
 
 def test_what_is_damaged_is_a_matter_of_taste():
-  rows = [{'feature': 'nonsense', 'mean': 0., 'deviation': 1., 'weight': 9.,
-           'square': 0.},
-          {'feature': 'note_density', 'mean': 0., 'deviation': 0.,
-           'weight': .5, 'square': .1}]
+  rows = of({'feature': 'nonsense', 'mean': 0., 'deviation': 1., 'weight': 9.,
+             'square': 0.},
+            {'feature': 'note_density', 'mean': 0., 'deviation': 0.,
+             'weight': .5, 'square': .1},
+            {'feature': 'ngrams', 'mean': 0., 'deviation': 1., 'weight': 1.,
+             'square': 0.}, P9_plays=3.)
   assert critic.score(REAL[0], rows) == pytest.approx(.5 * 4 + .1 * 15)
   assert critic.score(np.zeros(0, np.int32), rows) == pytest.approx(-.1)
 

@@ -272,6 +272,13 @@ def test_the_same_song_in_any_batch():
     assert len({s.events.tobytes() for s in made}) == 4
 
 
+def by_density(weight: float, deviation: float):
+  """A critic of nothing but the number of notes a second."""
+  return {'ngrams': {}, 'features': [{
+      'feature': 'note_density', 'mean': 0., 'deviation': deviation,
+      'weight': weight, 'square': 0.}]}
+
+
 def test_the_critic_takes_one_of_several():
   of, task = MODELS['tx1'], tasks.new_song(ev.TX1, tasks.Limits(60))
   many = [s.events for s in sample.generate(of, [task], CONFIG, n=8)]
@@ -280,9 +287,7 @@ def test_the_critic_takes_one_of_several():
                            for x in many])  # Some have no length.
   for weight, mine in ((-1., np.argmax), (1., np.argmin)):
     # Scores so far apart that chance decides nothing.
-    of = of._replace(critic=[{'feature': 'note_density', 'mean': 0.,
-                              'deviation': 1e3, 'weight': weight * 1e9,
-                              'square': 0.}])
+    of = of._replace(critic=by_density(weight * 1e9, 1e3))
     three = sample.SamplingConfig(**{**vars(CONFIG), 'best_of': 3})
     kept = list(sample.generate(of, [task], three, n=2))
     assert [s.metadata['number'] for s in kept] == [0, 1]
@@ -306,8 +311,7 @@ def test_a_critic_judges_what_follows_the_given_beginning():
   density = np.nan_to_num([
       song_features.measure(s.generated().events)['note_density']
       for s in many])
-  of = of._replace(critic=[{'feature': 'note_density', 'mean': 0.,
-                            'deviation': 1e3, 'weight': -1e9, 'square': 0.}])
+  of = of._replace(critic=by_density(-1e9, 1e3))
   kept, = sample.generate(of, [task], dataclasses.replace(CONFIG, best_of=8))
   np.testing.assert_array_equal(kept.events,
                                 many[int(np.argmax(density))].events)
@@ -315,8 +319,7 @@ def test_a_critic_judges_what_follows_the_given_beginning():
 
 def test_what_a_critic_draws_depends_on_seed_and_number_alone():
   of, task = MODELS['tx1'], tasks.new_song(ev.TX1, tasks.Limits(60))
-  of = of._replace(critic=[{'feature': 'note_density', 'mean': 0.,
-                            'deviation': 1., 'weight': 0., 'square': 0.}])
+  of = of._replace(critic=by_density(0., 1.))
   config = dataclasses.replace(CONFIG, best_of=4)
   many = [s.events.tobytes() for s in sample.generate(
       of, [task], dataclasses.replace(config, best_of=1), n=24)]

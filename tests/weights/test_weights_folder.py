@@ -272,7 +272,7 @@ def test_what_versions_write(folder, capsys):
       {'step': 1, 'seconds': 2., 'averaged_with': 'b'},
       {'averaged_with': ['b'], 'source': 'm.pt'},
       {'identity': {'seed': 1}, 'lineage': [entry], 'evaluations': [],
-       'critic': []},
+       'critic': {'features': [], 'ngrams': {'P1 moves 2': .5}}},
       {'data': {}, 'since_line': [], 'flags': {}, 'versions': {},
        'git_revision': 'a', 'device': 'cpu', 'n_devices': 1}):
     (folder / 'config.json').write_text(json.dumps({**META, **further}))
@@ -423,4 +423,4 @@ class TestShipped:
     logits, _ = jax.jit(model.apply)(
         params, songs[:, :-1], model.init_state(len(songs), 8))
     assert language_model.nll(logits, songs[:, 1:])[:, 128:].mean() < 2
-    assert len(meta['critic']) > 10  # Needed for `best_of`.
+    assert len(meta['critic']['features']) > 10  # Needed for `best_of`.
