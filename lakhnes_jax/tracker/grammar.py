@@ -8,8 +8,7 @@ Compiled into the loop of `generation.decode`, as `generation.constraints` are.
     and gate follow their note, each at most once. A row that is gone to has an
     event.
 *   Only the voices of VOICES play; one that was silent gets no OFF.
-*   Nudges, and the delays of each voice, may be limited, say to those that a
-    song has already.
+*   Delays and nudges may be limited to some, say those that a song has already.
 *   The song ends at <S>, or at the first row after so much time or so many
     tokens. That row is gone to, so that the song lasts until then.
 
@@ -17,7 +16,7 @@ Letters: B songs, V tokens, N given tokens, D values of DELAY.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -29,7 +28,6 @@ from lakhnes_jax.tracker import vocabulary as voc
 BODY = 6  # Stage of a song whose prefix and first AT are written.
 FREE = -1  # Of a given token: any that the rules allow.
 _MIN_GIVEN = 512  # N is this or more.
-N_DELAYS = voc.DELAYS[-1] + 1  # D: 0 for none.
 NO_LIMIT = np.iinfo(np.int32).max // 2
 
 
@@ -59,7 +57,7 @@ class RulesState(NamedTuple):
     end_B: frame at which the song ends.
     tokens_B: that may still be written.
     length_B: LENGTH is this or more.
-    delays_Bx2x4xD: bool, which delays NOTE and OFF of each voice may have.
+    delays_BxD: bool, which DELAY may be drawn.
     nudges_B: bool, whether NUDGE may.
   """
   given_BxN: Any
@@ -80,7 +78,7 @@ class RulesState(NamedTuple):
   end_B: Any
   tokens_B: Any
   length_B: Any
-  delays_Bx2x4xD: Any
+  delays_BxD: Any
   nudges_B: Any
 
 
@@ -107,7 +105,7 @@ class Rules:
 
   def init_state(self, tokens: int, *, asked: Mapping[int, int] | None = None,
                  given: np.ndarray = (), begin: int = 0, end: int = NO_LIMIT,
-                 length: int = 0, delays: np.ndarray | None = None,
+                 length: int = 0, delays: Iterable[int] = voc.DELAYS,
                  nudges: bool = True) -> RulesState:
     """Returns the state of one song before its first token.
 
@@ -119,8 +117,7 @@ class Rules:
       begin: frame before which nothing is added to what is given.
       end: frame; the song ends at the first row from there on.
       length: least LENGTH that the model may draw.
-      delays: [2, 4, D] bool, those that NOTE and OFF of each voice may have;
-        what is limited too much to go on is not limited. None for any.
+      delays: values of DELAY that it may draw.
       nudges: whether it may draw NUDGE.
 
     Raises:
@@ -146,8 +143,7 @@ class Rules:
                    constant_values=FREE)
     return RulesState(
         given_BxN=given, **number, nudges_B=np.bool_(nudges),
-        delays_Bx2x4xD=np.ones((2, 4, N_DELAYS), bool)
-        if delays is None else delays)
+        delays_BxD=np.isin(np.arange(voc.DELAYS[-1] + 1), list(delays)))
 
   def process_logits(self, state: RulesState, logits_BxV):
     kind, voice, value = self.vocabulary.table
@@ -162,11 +158,10 @@ class Rules:
     frame = column(frame_of(state.time_B))
     after_event = before >= voc.NOTE
     is_event = (kind == voc.NOTE) | (kind == voc.OFF)
-    events = is_event & (voice > column(state.voice_B)) & (
+    allowed = is_event & (voice > column(state.voice_B)) & (
         (kind == voc.NOTE) & (bit & column(state.mask_B) > 0) |
         (kind == voc.OFF) & (bit & column(state.on_B) > 0)) & (
             frame + column(state.delay_B) >= begin)
-    allowed = events & self._delayed(state)
     owner = jnp.asarray(ins.KIND_OF_VOICE)[state.note_B]
     allowed |= (kind >= voc.LEVEL) & (column(state.note_B) >= 0) & (
         kind - voc.LEVEL > column(state.rank_B)) & (
@@ -174,7 +169,9 @@ class Rules:
     allowed |= (kind == voc.DELAY) & (value > column(state.delay_B)) & (
         before != voc.DELAY) & (before != voc.SKIP) & (
             value * voc.PARTS < 2 * column(state.tempo_B)) & (
-                frame + value >= begin) & self._has_events(state)
+                frame + value >= begin)
+    allowed &= (kind != voc.DELAY) | state.delays_BxD[
+        :, np.where(kind == voc.DELAY, value, 0)]
     allowed |= (kind == voc.NUDGE) & (before == voc.AT) & column(state.nudges_B)
     allowed |= (kind == voc.TEMPO) & (
         (before == voc.AT) | (before == voc.NUDGE))
@@ -187,7 +184,6 @@ class Rules:
     allowed |= (kind == voc.SKIP) & (after_event | (before == voc.SKIP))
     if self.stop_at_eos:
       allowed |= (kind == voc.START) & after_event
-    allowed |= events & ~allowed.any(-1, keepdims=True)
     early = jnp.where(stage < 5, kind == voc.LENGTH + stage,
                       (kind == voc.AT) & (value < column(state.bar_B)))
     early &= (kind != voc.LENGTH) | (value >= column(state.length_B))
@@ -201,22 +197,6 @@ class Rules:
     left = jnp.where(allowed, logits_BxV, -jnp.inf)
     return jnp.where(jnp.isfinite(left).any(-1, keepdims=True), left,
                      jnp.where(allowed, 0., -jnp.inf))
-
-  def _delayed(self, state: RulesState):
-    """[B, V] bool, whether an event may have the delay that it would have."""
-    kind, voice, _ = self.vocabulary.table
-    here_Bx2x4 = jnp.take_along_axis(
-        state.delays_Bx2x4xD, state.delay_B[:, None, None, None], 3)
-    return here_Bx2x4.reshape(-1, 8)[:, np.where(
-        voice >= 0, 4 * (kind == voc.OFF) + voice, 0)]
-
-  def _has_events(self, state: RulesState):
-    """[B, V] bool, whether some event may have this DELAY."""
-    kind, _, value = self.vocabulary.table
-    voices_Bx2 = jnp.stack([state.mask_B, state.on_B], 1)
-    may_Bx2x4 = voices_Bx2[..., None] >> np.arange(4) & 1 > 0
-    some_BxD = (state.delays_Bx2x4xD & may_Bx2x4[..., None]).any((1, 2))
-    return some_BxD[:, np.where(kind == voc.DELAY, value, 0)]
 
   def advance(self, state: RulesState, tokens_B):
     tokens_B = self.replace(state, tokens_B)

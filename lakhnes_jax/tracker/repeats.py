@@ -26,6 +26,7 @@ from lakhnes_jax.tracker import vocabulary as voc
 _N_FORMS = 32  # K: drawn for each song.
 _N_MACROS = 4  # Level, tone, offset and gate.
 _MOST_EVENTS = 1 << 14  # Of a song, of which bars come again.
+_DELAYS = voc.DELAYS[-1] + 1
 
 
 class Log(NamedTuple):
@@ -193,12 +194,11 @@ class Repeats:
     place_Bx8 = jnp.concatenate([again_Bx4, next_Bx4], 1)
     bar_Bx8 = state.bar_B[:, None] + jnp.repeat(jnp.arange(2), 4)
     row_Bx8 = jnp.where(
-        place_Bx8 < 0, merging.NEVER // (4 * grammar.N_DELAYS),
+        place_Bx8 < 0, merging.NEVER // (4 * _DELAYS),
         bar_Bx8 * rules.bar_B[:, None] +
         state.log.row_BxE[batch_Bx1, place_Bx8])
-    instant_Bx8 = (row_Bx8 * grammar.N_DELAYS +
-                   state.log.delay_BxE[batch_Bx1, place_Bx8])
-    order_Bx8 = instant_Bx8 * 4 + jnp.tile(jnp.arange(4), 2)
+    order_Bx8 = (row_Bx8 * _DELAYS + state.log.delay_BxE[batch_Bx1, place_Bx8]
+                ) * 4 + jnp.tile(jnp.arange(4), 2)
     which_B = jnp.argmin(order_Bx8, 1)
     place_B = grammar.at(place_Bx8, which_B)
     due = merging.Due(

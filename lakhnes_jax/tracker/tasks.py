@@ -29,7 +29,7 @@ Asked = Mapping[int, int]  # {kind of prefix token: value}.
 # Forms among which one is drawn where something is given: those whose bars last
 # most nearly as long, and of these those that agree best with it.
 _OF_TEMPO, _OF_FORM = 256, 16
-_OFTEN = 3  # Times that what is continued has a delay, or NUDGEs, to have more.
+_OFTEN = 3  # Times that what is continued has a DELAY, or NUDGEs, to have more.
 
 
 def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
@@ -93,9 +93,8 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
   """Returns the task of continuing the beginning of a song.
 
   The prefix says length, density and voices of the whole given song, or what
-  is asked for; bar and tempo are those of what is kept. A voice's notes and
-  their ends have the delays that it has three times or more, and others only if
-  there are none; NUDGEs are drawn if it has three. With
+  is asked for; bar and tempo are those of what is kept. A DELAY that it has
+  fewer than three times is not drawn, nor NUDGEs if it has fewer. With
   `repeats` the form is one of those that repeat bars of what is kept as it does
   itself.
 
@@ -122,10 +121,12 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
   end = grammar.NO_LIMIT
   if limits.seconds is not None:
     end = int(prompt.frames_of([prompt.length + limits.samples - 1])[0]) + 1
+  kind, _, value = (x[prompt.ids] for x in vocabulary.table)
+  delays, times = np.unique(value[kind == voc.DELAY], return_counts=True)
   state = rules.init_state(
       max_tokens, given=ids, begin=int(prompt.frames_of([prompt.length])[0]),
-      end=end, delays=_often_delayed(vocabulary, prompt.ids),
-      nudges=(vocabulary.table.kind[ids] == voc.NUDGE).sum() >= _OFTEN)
+      end=end, delays=delays[times >= _OFTEN],
+      nudges=(kind == voc.NUDGE).sum() >= _OFTEN)
   task = tasks.GenerationTask(
       vocabulary, rules, state, ids, max_tokens,
       functools.partial(_assemble_continuation, prompt, vocabulary, limits),
@@ -136,20 +137,6 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
     return task
   # The last bar may not be over.
   return _with_repeats(task, _forms_like(prompt.pattern, end=-1))
-
-
-def _often_delayed(vocabulary: voc.Tracker, ids: np.ndarray) -> np.ndarray:
-  """Returns `delays` of `grammar.Rules`: those that the song often has."""
-  kind, voice, value = (x[ids] for x in vocabulary.table)
-  moves = np.isin(kind, (voc.AT, voc.SKIP, voc.DELAY))
-  last = np.maximum.accumulate(np.where(moves, np.arange(len(ids)), 0))
-  delay = np.where(kind[last] == voc.DELAY, value[last], 0)
-  is_event = np.isin(kind, (voc.NOTE, voc.OFF))
-  counts = np.zeros((2, 4, grammar.N_DELAYS), np.int32)
-  np.add.at(counts, tuple(x[is_event] for x in (
-      (kind == voc.OFF).astype(int), voice, delay)), 1)
-  often = counts >= _OFTEN
-  return often | ~often.any(-1, keepdims=True)
 
 
 def _assemble_continuation(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,
@@ -243,8 +230,7 @@ def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
                   repeats: bool = True) -> tasks.GenerationTask:
   """Returns the task of the other voices to some voices of a song.
 
-  Of the others the song's rows are known to the model, and when they end. Their
-  notes are on rows, or have delays that the given ones often have. With
+  Of the others the song's rows are known to the model, and when they end. With
   `repeats` their bars come again as in a song whose other voices repeat bars as
   the given ones do.
 
@@ -279,15 +265,11 @@ def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
   prompt = prompt._replace(first=given_notes.first)
   n_free = tasks.max_events_in(prompt.length)
   rules = grammar.Rules(vocabulary, False)
-  delays = _often_delayed(vocabulary, prompt.ids)[:, list(voices)].any(
-      1, keepdims=True).repeat(4, 1)
-  delays[..., 0] = True
   most_tokens = n_free + given_notes.most_tokens
   writer = repeats_lib.Repeats(rules)
   task = tasks.GenerationTask(
       vocabulary, writer, writer.init_state(
-          rules.init_state(grammar.NO_LIMIT, given=given_notes.prefix,
-                           delays=delays),
+          rules.init_state(grammar.NO_LIMIT, given=given_notes.prefix),
           most_tokens,
           infilling.schedule(vocabulary, given_notes, voices, n_free)),
       given_notes.prefix, most_tokens,

@@ -259,26 +259,16 @@ def test_continuations_are_delayed_as_what_is_given(
     tracker, model, late, repeats):
   task = tasks.continuation(tracker, _song('ABACAB', late=late),
                             tasks.Limits(200), repeats=repeats)
-  written = _write(model, task)
-
-  def delays(ids, voice):  # Of notes. None has an OFF, which may come any time.
-    return {delay for bar in _bars(tracker, ids)
-            for _, delay, which, _, macros in bar if which == voice and macros}
-
-  given = {ev.P1: {0}, ev.TR: {0}, ev.NO: {late}}
-  assert {voice: delays(task.prefix, voice) for voice in given} == given
-  for ids in written:
-    assert {voice: delays(ids, voice) for voice in given} == given
-    assert not (tracker.table.kind[ids] == voc.NUDGE).any()
-
-
-def test_other_voices_are_delayed_as_the_given_ones_or_not_at_all(
-    tracker, model):
-  task = tasks.accompaniment(tracker, _song('ABACAB', late=2), (ev.TR, ev.NO))
-  delays = {delay for ids in _write(model, task) for bar in _bars(tracker, ids)
-            for _, delay, voice, _, macros in bar
-            if macros and voice in (ev.P1, ev.P2)}
-  assert delays == {0, 2}
+  n = len(task.prefix)
+  kind, _, value = (x[np.concatenate([ids[n:] for ids in _write(model, task)])]
+                    for x in tracker.table)
+  given = set(tracker.table.value[task.prefix][
+      tracker.table.kind[task.prefix] == voc.DELAY].tolist())
+  rules = task.state.rules if repeats else task.state
+  assert set(np.flatnonzero(rules.delays_BxD).tolist()) == given
+  assert bool(given) == bool(late)
+  assert set(value[kind == voc.DELAY].tolist()) <= given
+  assert not (kind == voc.NUDGE).any()
 
 
 @pytest.mark.parametrize('repeats', [True, False])
@@ -293,7 +283,7 @@ def test_other_voices_come_again_as_those_of_songs_like_the_given(
       *[unlike] * 20, *[like] * 16, frames=frames))
   task = tasks.accompaniment(tracker, song, (ev.P1, ev.TR), repeats=repeats)
   again = []
-  for ids in _write(model, task, n=16):
+  for ids in _write(model, task):
     bars = _bars(tracker, ids)
     for voice in (ev.P1, ev.TR):
       assert _of_voice(bars[0], voice)

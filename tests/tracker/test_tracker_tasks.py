@@ -53,14 +53,14 @@ def test_a_song_goes_on_after_its_exact_beginning(model, tracker, frame,
   kept = (ev.truncate(song, 110250) if 'prompt_seconds' in kept_part
           else song[:102])  # The wait at the start is not counted.
   length = int(ev.times_of(kept)[-1])
-  task = tasks.continuation(tracker, song, tasks.Limits(None, 4.),
+  task = tasks.continuation(tracker, song, tasks.Limits(None, 1.5),
                             **kept_part)
   for made in generate(model, task)[0]:
     np.testing.assert_array_equal(made.events[:len(kept)], kept)
     np.testing.assert_array_equal(
         made.given, np.arange(len(made.events)) < len(kept))
     times = ev.times_of(made.events)
-    assert times[-1] == length + 4 * ev.SAMPLE_RATE
+    assert times[-1] == length + round(1.5 * ev.SAMPLE_RATE)
     added = made.events[len(kept):]
     assert (ev.kind_of(added) == ev.NOTEON).any()
     # What is added is on frames that go on from those of the song, but for what
