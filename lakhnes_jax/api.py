@@ -15,6 +15,7 @@ from lakhnes_jax.weights import weights_folder
 # A song, its events, or the path of its file.
 SongLike = song_lib.Song | np.ndarray | str | os.PathLike
 _DRAWS = sample.RECOMMENDED
+_CONTINUING = sample.RECOMMENDED_TO_CONTINUE
 
 
 def load(weights: str | os.PathLike | None = None, *,
@@ -116,8 +117,11 @@ class Model:
       stop_at_eos: end also where the model draws <S>.
       grammar: mask events that real songs (nearly) never have.
       repeats: as of `generate`; those of the given bars too.
-      **options: see `Model`.
+      **options: see `Model`; `tail_p` and `context_weight` have defaults that
+        keep nearer to the song than those of `generate`.
     """
+    options = {'tail_p': _CONTINUING.tail_p,
+               'context_weight': _CONTINUING.context_weight, **options}
     return self._sample_to(song, n, lambda events: tasks.continuation(
         self.sampled.vocabulary, events,
         tasks.Limits(length, seconds, stop_at_eos), prompt_events=prompt_events,

@@ -1,6 +1,5 @@
 """The face of the package: `import lakhnes_jax`, and what a notebook does."""
 
-import inspect
 import subprocess
 import sys
 
@@ -73,14 +72,18 @@ def test_songs_are_those_of_the_sampler(model, folder):
   np.testing.assert_array_equal(again.events, first.events)
 
 
-def test_defaults_are_those_of_sample_flags():
-  text = (options.FLAGS_DIR / 'sample.flags').read_text().splitlines()
-  drawing = inspect.signature(lakhnes_jax.Model._sample).parameters
-  assert f'--temperature={drawing["temperature"].default:g}' in text
-  assert f'--top_k={drawing["top_k"].default}' in text
-  assert f'--tail_p={drawing["tail_p"].default:g}' in text
-  assert f'--context_weight={drawing["context_weight"].default:g}' in text
-  assert '--grammar' in text
+@pytest.mark.parametrize('name, write', [
+    ('sample', lambda model: model.generate(length=4)),
+    ('continue', lambda model: model.continue_song(NOTES, prompt_events=6,
+                                                   length=4)),
+    ('rhythm', lambda model: model.new_pitches(NOTES)),
+    ('voices', lambda model: model.accompany(NOTES, ['p1'], seconds=.1))])
+def test_defaults_are_those_of_the_flag_files(model, name, write):
+  lines = (options.FLAGS_DIR / f'{name}.flags').read_text().splitlines()
+  made, = write(model)
+  for setting in ('temperature', 'top_k', 'tail_p', 'context_weight'):
+    assert f'--{setting}={made.metadata[setting]:g}' in lines, setting
+  assert ('--grammar' in lines) == bool(made.metadata.get('grammar'))
 
 
 def test_given_songs(model, tmp_path):
