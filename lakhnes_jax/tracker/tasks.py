@@ -29,7 +29,7 @@ Asked = Mapping[int, int]  # {kind of prefix token: value}.
 # Forms among which one is drawn where something is given: those whose bars last
 # most nearly as long, and of these those that agree best with it.
 _OF_TEMPO, _OF_FORM = 256, 16
-_OFTEN = 3  # Times that what is continued has a DELAY, or NUDGEs, to have more.
+_OFTEN = 3  # Times that what is given has a DELAY, or NUDGEs, to get more.
 
 
 def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
@@ -122,10 +122,9 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
   if limits.seconds is not None:
     end = int(prompt.frames_of([prompt.length + limits.samples - 1])[0]) + 1
   kind, _, value = (x[prompt.ids] for x in vocabulary.table)
-  delays, times = np.unique(value[kind == voc.DELAY], return_counts=True)
   state = rules.init_state(
       max_tokens, given=ids, begin=int(prompt.frames_of([prompt.length])[0]),
-      end=end, delays=delays[times >= _OFTEN],
+      end=end, delays=_frequent(value[kind == voc.DELAY]),
       nudges=(kind == voc.NUDGE).sum() >= _OFTEN)
   task = tasks.GenerationTask(
       vocabulary, rules, state, ids, max_tokens,
@@ -137,6 +136,12 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
     return task
   # The last bar may not be over.
   return _with_repeats(task, _forms_like(prompt.pattern, end=-1))
+
+
+def _frequent(delays: np.ndarray) -> np.ndarray:
+  """Returns those that are there often."""
+  values, times = np.unique(delays, return_counts=True)
+  return values[times >= _OFTEN]
 
 
 def _assemble_continuation(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,
@@ -230,8 +235,9 @@ def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
                   repeats: bool = True) -> tasks.GenerationTask:
   """Returns the task of the other voices to some voices of a song.
 
-  Of the others the song's rows are known to the model, and when they end. With
-  `repeats` their bars come again as in a song whose other voices repeat bars as
+  Of the others the song's rows are known to the model, and when they end. They
+  get the DELAYs that the given ones have three times or more. With `repeats`
+  their bars come again as in a song whose other voices repeat bars as
   the given ones do.
 
   Raises:
@@ -269,7 +275,9 @@ def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
   writer = repeats_lib.Repeats(rules)
   task = tasks.GenerationTask(
       vocabulary, writer, writer.init_state(
-          rules.init_state(grammar.NO_LIMIT, given=given_notes.prefix),
+          rules.init_state(grammar.NO_LIMIT, given=given_notes.prefix,
+                           delays=_frequent(
+                               given_notes.delay[given_notes.chained == 0])),
           most_tokens,
           infilling.schedule(vocabulary, given_notes, voices, n_free)),
       given_notes.prefix, most_tokens,

@@ -271,6 +271,17 @@ def test_continuations_are_delayed_as_what_is_given(
   assert not (kind == voc.NUDGE).any()
 
 
+def test_other_voices_are_delayed_as_the_given_ones_or_not_at_all(
+    tracker, model):
+  for late in (0, 2):
+    task = tasks.accompaniment(
+        tracker, _song('ABACAB', late=late), (ev.TR, ev.NO))
+    delays = {delay for ids in _write(model, task)
+              for bar in _bars(tracker, ids)
+              for _, delay, voice, *_ in bar if voice in (ev.P1, ev.P2)}
+    assert delays == {0, late}
+
+
 @pytest.mark.parametrize('repeats', [True, False])
 def test_other_voices_come_again_as_those_of_songs_like_the_given(
     tracker, model, monkeypatch, repeats):
