@@ -15,7 +15,7 @@ from lakhnes_jax.weights import weights_folder
 # A song, its events, or the path of its file.
 SongLike = song_lib.Song | np.ndarray | str | os.PathLike
 _DRAWS = sample.RECOMMENDED
-_CONTINUING = sample.RECOMMENDED_TO_CONTINUE
+_TO_GIVEN = sample.RECOMMENDED_TO_GIVEN
 
 
 def load(weights: str | os.PathLike | None = None, *,
@@ -46,7 +46,9 @@ class Model:
   *   `seed`: of the draws. Song i depends on the seed and i, not on n.
   *   `temperature`, `top_k`, `top_p`, `tail_p`, `context_weight`, `best_of`:
       how events are drawn, and of how many songs the model's critic takes one,
-      see `lakhnes_jax.generation.sample.SamplingConfig`.
+      see `lakhnes_jax.generation.sample.SamplingConfig`. Where a song is given,
+      `tail_p` and `context_weight` are by default such that they keep nearer to
+      it.
   *   `progress`: called with the number of tokens done and the most there can
       be.
 
@@ -117,11 +119,8 @@ class Model:
       stop_at_eos: end also where the model draws <S>.
       grammar: mask events that real songs (nearly) never have.
       repeats: as of `generate`; those of the given bars too.
-      **options: see `Model`; `tail_p` and `context_weight` have defaults that
-        keep nearer to the song than those of `generate`.
+      **options: see `Model`.
     """
-    options = {'tail_p': _CONTINUING.tail_p,
-               'context_weight': _CONTINUING.context_weight, **options}
     return self._sample_to(song, n, lambda events: tasks.continuation(
         self.sampled.vocabulary, events,
         tasks.Limits(length, seconds, stop_at_eos), prompt_events=prompt_events,
@@ -174,6 +173,8 @@ class Model:
                  **options: Any) -> list[song_lib.Song]:
     if isinstance(song, str | os.PathLike):
       song = song_lib.read_song(song)
+    options = {'tail_p': _TO_GIVEN.tail_p,
+               'context_weight': _TO_GIVEN.context_weight, **options}
     name, events = ((song.name, song.events) if isinstance(song, song_lib.Song)
                     else ('song', np.asarray(song)))
     return self._sample(make_task(events), n, name, **options)

@@ -43,7 +43,7 @@ def tiny_model(form: str) -> lakhnes_jax.Model:
 class Quick(lakhnes_jax.Model):
   """Takes tasks as a model does, and has a song for all; never ends 999."""
 
-  def _sample(self, task, n, name, *, seed, temperature, progress):
+  def _sample(self, task, n, name, *, seed, temperature, progress, **draws):
     ranges.check(temperature=temperature)
     for tokens in itertools.count(1):
       progress(tokens, 900)
