@@ -76,8 +76,8 @@ class SamplingConfig:
 
 
 _SHORT = 48  # Tokens of the shorter memory of `decode.Contrast`.
-# As the flag files draw songs, and `lakhnes_jax.load()`'s methods; what is added
-# to a given song keeps nearer to it.
+# As the flag files draw songs, and `lakhnes_jax.load()`'s methods; what is
+# added to a given song keeps nearer to it.
 RECOMMENDED = SamplingConfig(temperature=1., top_k=0, tail_p=.92,
                              context_weight=.1)
 RECOMMENDED_TO_GIVEN = dataclasses.replace(RECOMMENDED, tail_p=.85,
