@@ -54,8 +54,9 @@ class SamplingConfig:
     batch: songs at once, at most; each takes memory on the device.
     int8: round the model's kernels to 8 bits; see `lakhnes_jax.model.quantize`.
     best_of: songs that are drawn for each, of which the model's critic takes
-      one by what follows the given beginning, so that songs are like real ones;
-      None for 8 where the model has a critic, and 1 where not.
+      one by what follows the given beginning, so that songs are like real ones,
+      or the best where something is given; None for 8 where the model has a
+      critic, and 1 where not.
 
   Raises:
     ValueError: a setting is out of range.
@@ -217,12 +218,17 @@ def _first_generated(given: np.ndarray) -> int:
 
 def _take(songs: list[tuple], critic: critic_lib.Critic | None,
           rng: np.random.Generator) -> tuple:
-  """Returns one of several songs (events, given, ...), by what is new in it."""
+  """Returns one of several songs (events, given, ...), by what is new in it.
+
+  Of songs that nothing is given of, with odds, so that they differ as real ones
+  do; else the one that the critic likes best.
+  """
   if len(songs) == 1:
     return songs[0]
+  is_new = not any(given.any() for _, given, *_ in songs)
   return songs[critic_lib.choose(
       [song[_first_generated(given):] for song, given, *_ in songs], critic,
-      rng)]
+      rng if is_new else None)]
 
 
 def _sample_in_batches(model: Model, draws, config: SamplingConfig, progress

@@ -317,6 +317,18 @@ def test_a_critic_judges_what_follows_the_given_beginning():
                                 many[int(np.argmax(density))].events)
 
 
+def test_of_songs_with_something_given_the_best_is_taken():
+  of = MODELS['tx1']._replace(critic=by_density(1., 1.))
+  task = tasks.rhythm(ev.TX1, SONGS['tx1'][1])
+  # All as dense: the first of the best. By odds it would be any.
+  many = list(sample.generate(of, [task], dataclasses.replace(
+      CONFIG, best_of=1), n=40))
+  kept = list(sample.generate(of, [task], dataclasses.replace(
+      CONFIG, best_of=4), n=10))
+  for first, made in zip(many[::4], kept, strict=True):
+    np.testing.assert_array_equal(made.events, first.events)
+
+
 def test_what_a_critic_draws_depends_on_seed_and_number_alone():
   of, task = MODELS['tx1'], tasks.new_song(ev.TX1, tasks.Limits(60))
   of = of._replace(critic=by_density(0., 1.))
