@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lakhnes_jax.analysis import critic as critic_lib
 from lakhnes_jax.analysis import ngrams
 
 VIEWS = ('features', 'ngrams', 'both')
@@ -45,14 +46,11 @@ def auc(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
     ImportError: scikit-learn is missing; names the extra.
     ValueError: too few groups.
   """
-  try:
-    import threadpoolctl  # Comes with scikit-learn.
-    from sklearn import linear_model, model_selection
-    from sklearn.feature_extraction import text
-  except ImportError as error:
-    raise ImportError('the critic needs scikit-learn: pip install '
-                      f'"lakhnes_jax[metrics]" ({error})') from error
+  critic_lib.require_sklearn()
   import scipy.sparse
+  import threadpoolctl  # Comes with scikit-learn.
+  from sklearn import linear_model, model_selection
+  from sklearn.feature_extraction import text
 
   sizes = len(set(sample_groups)), len(set(real_groups))
   if min(sizes) < FOLDS:

@@ -79,7 +79,7 @@ def fit(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
     raise ValueError(f'{len(samples)} samples and {len(real)} real songs are '
                      f'too few for a critic of {best_of}')
   weights, scores = _fit_ngrams(samples, real)
-  measured = [{**_measure(song, weights), 'ngrams': score}
+  measured = [{**_measure(song), 'ngrams': score}
               for song, score in zip([*samples, *real], scores, strict=True)]
   theirs, found = measured[:len(samples)], measured[len(samples):]
   refused = np.array(list(map(_refused, samples, theirs)))
@@ -144,9 +144,9 @@ def _fit_ngrams(samples: Sequence[np.ndarray], real: Sequence[np.ndarray]
         linear_model.LogisticRegression(
             class_weight='balanced', fit_intercept=False, max_iter=1000))
 
-  songs = list(map(_beginning, [*samples, *real]))
+  songs = [list(ngrams.extract(_beginning(song))) for song in (*samples, *real)]
   is_sample = np.repeat([1, 0], [len(samples), len(real)])
-  counts = text.CountVectorizer(analyzer=ngrams.extract, min_df=_SHARE)
+  counts = text.CountVectorizer(analyzer=iter, min_df=_SHARE)
   # Those that say most, and a regression of these alone.
   selected = feature_selection.SelectFromModel(
       regression(), threshold=-np.inf,
@@ -177,7 +177,7 @@ def choose(songs: Sequence[np.ndarray], critic: Critic,
     rng: what draws; it is used once, whatever the scores. None takes the song
       of the lowest score, where songs need not differ as real ones do.
   """
-  found = [_measure(song, critic['ngrams']) for song in songs]
+  found = [_heard(song, critic) for song in songs]
   scores = np.array([_score(row, critic['features']) + _refused(song, row)
                      for song, row in zip(songs, found, strict=True)])
   if rng is None:
@@ -192,7 +192,7 @@ def score(song: np.ndarray, critic: Critic) -> float:
     song: int32 events, of which the first 30 seconds count.
     critic: as `fit` returns it.
   """
-  return _score(_measure(song, critic['ngrams']), critic['features'])
+  return _score(_heard(song, critic), critic['features'])
 
 
 def _score(found: dict[str, float], rows: Sequence[Weight]) -> float:
@@ -210,11 +210,14 @@ def _beginning(song: np.ndarray) -> np.ndarray:
   return ev.truncate(song, round(SECONDS * ev.SAMPLE_RATE))
 
 
-def _measure(song: np.ndarray, weights: Mapping[str, float]
-            ) -> dict[str, float]:
+def _measure(song: np.ndarray) -> dict[str, float]:
   song = _beginning(song)
-  return {**song_features.measure(song), **idiom.measure(song),
-          'ngrams': _ngram_score(song, weights)}
+  return {**song_features.measure(song), **idiom.measure(song)}
+
+
+def _heard(song: np.ndarray, critic: Critic) -> dict[str, float]:
+  """All that the critic judges by."""
+  return {**_measure(song), 'ngrams': _ngram_score(song, critic['ngrams'])}
 
 
 def _ngram_score(song: np.ndarray, weights: Mapping[str, float]) -> float:
@@ -222,7 +225,8 @@ def _ngram_score(song: np.ndarray, weights: Mapping[str, float]) -> float:
 
   Where there is none of those that have a weight, 0.
   """
-  counts = collections.Counter(filter(weights.get, ngrams.extract(song)))
+  counts = collections.Counter(
+      gram for gram in ngrams.extract(_beginning(song)) if gram in weights)
   x = 1 + np.log(list(counts.values()))
   return float(x @ [weights[gram] for gram in counts] /
                max(np.linalg.norm(x), 1))
