@@ -105,8 +105,8 @@ def _songs_to_inputs(model: sample.Model, complain: Callable[[str], None]
                     ) -> Iterator[sample.Sample]:
   """Samples songs to each --input; calls `complain` for files of no use."""
   by_name = _read_tasks(model.vocabulary, complain)
-  # Songs of about one length in a batch.
-  names = sorted(by_name, key=lambda name: (by_name[name].max_tokens, name))
+  # The longest first, so that none is left alone in the end.
+  names = sorted(by_name, key=lambda name: (-by_name[name].max_tokens, name))
   return _generate(model, [by_name[name] for name in names],
                    n=FLAGS.n_samples, names=names)
 
@@ -118,7 +118,7 @@ def _generate(model, of_tasks, **options) -> Iterator[sample.Sample]:
 
     def show(tokens: int, of: int) -> None:
       nonlocal before
-      shown.add(tokens - before if tokens > before else tokens)  # A new batch.
+      shown.add(tokens - before)
       before = tokens
 
     yield from sample.generate(model, of_tasks, _config(), progress=show,

@@ -218,7 +218,7 @@ flags.DEFINE_multi(
     _Path(), flags.ArgumentSerializer(), 'input', [], 'Song file (.mid, '
     '.tx1.txt, .vgm, ...), folder or pattern; repeat the flag for more.')
 _integer('n_samples', 4, 'Songs to sample, per input.', 1, 1_000_000)
-_sampling('sample_batch', 32, 'Songs sampled at once; each takes memory.',
+_sampling('sample_batch', 16, 'Songs sampled at once; each takes memory.',
           'batch')
 _sampling('length', None, 'Length in events: of a new song (default 1024), of '
           'a continuation (512), or of the part of --input that is used (all).')

@@ -81,14 +81,14 @@ def run(batch: int = 1, length: int = 64, mem_len: int = 512,
     return logits
 
   def chunk():
-    nonlocal logits, cache
-    tokens, _, logits, cache, _ = decode.generate(
-        model, params, cache, logits, keys, length, temperature=.95,
-        top_k=32, chunk=length)
+    nonlocal songs
+    tokens, _, songs = decode.generate(
+        model, params, songs, length, temperature=.95, top_k=32, chunk=length)
     return tokens
 
   logits = None
   reading = machine.summary(known.size, machine.seconds(prefill, repeats))
+  songs = decode.begin(logits, cache, keys)
   rate = machine.summary(batch * length, machine.seconds(chunk, repeats))
   return {
       'batch': batch, 'mem_len': mem_len, 'numbers': numbers,
@@ -106,8 +106,8 @@ def first_token(folder: str) -> None:
   _, logits, cache = decode.prefill(
       model, params, decode.init_cache(model, params, 1, 512),
       np.full((1, 1), events.BOS_EOS))
-  decode.generate(model, params, cache, logits,
-                  jax.random.split(jax.random.key(0), 1), 1)
+  decode.generate(model, params, decode.begin(
+      logits, cache, jax.random.split(jax.random.key(0), 1)), 1)
 
 
 def start_up() -> dict:

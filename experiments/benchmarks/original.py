@@ -102,12 +102,13 @@ def ours(stage: str, shape: tuple[int, int, int], dtype: str):
     _, logits, cache = decode.prefill(
         model, params, decode.init_cache(model, params, lanes, mem_len),
         np.ones((lanes, mem_len), np.int32))
-    keys = jax.random.split(jax.random.key(0), lanes)
+    songs = decode.begin(logits, cache,
+                         jax.random.split(jax.random.key(0), lanes))
 
     def draw():
-      nonlocal logits, cache
-      found, _, logits, cache, _ = decode.generate(
-          model, params, cache, logits, keys, tgt_len, chunk=tgt_len)
+      nonlocal songs
+      found, _, songs = decode.generate(model, params, songs, tgt_len,
+                                        chunk=tgt_len)
       return found
 
     return draw

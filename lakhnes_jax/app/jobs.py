@@ -51,9 +51,9 @@ class Job:
   kept: bool = False
   removed: bool = False
 
-  def to_json(self, form: str) -> dict[str, Any]:
-    """Returns what the page shows; `form` is the format of the model."""
-    expected = max(1., min(self.of, self.request.expected_tokens(form)))
+  def to_json(self, model: api.Model) -> dict[str, Any]:
+    """Returns what the page shows; `model` is who writes the song."""
+    expected = max(1., min(self.of, self.request.expected_tokens(model)))
     return {'number': self.number, 'title': self.request.title,
             'state': self.state, 'tokens': self.tokens, 'error': self.error,
             'kept': self.kept, 'progress': min(self.tokens / expected, .99)}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lakhnes_jax import api, ranges, schema
-from lakhnes_jax.generation import tasks
+from lakhnes_jax.generation import sample, tasks
 from lakhnes_jax.song import Song
 from lakhnes_jax.tracker import controls
 
@@ -48,10 +48,11 @@ class Request:
     return (f'{name}, {self.options["seconds"]:g} s, '
             f'seed {self.options["seed"]}')
 
-  def expected_tokens(self, form: str) -> float:
-    """Returns about how many tokens of a format the song will have."""
-    return _RATES[form] * (self.options['seconds'] +
-                           self.options.get('prompt_seconds', 0))
+  def expected_tokens(self, model: api.Model) -> float:
+    """Returns about how many tokens a model draws, of all songs for this."""
+    sampled = model.sampled
+    return _RATES[sampled.vocabulary.name] * sample.best_of(sampled) * (
+        self.options['seconds'] + self.options.get('prompt_seconds', 0))
 
   def write(self, model: api.Model, progress: Callable[[int, int], Any]
            ) -> Song:

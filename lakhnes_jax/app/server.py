@@ -183,8 +183,8 @@ class App:
 
   def songs(self, request: Request) -> Response:
     """What is on the page: songs made, being made, and waiting."""
-    form = self.jobs.model.sampled.vocabulary.name
-    return JSONResponse([job.to_json(form) for job in self.jobs.all()])
+    return JSONResponse([
+        job.to_json(self.jobs.model) for job in self.jobs.all()])
 
   def _job(self, request: Request) -> jobs_lib.Job:
     number = request.path_params['number']

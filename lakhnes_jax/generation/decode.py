@@ -306,62 +306,153 @@ class Contrast(NamedTuple):
         logits_BxV - jax.nn.log_softmax(self.logits_BxV))
 
 
-class _Loop(NamedTuple):
-  """What one draw hands to the next."""
+class Songs(NamedTuple):
+  """Songs that are being written: what one draw hands to the next.
+
+  Attributes:
+    logits_BxV: of the next token, as `prefill` returns them.
+    cache: of all tokens read so far.
+    keys_B: a PRNG key a song, so that its draws depend on nothing else.
+    state: of the constraint at the next token.
+    contrast: comes before all other restrictions; of the same tokens as
+      `cache`. Or None.
+    number_B: int32, of the next draw.
+    ended_B: bool; of these nothing more is drawn.
+  """
   logits_BxV: Any
   cache: Cache
-  contrast: Contrast | None
+  keys_B: Any
   state: Any
+  contrast: Contrast | None
+  number_B: Any
   ended_B: Any
+
+
+@jax.jit
+def begin(logits_BxV, cache: Cache, keys_B, state: Any = (),
+          contrast: Contrast | None = None, number=0) -> Songs:
+  """Returns songs of which no token was drawn.
+
+  Args:
+    logits_BxV, cache, contrast: see `Songs`; or of one song, that all begin
+      with.
+    keys_B, state: see `Songs`.
+    number: int scalar, of the first draw.
+  """
+  batch = len(keys_B)
+  times = batch // len(logits_BxV)
+
+  def tile(x, axis=0):
+    return jnp.tile(x, [times if i == axis else 1 for i in range(x.ndim)])
+
+  def tile_cache(cache):
+    return cache._replace(
+        keys=tuple(map(tile, cache.keys)),
+        values=tuple(map(tile, cache.values)), count_B=tile(cache.count_B),
+        features=jax.tree.map(lambda x: tile(x, 1), cache.features))
+
+  if contrast is not None:
+    contrast = contrast._replace(logits_BxV=tile(contrast.logits_BxV),
+                                 cache=tile_cache(contrast.cache))
+  return Songs(tile(logits_BxV), tile_cache(cache), keys_B, state, contrast,
+               jnp.full(batch, number, jnp.int32), jnp.zeros(batch, bool))
+
+
+@functools.partial(jax.jit, donate_argnames='songs')
+def replace(songs: Songs, others: Songs, is_other_B) -> Songs:
+  """Puts other songs into the places of some.
+
+  So that no place stays empty when a song has ended: continuous batching (Yu et
+  al., "Orca: A Distributed Serving System for Transformer-Based Generative
+  Models", OSDI 2022).
+
+  Args:
+    songs: given up to this function.
+    others: as many, with the same memory and a contrast or none, likewise.
+    is_other_B: bool, where they go.
+  """
+  batch = len(is_other_B)
+
+  def put(old, new, axis=0):
+    # A song has one entry, or H, on this axis.
+    where = jnp.repeat(is_other_B, old.shape[axis] // batch)
+    return jnp.where(jnp.expand_dims(
+        where, [i for i in range(old.ndim) if i != axis]), new, old)
+
+  def put_cache(old, new):
+    shift = old.slot - new.slot  # Either is of the oldest token.
+    return old._replace(
+        keys=tuple(put(a, jnp.roll(b, shift, 2)) for a, b in zip(
+            old.keys, new.keys, strict=True)),
+        values=tuple(put(a, jnp.roll(b, shift, 1)) for a, b in zip(
+            old.values, new.values, strict=True)),
+        count_B=put(old.count_B, new.count_B),
+        features=jax.tree.map(lambda a, b: put(a, b, 1), old.features,
+                              new.features))
+
+  contrast, other = songs.contrast, others.contrast
+  if contrast is not None and other is not None:
+    contrast = contrast._replace(
+        logits_BxV=put(contrast.logits_BxV, other.logits_BxV),
+        cache=put_cache(contrast.cache, other.cache))
+  return Songs(
+      put(songs.logits_BxV, others.logits_BxV),
+      put_cache(songs.cache, others.cache), put(songs.keys_B, others.keys_B),
+      jax.tree.map(put, songs.state, others.state), contrast,
+      put(songs.number_B, others.number_B), put(songs.ended_B, others.ended_B))
+
+
+class _Loop(NamedTuple):
+  """Songs, and what has been drawn of them."""
+  songs: Songs
   number: Any
   tokens_LxB: Any
   nll_LxB: Any
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'constraint', 'chunk'),
-                   donate_argnames=('cache', 'contrast'))
-def _chunk(model, params, cache, contrast, logits_BxV, keys_B, state, ended_B,
-           first, length, settings, *, constraint, chunk):
+                   donate_argnames='songs')
+def _chunk(model, params, songs, length, settings, *, constraint, chunk):
   """Draws `length` tokens, at most `chunk`; see `generate`."""
   def unfinished(loop):
-    return (loop.number < length) & ~loop.ended_B.all()
+    return (loop.number < length) & ~loop.songs.ended_B.all()
 
   def body(loop):
-    number, contrast = loop.number, loop.contrast
-    logits_BxV = loop.logits_BxV
+    songs, contrast = loop.songs, loop.songs.contrast
+    logits_BxV = songs.logits_BxV
     if contrast is not None:
       logits_BxV = contrast.process_logits(logits_BxV)
     allowed_BxV = sampling.process_logits(
-        constraint.process_logits(loop.state, logits_BxV), **settings)
-    tokens_B = sampling.draw(allowed_BxV, jax.vmap(
-        jax.random.fold_in, (0, None))(keys_B, first + number))
-    tokens_B, state = constraint.advance(loop.state, tokens_B)
-    tokens_B = jnp.where(loop.ended_B, events.BOS_EOS, tokens_B)
-    nll_B = jnp.where(loop.ended_B, 0, language_model.nll(
-        loop.logits_BxV, tokens_B))
-    ended_B = loop.ended_B | (tokens_B == events.BOS_EOS)
+        constraint.process_logits(songs.state, logits_BxV), **settings)
+    tokens_B = sampling.draw(allowed_BxV, jax.vmap(jax.random.fold_in)(
+        songs.keys_B, songs.number_B))
+    tokens_B, state = constraint.advance(songs.state, tokens_B)
+    tokens_B = jnp.where(songs.ended_B, events.BOS_EOS, tokens_B)
+    nll_B = jnp.where(songs.ended_B, 0, language_model.nll(
+        songs.logits_BxV, tokens_B))
     if contrast is not None:
       contrast = Contrast(*_step(model, params, contrast.cache, tokens_B),
                           contrast.weight)
-    return _Loop(*_step(model, params, loop.cache, tokens_B), contrast, state,
-                 ended_B, number + 1,
-                 loop.tokens_LxB.at[number].set(tokens_B),
-                 loop.nll_LxB.at[number].set(nll_B))
+    songs = Songs(*_step(model, params, songs.cache, tokens_B), songs.keys_B,
+                  state, contrast, songs.number_B + 1,
+                  songs.ended_B | (tokens_B == events.BOS_EOS))
+    return _Loop(songs, loop.number + 1,
+                 loop.tokens_LxB.at[loop.number].set(tokens_B),
+                 loop.nll_LxB.at[loop.number].set(nll_B))
 
-  batch = len(logits_BxV)
+  batch = len(songs.keys_B)
   return jax.lax.while_loop(unfinished, body, _Loop(
-      logits_BxV, cache, contrast, state, ended_B, jnp.int32(0),
+      songs, jnp.int32(0),
       jnp.full((chunk, batch), events.BOS_EOS, jnp.int32),
       jnp.zeros((chunk, batch))))
 
 
-def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
-             length: int, *, constraint: Constraint = UNCONSTRAINED,
-             state: Any = (),
+def generate(model: LanguageModel, params, songs: Songs, length: int, *,
+             constraint: Constraint = UNCONSTRAINED,
              temperature: float = 1., top_k: int = 0, top_p: float = 1.,
-             tail_p: float = 1., contrast: Contrast | None = None,
-             exclude_eos: bool = True, first: int = 0, chunk: int = 128,
-             progress: Callable[[int], Any] = lambda tokens: None):
+             tail_p: float = 1., exclude_eos: bool = True, chunk: int = 128,
+             progress: Callable[[int], Any] = lambda tokens: None
+            ) -> tuple[np.ndarray, np.ndarray, Songs]:
   """Draws tokens, each read before the next is drawn.
 
   Compiled anew for another model, constraint, chunk, B or M, and nothing else.
@@ -369,26 +460,19 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
   Args:
     model: what the parameters are of.
     params: as `to_decode_params` returns them.
-    cache: of all tokens read so far; given up to this function.
-    logits_BxV: of the next token, as `prefill` returns them.
-    keys_B: a PRNG key a song, so that its draws depend on nothing else.
+    songs: see `begin`; given up to this function.
     length: tokens to draw.
     constraint: forbids tokens and puts others in their place.
-    state: of the constraint at the next token.
     temperature, top_k, top_p, tail_p: see `sampling.process_logits`.
-    contrast: comes before all these; of the same tokens as `cache`, given up
-      to this function and not returned.
     exclude_eos: never draw <S>. A song has ended at the first <S>, drawn or
       put there by the constraint; the rest of its row is <S> at a likelihood
       of 1. Once all have ended nothing more is read.
-    first: number of the first draw, where an earlier call is gone on with.
     chunk: tokens between two calls of `progress`.
     progress: called with the number of tokens drawn so far.
 
   Returns:
-    (tokens [B, length] int32 and their negative log likelihoods in nats by the
-    model alone, before any restriction, both numpy; logits of the next token;
-    cache; state)
+    tokens [B, length] int32, their negative log likelihoods in nats by the
+    model alone, before any restriction, and the songs to go on with.
 
   Raises:
     ValueError: a setting is out of range.
@@ -398,20 +482,17 @@ def generate(model: LanguageModel, params, cache: Cache, logits_BxV, keys_B,
   settings = {'temperature': np.float32(temperature), 'top_k': np.int32(top_k),
               'top_p': np.float32(top_p), 'tail_p': np.float32(tail_p),
               'exclude_eos': np.bool_(exclude_eos)}
-  batch = len(logits_BxV)
+  batch = len(songs.keys_B)
   tokens_BxL = np.full((batch, length), events.BOS_EOS, np.int32)
   nll_BxL = np.zeros((batch, length), np.float32)
-  ended_B = jnp.zeros(batch, bool)
   for start in range(0, length, chunk):
     end = min(start + chunk, length)
-    loop = _chunk(
-        model, params, cache, contrast, logits_BxV, keys_B, state, ended_B,
-        np.int32(first + start), np.int32(end - start), settings,
+    songs, _, tokens_LxB, nll_LxB = _chunk(
+        model, params, songs, np.int32(end - start), settings,
         constraint=constraint, chunk=chunk)
-    logits_BxV, cache, contrast, state, ended_B = loop[:5]
-    tokens_BxL[:, start:end] = np.asarray(loop.tokens_LxB)[:end - start].T
-    nll_BxL[:, start:end] = np.asarray(loop.nll_LxB)[:end - start].T
+    tokens_BxL[:, start:end] = np.asarray(tokens_LxB)[:end - start].T
+    nll_BxL[:, start:end] = np.asarray(nll_LxB)[:end - start].T
     progress(end)
-    if np.asarray(ended_B).all():
+    if np.asarray(songs.ended_B).all():
       break
-  return tokens_BxL, nll_BxL, logits_BxV, cache, state
+  return tokens_BxL, nll_BxL, songs

@@ -55,8 +55,7 @@ class SamplingConfig:
     int8: round the model's kernels to 8 bits; see `lakhnes_jax.model.quantize`.
     best_of: songs that are drawn for each, of which the model's critic takes
       one by what follows the given beginning, so that songs are like real ones,
-      or the best where something is given; None for 8 where the model has a
-      critic, and 1 where not.
+      or the best where something is given; None for what `best_of` returns.
 
   Raises:
     ValueError: a setting is out of range.
@@ -67,7 +66,7 @@ class SamplingConfig:
   tail_p: float = 1.
   context_weight: float = 0.
   seed: int = 0
-  batch: int = 32
+  batch: int = 16
   int8: bool = False
   best_of: int | None = None
 
@@ -76,6 +75,7 @@ class SamplingConfig:
                     if name != 'int8'})
 
 
+_CHUNK = 64  # Tokens, after which the places of songs that ended are filled.
 _SHORT = 48  # Tokens of the shorter memory of `decode.Contrast`.
 # As the flag files draw songs, and `lakhnes_jax.load()`'s methods; what is
 # added to a given song keeps nearer to it.
@@ -149,6 +149,11 @@ class Sample:
         name: getattr(self, name)[part] for name in ('events', 'given', 'nll')})
 
 
+def best_of(model: Model) -> int:
+  """Returns how many songs are drawn for each, where nothing else is said."""
+  return 1 if model.critic is None else critic_lib.BEST_OF
+
+
 def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
              config: SamplingConfig = SamplingConfig(), *, n: int = 1,
              names: Sequence[str] | None = None,
@@ -166,7 +171,7 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
     config: see `SamplingConfig`.
     n: songs per task.
     names: of the tasks, for the names of the samples.
-    progress: called with the tokens that a batch has, and may have at most.
+    progress: called with the tokens that all songs drawn have, and may have.
 
   Yields:
     a `Sample` per song, task by task.
@@ -175,8 +180,7 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
     ValueError: a setting is out of range, or the model has another vocabulary.
   """
   if config.best_of is None:
-    config = dataclasses.replace(
-        config, best_of=1 if model.critic is None else critic_lib.BEST_OF)
+    config = dataclasses.replace(config, best_of=best_of(model))
   if n < 1:
     raise ValueError(f'{n} songs: need at least 1')
   if config.best_of > 1 and model.critic is None:
@@ -197,11 +201,11 @@ def generate(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
            for candidate in range(config.best_of)]
   model = model._replace(params=decode.to_decode_params(
       model.model, model.params, int8=config.int8))
-  rows = _sample_in_batches(model, draws, config, progress)
+  drafts = _draw(model, draws, config, progress)
   for task, i, name in jobs:
     song, given, tokens, nll = _take(
-        [(*task.assemble(ids), nll)
-         for ids, nll in itertools.islice(rows, config.best_of)],
+        [(*task.assemble(draft.ids), draft.nll)
+         for draft in itertools.islice(drafts, config.best_of)],
         model.critic, np.random.default_rng([config.seed, i]))
     yield Sample(
         name, song, given,
@@ -231,57 +235,92 @@ def _take(songs: list[tuple], critic: critic_lib.Critic | None,
       rng if is_new else None)]
 
 
-def _sample_in_batches(model: Model, draws, config: SamplingConfig, progress
-                      ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields ids and nats for each (task, number), `config.batch` at once."""
-  # Batches of one size, so that one program serves all.
-  n_batches = -(-len(draws) // config.batch)
-  size = -(-len(draws) // max(n_batches, 1))
-  for start in range(0, len(draws), max(size, 1)):
-    batch = draws[start:start + size]
-    padded = batch + batch[-1:] * (size - len(batch))
-    yield from _sample_batch(model, *zip(*padded, strict=True), config,
-                             progress)[:len(batch)]
+@dataclasses.dataclass
+class _Draft:
+  """What is written so far of a song: ids, and the nats of each."""
+  task: tasks_lib.GenerationTask
+  ids: np.ndarray
+  nll: np.ndarray
+  ended: bool = False
+
+  def add(self, ids: np.ndarray, nll: np.ndarray) -> None:
+    """Adds tokens up to <S>, or to the most that there may be."""
+    ids, nll = np.append(self.ids, ids), np.append(self.nll, nll)
+    length = min(int(np.argmax(np.append(ids, ev.BOS_EOS) == ev.BOS_EOS)),
+                 self.task.max_tokens)
+    self.ended = length < len(ids) or length == self.task.max_tokens
+    self.ids, self.nll = ids[:length], nll[:length]
 
 
-def _sample_batch(model: Model, tasks: Sequence[tasks_lib.GenerationTask],
-                  numbers: Sequence[int], config: SamplingConfig,
-                  progress: Callable[[int, int], Any]
-                 ) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Samples songs at once; returns ids without <S>, and the nats of each."""
-  # The prefix that all have is read faster than a token at a time.
-  n_read = min(len(task.prefix) for task in tasks)
-  prefix_BxL = np.stack([task.prefix[:n_read] for task in tasks]).astype(
-      np.int32)
+def _draw(model: Model, draws: Sequence[tuple[tasks_lib.GenerationTask, int]],
+          config: SamplingConfig, progress: Callable[[int, int], Any]
+         ) -> Iterator[_Draft]:
+  """Yields a song for each (task, number), in order.
+
+  `config.batch` at once; where a song has ended the next one begins.
+  """
+  batch = min(config.batch, len(draws))
+  constraint = draws[0][0].constraint
+  max_tokens = sum(task.max_tokens for task, _ in draws)
+  states = constraints.stack([
+      task.vary(task.state, np.random.default_rng([config.seed, number]))
+      for task, number in draws])
+  keys = jax.vmap(functools.partial(
+      jax.random.fold_in, jax.random.key(config.seed)))(
+          jnp.array([number for _, number in draws]))
+
+  def begin(draw_B, n_read: int, logits, cache, contrast) -> decode.Songs:
+    return decode.begin(
+        logits, cache, keys[draw_B], number=n_read, contrast=contrast,
+        state=constraints.advance_n(constraint, jax.tree.map(
+            lambda leaf: leaf[draw_B], states), n_read))
+
+  drafts: list[_Draft] = []
+  draw_B = np.full(batch, -1)  # Which draw is in which place; -1 for none.
+  songs = task = None
+  for wanted in range(len(draws)):
+    while wanted >= len(drafts) or not drafts[wanted].ended:
+      while len(drafts) < len(draws) and (draw_B < 0).any():
+        if draws[len(drafts)][0] is not task:  # What is given is read once.
+          task = draws[len(drafts)][0]
+          nll_L, *read = _read(model, config, task.prefix)
+        is_new_B = np.zeros(batch, bool)
+        for place in np.flatnonzero(draw_B < 0):
+          if len(drafts) < len(draws) and draws[len(drafts)][0] is task:
+            draw_B[place], is_new_B[place] = len(drafts), True
+            drafts.append(_Draft(task, task.prefix, nll_L))
+        new = begin(draw_B, len(task.prefix), *read)
+        songs = new if songs is None else decode.replace(songs, new, is_new_B)
+      tokens_BxL, nll_BxL, songs = decode.generate(
+          model.model, model.params,
+          songs._replace(ended_B=jnp.asarray(draw_B < 0)), _CHUNK,
+          constraint=constraint, temperature=config.temperature,
+          top_k=config.top_k, top_p=config.top_p, tail_p=config.tail_p,
+          exclude_eos=False, chunk=_CHUNK)
+      for place in np.flatnonzero(draw_B >= 0):
+        draft = drafts[draw_B[place]]
+        draft.add(tokens_BxL[place], nll_BxL[place])
+        if draft.ended:
+          draw_B[place] = -1
+      progress(sum(len(draft.ids) for draft in drafts), max_tokens)
+    yield drafts[wanted]
+
+
+def _read(model: Model, config: SamplingConfig, ids_L: np.ndarray):
+  """Reads what is given of one song, after <S>.
+
+  Returns:
+    (nats [L] of the ids, logits of what follows, cache, contrast or None)
+  """
+  tokens_1xL = np.append(ev.BOS_EOS, ids_L)[None]
 
   def read(mem_len):
-    cache = decode.init_cache(model.model, model.params, len(tasks), mem_len)
-    return decode.prefill(model.model, model.params, cache, np.pad(
-        prefix_BxL, ((0, 0), (1, 0)), constant_values=ev.BOS_EOS))
+    return decode.prefill(model.model, model.params, decode.init_cache(
+        model.model, model.params, 1, mem_len), tokens_1xL)
 
-  read_nll_BxL, logits_BxV, cache = read(model.mem_len)
+  nll_1xL, logits, cache = read(model.mem_len)
   contrast = None
   if config.context_weight and model.mem_len > _SHORT:
     contrast = decode.Contrast(*read(_SHORT)[1:],
                                np.float32(config.context_weight))
-  constraint = tasks[0].constraint
-  state = constraints.advance_n(
-      constraint, constraints.stack([
-          task.vary(task.state, np.random.default_rng([config.seed, number]))
-          for task, number in zip(tasks, numbers, strict=True)]), n_read)
-  keys_B = jax.vmap(functools.partial(
-      jax.random.fold_in, jax.random.key(config.seed)))(jnp.array(numbers))
-  max_tokens = max(task.max_tokens for task in tasks)
-  ids_BxL, nll_BxL, *_ = decode.generate(
-      model.model, model.params, cache, logits_BxV, keys_B,
-      max_tokens - n_read, constraint=constraint, state=state,
-      temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
-      tail_p=config.tail_p, contrast=contrast, exclude_eos=False, first=n_read,
-      progress=lambda tokens: progress(n_read + tokens, max_tokens))
-  rows = []
-  for row in zip(
-      np.concatenate([prefix_BxL, ids_BxL], 1),
-      np.concatenate([read_nll_BxL[:, 1:], nll_BxL], 1), strict=True):
-    length = int(np.argmax(np.append(row[0], ev.BOS_EOS) == ev.BOS_EOS))
-    rows.append(tuple(part[:length] for part in row))
-  return rows
+  return nll_1xL[0, 1:], logits, cache, contrast

@@ -115,7 +115,8 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
   lengths = [37, 12, 1]
   nll, logits, cache = _read(tokens, lengths, mem_len)
   drawn, *_ = decode.generate(
-      SMALL, _prepared(), cache, logits, _keys([0, 1, 2]), 9, temperature=30.)
+      SMALL, _prepared(), decode.begin(logits, cache, _keys([0, 1, 2])), 9,
+      temperature=30.)
   for row, length in enumerate(lengths):
     alone_nll, alone, cache = _read(tokens[row:row + 1, -length:], None,
                                     mem_len)
@@ -123,8 +124,9 @@ def test_rows_of_several_lengths(monkeypatch, mem_len):
     np.testing.assert_allclose(nll[row, -length:], alone_nll[0], rtol=1e-4,
                                atol=1e-4)
     np.testing.assert_allclose(logits[row], alone[0], rtol=1e-4, atol=1e-4)
-    again, *_ = decode.generate(SMALL, _prepared(), cache, alone, _keys([row]),
-                                9, temperature=30.)
+    again, *_ = decode.generate(
+        SMALL, _prepared(), decode.begin(alone, cache, _keys([row])), 9,
+        temperature=30.)
     np.testing.assert_array_equal(drawn[row], again[0])
 
 
@@ -192,11 +194,11 @@ def test_few_compilations_serve_all_lengths():
   assert np.diff(sizes).tolist() == [1, 1, 1, 0, 2, 0, 0]
 
 
-class Odd(NamedTuple):
-  """Of odd tokens every fourth is the number of its song, given as state."""
+class EveryFourth(NamedTuple):
+  """Every fourth token is the number of its song, given as state."""
 
   def process_logits(self, state, logits_BxV):
-    return jnp.where(jnp.arange(11) % 2, logits_BxV, -jnp.inf)
+    return logits_BxV
 
   def advance(self, state, tokens_B):
     name_B, number_B = state
@@ -204,21 +206,29 @@ class Odd(NamedTuple):
             (name_B, number_B + 1))
 
 
+class Odd(EveryFourth):
+  """The others are odd."""
+
+  def process_logits(self, state, logits_BxV):
+    return jnp.where(jnp.arange(11) % 2, logits_BxV, -jnp.inf)
+
+
 def _keys(rows, seed=7):
   return jax.vmap(functools.partial(
       jax.random.fold_in, jax.random.key(seed)))(jnp.array(rows))
 
 
-def _start(rows):
-  """Returns what `generate` starts from: songs of the given numbers."""
+def _start(rows, **begun):
+  """Returns songs of the given numbers that have not begun."""
   _, logits, cache = _read(np.zeros((len(rows), 1)))
-  return cache, logits, _keys(rows)
+  return decode.begin(logits, cache, _keys(rows), **begun)
 
 
-def _songs(rows, length, **settings):
+def _songs(rows, length, begun=None, **settings):
   # The logits of these parameters are so large that they leave no choice.
   settings = {'temperature': 30., **settings}
-  return decode.generate(SMALL, _prepared(), *_start(rows), length, **settings)
+  return decode.generate(SMALL, _prepared(), _start(rows, **begun or {}),
+                         length, **settings)
 
 
 @pytest.mark.parametrize('constrained, weight', [
@@ -228,14 +238,14 @@ def test_generated_songs_follow_the_model(constrained, weight):
 
   With a weight, of two: the draws are those of both, the likelihoods of one.
   """
-  settings = {}
+  settings, begun = {}, {}
   if constrained:
-    settings = {'constraint': Odd(),
-                'state': (jnp.array([2, 4]), jnp.zeros(2, int))}
+    settings = {'constraint': Odd()}
+    begun['state'] = (jnp.array([2, 4]), jnp.zeros(2, int))
   if weight is not None:
     _, *short = _read(np.zeros((2, 1)), mem_len=1)
-    settings['contrast'] = decode.Contrast(*short, np.float32(weight))
-  tokens, nll, *_, state = _songs([0, 1], 12, chunk=5, **settings)
+    begun['contrast'] = decode.Contrast(*short, np.float32(weight))
+  tokens, nll, songs = _songs([0, 1], 12, begun, chunk=5, **settings)
   assert len(set(map(tuple, tokens.tolist()))) == 2
   keys = [jax.random.fold_in(jax.random.key(7), i) for i in range(2)]
   lanes, current = SMALL.init_state(2, 4), jnp.zeros(2, jnp.int32)
@@ -259,7 +269,7 @@ def test_generated_songs_follow_the_model(constrained, weight):
         nll[:, number], language_model.nll(logits[:, 0], current), rtol=1e-4,
         atol=1e-5)
   if constrained:
-    np.testing.assert_array_equal(state, [[2, 4], [12, 12]])
+    np.testing.assert_array_equal(songs.state, [[2, 4], [12, 12]])
 
 
 def test_same_song_in_any_batch():
@@ -271,34 +281,77 @@ def test_same_song_in_any_batch():
 
 
 def test_chunks_and_calls_change_nothing():
-  expected, nll, logits, *_ = _songs([0, 1, 2], 12)
+  expected, nll, songs = _songs([0, 1, 2], 12)
   done = []
   in_chunks = _songs([0, 1, 2], 12, chunk=5, progress=done.append)
   assert done == [5, 10, 12]
-  cache, start, keys = _start([0, 1, 2])
-  begun, begun_nll, start, cache, _ = decode.generate(
-      SMALL, _prepared(), cache, start, keys, 7, temperature=30.)
-  ended, ended_nll, *rest = decode.generate(
-      SMALL, _prepared(), cache, start, keys, 5, temperature=30., first=7)
+  begun, begun_nll, rest = _songs([0, 1, 2], 7)
+  ended, ended_nll, rest = decode.generate(
+      SMALL, _prepared(), rest, 5, temperature=30.)
   in_calls = (np.concatenate([begun, ended], 1),
-              np.concatenate([begun_nll, ended_nll], 1), *rest)
-  for tokens, nlls, after, *_ in in_chunks, in_calls:
+              np.concatenate([begun_nll, ended_nll], 1), rest)
+  for tokens, nlls, after in in_chunks, in_calls:
     np.testing.assert_array_equal(tokens, expected)
     np.testing.assert_allclose(nlls, nll, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(after, logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(after.logits_BxV, songs.logits_BxV, rtol=1e-4,
+                               atol=1e-4)
+
+
+@pytest.mark.parametrize('features, settings', [
+    ('', {}), ('', SMEARED), ('context_match=12,voice_state', {})])
+def test_a_song_in_the_place_of_another(features, settings):
+  """It begins, and the others go on, as if alone; with all that is carried."""
+  vocabulary = vocabularies.get('tx1')
+  model = LanguageModel(
+      dataclasses.replace(SMALL.config, **settings, n_token=vocabulary.size),
+      names.parse(features, vocabulary))
+  params = decode.to_decode_params(model, jax.tree.map(
+      lambda x: 20 * x, model.init_params(jax.random.key(0))))
+
+  def begin(given, rows, number, mem_len=4):
+    """Songs that all begin with what is given."""
+    def read(mem_len):
+      return decode.prefill(model, params, decode.init_cache(
+          model, params, 1, mem_len), np.array([given]))[1:]
+    return decode.begin(
+        *read(mem_len), _keys(rows), number=number,
+        state=(jnp.array(rows), jnp.full(len(rows), number)),
+        contrast=decode.Contrast(*read(1), np.float32(.5)))
+
+  def draw(songs, length):
+    return decode.generate(model, params, songs, length, temperature=30.,
+                           constraint=EveryFourth())
+
+  songs = begin([0, 5, 6], [1, 2, 3], 2)
+  before, before_nll, songs = draw(songs, 7)
+  songs = decode.replace(songs, begin([0, 9, 8, 7, 8, 9], [4, 5, 6], 5),
+                         np.array([False, True, False]))
+  after, after_nll, songs = draw(songs, 9)
+  assert songs.number_B.tolist() == [18, 14, 18]
+  for place, row in enumerate([1, 2, 3]):
+    tokens, nll, _ = draw(begin([0, 5, 6], [row], 2), 16)
+    n = 7 if row == 2 else 16
+    np.testing.assert_array_equal(
+        np.append(before[place], after[place])[:n], tokens[0, :n])
+    np.testing.assert_allclose(
+        np.append(before_nll[place], after_nll[place])[:n], nll[0, :n],
+        rtol=1e-4, atol=1e-4)
+  tokens, nll, _ = draw(begin([0, 9, 8, 7, 8, 9], [5], 5), 9)
+  np.testing.assert_array_equal(after[1], tokens[0])
+  np.testing.assert_allclose(after_nll[1], nll[0], rtol=1e-4, atol=1e-4)
 
 
 def test_songs_end_at_eos():
   """After <S> a row is filled up; nothing is read when all have ended."""
   done = []
-  tokens, nll, _, cache, _ = _songs(
+  tokens, nll, songs = _songs(
       [0, 1, 2], 200, exclude_eos=False, chunk=50, progress=done.append)
   ends = (tokens == 0).argmax(1)
   assert (tokens == 0).any(1).all() and len(set(ends)) == 3
   for row, row_nll, end in zip(tokens, nll, ends, strict=True):
     assert not row[end:].any() and not row_nll[end + 1:].any()
     assert row_nll[end] > 0
-  assert (cache.count_B == 1 + ends.max() + 1).all()
+  assert (songs.cache.count_B == 1 + ends.max() + 1).all()
   assert done[-1] < 200
   assert _songs([0], 200)[0].all()
 
@@ -311,11 +364,12 @@ def test_one_compilation_serves_all_settings():
   compiled = decode._chunk._cache_size()
   for settings in ({'length': 6}, {'length': 20}, {'temperature': 3.},
                    {'top_k': 3}, {'top_p': .5}, {'tail_p': .5},
-                   {'exclude_eos': False}, {'first': 6}):
+                   {'exclude_eos': False}, {'begun': {'number': 6}}):
     run(**settings)
   assert decode._chunk._cache_size() == compiled
-  run(constraint=Odd(), state=(jnp.array([2, 4]), jnp.zeros(2, int)))
-  run(constraint=Odd(), state=(jnp.array([5, 6]), jnp.ones(2, int)))
+  for state in ((jnp.array([2, 4]), jnp.zeros(2, int)),
+                (jnp.array([5, 6]), jnp.ones(2, int))):
+    run(begun={'state': state}, constraint=Odd())
   assert decode._chunk._cache_size() == compiled + 1
 
 
@@ -329,19 +383,19 @@ def test_eight_bits_are_enough():
   assert 0 < np.abs(logits - exact).max() < .05 * np.abs(exact).max()
   assert abs(nll.mean() - exact_nll.mean()) < .05 * exact_nll.mean()
   assert jax.tree.map(jnp.shape, cache) == jax.tree.map(jnp.shape, exact_cache)
-  again, *_ = decode.generate(SMALL, rounded, cache, logits, _keys([0]), 5)
+  again, *_ = decode.generate(
+      SMALL, rounded, decode.begin(logits, cache, _keys([0])), 5)
   assert again.shape == (1, 5)
 
 
 @pytest.mark.parametrize('batch', [1, 3])
 def test_rings_stay_in_place(batch):
   """The compiled loop copies no keys and values, the bulk of what it reads."""
-  cache, logits, keys = _start(range(batch))
   settings = {'temperature': 1., 'top_k': 0, 'top_p': 1., 'tail_p': 1.,
               'exclude_eos': True}
   text = decode._chunk.lower(
-      SMALL, _prepared(), cache, None, logits, keys, (), jnp.zeros(batch, bool),
-      0, 8, settings, constraint=decode.UNCONSTRAINED, chunk=8
+      SMALL, _prepared(), _start(range(batch)), 8, settings,
+      constraint=decode.UNCONSTRAINED, chunk=8
   ).compile().as_text()
   shapes = [f'f32[{batch * 2},{shape}]' for shape in ('4,5', '5,4')]
   copies = re.findall(r'= (f32\[[\d,]+\])\S* copy\(', text)
