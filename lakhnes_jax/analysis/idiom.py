@@ -42,14 +42,15 @@ def moves(song: np.ndarray) -> dict[str, float]:
     Means over the voices that have 13 NOTEONs or more, nan where none has:
     `ioi_variety`, of inter-onset intervals in video frames; and of P1, P2 and
     TR, `figure_variety`, of pairs of intervals in semitones, one after the
-    other; `repeated_notes`, the share of moves to the same pitch; and
-    `returning_notes`, of pairs of moves the share that are up and as far down
-    again, or the other way round.
+    other; `commonest_pitch`, the share of NOTEONs of the pitch that has most;
+    `repeated_notes`, of moves to the same pitch; and `returning_notes`, of
+    pairs of moves that are up and as far down again, or the other way round.
   """
   is_on = ev.kind_of(song) == ev.NOTEON
   voice, times = ev.voice_of(song), ev.times_of(song)
   found = {name: [] for name in (
-      'ioi_variety', 'figure_variety', 'repeated_notes', 'returning_notes')}
+      'ioi_variety', 'figure_variety', 'commonest_pitch', 'repeated_notes',
+      'returning_notes')}
   for v in range(len(ev.VOICES)):
     mine = np.flatnonzero(is_on & (voice == v))
     if len(mine) < _FEWEST:
@@ -58,9 +59,11 @@ def moves(song: np.ndarray) -> dict[str, float]:
         np.rint(np.diff(times[mine]) / nes.VIDEO_FRAME)[:, None]))
     if v == ev.NO:
       continue
-    steps = np.diff(ev.value_of(song[mine]))
+    pitches = ev.value_of(song[mine])
+    steps = np.diff(pitches)
     first, second = steps[:-1], steps[1:]
     found['figure_variety'].append(_variety(np.stack([first, second], 1)))
+    found['commonest_pitch'].append(np.bincount(pitches).max() / len(pitches))
     found['repeated_notes'].append((steps == 0).mean())
     found['returning_notes'].append(((second == -first) & (first != 0)).mean())
   return {name: np.mean(values) if values else np.nan

@@ -11,7 +11,7 @@ import numpy as np
 
 from lakhnes_jax import events as ev
 from lakhnes_jax import nes
-from lakhnes_jax.analysis import structureness
+from lakhnes_jax.analysis import idiom, structureness, texture
 from lakhnes_jax.synth import score as scores
 
 _MAJOR = np.array([1, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1])
@@ -49,7 +49,8 @@ def measure(song: np.ndarray) -> dict[str, float]:
     variety_change, pitch_class_change: see `change`.
     longest_pause: seconds, the longest time without a NOTEON, up to the end.
     volume_mean, volume_entropy, volume_changes, duty_entropy: see `dynamics`.
-    structureness_short, _mid, _long: see `structureness`.
+    structureness_short, _mid, _long, recurrence: see `structureness`.
+    And what `idiom` and `texture` measure.
   """
   song = ev.without_glitches(song)
   score = scores.from_events(song)
@@ -85,6 +86,9 @@ def measure(song: np.ndarray) -> dict[str, float]:
               ) / ev.SAMPLE_RATE if score.length else np.nan,
       **dynamics(score),
       **structureness.structureness(song),
+      'recurrence': structureness.recurrence(song),
+      **idiom.measure(song),
+      **texture.measure(song),
   }
   return {name: float(value) for name, value in found.items()}
 

@@ -22,6 +22,8 @@ _RATE = 2  # Chroma vectors per second.
 _THRESHOLD = .3  # Share of similarities that is kept.
 _PENALTY = -2  # Of what is not.
 _SMOOTH = 4  # Vectors, along diagonals.
+# Of `recurrence`: steps per second, steps of a window and up to earlier ones.
+_STEPS, _WINDOW, _AGO = 10, 20, 100
 
 
 def structureness(song: np.ndarray) -> dict[str, float]:
@@ -48,6 +50,36 @@ def structureness(song: np.ndarray) -> dict[str, float]:
     if best:
       found[f'structureness_{name}'] = float(max(best))
   return found
+
+
+def recurrence(song: np.ndarray) -> float:
+  """How like some earlier time a song is, in the same key and rhythm.
+
+  Args:
+    song: int32 events.
+
+  Returns:
+    0 to 1: the mean over windows of 2 s of the largest cosine similarity of any
+    that began 10 s or more before. What is compared are the NOTEONs of P1, P2
+    and TR by voice, pitch class and tenth of a second. nan for songs of less
+    than 13 s.
+  """
+  is_on = (ev.kind_of(song) == ev.NOTEON) & (ev.voice_of(song) != ev.NO)
+  times = ev.times_of(song)
+  n = int(times[-1]) * _STEPS // ev.SAMPLE_RATE if len(song) else 0
+  if n < _AGO + _STEPS + _WINDOW:
+    return np.nan
+  count_NxC = np.zeros((n, 12 * len(ev.VOICES)))
+  step = times[is_on] * _STEPS // ev.SAMPLE_RATE
+  column = ev.voice_of(song)[is_on] * 12 + ev.value_of(song)[is_on] % 12
+  inside = step < n
+  np.add.at(count_NxC, (step[inside], column[inside]), 1)
+  windows = np.lib.stride_tricks.sliding_window_view(
+      count_NxC, _WINDOW, axis=0).reshape(n - _WINDOW + 1, -1)
+  windows = windows / np.maximum(
+      np.linalg.norm(windows, axis=1, keepdims=True), 1e-9)
+  similarity = np.tril(windows @ windows.T, -_AGO)
+  return float(similarity[_AGO + _STEPS:].max(1).mean())
 
 
 def chromagram(song: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ def test_by_hand():
       'ioi_variety': np.log(2 / np.sqrt(12)),
       # 0 2, 2 -2, -2 2, -2 0, 0 0, 0 5, 5 0, 0 -5; of 11.
       'figure_variety': np.log(8 / np.sqrt(11)),
+      'commonest_pitch': 7 / 13,
       'repeated_notes': 6 / 12,
       'returning_notes': 3 / 11})
 
@@ -38,7 +39,7 @@ def test_a_mean_over_the_voices_that_play_enough():
   assert found == pytest.approx({
       'ioi_variety': np.log([1 / 12**.5, 12 / 12**.5, 1 / 16**.5]).mean(),
       'figure_variety': np.log(1 / 11**.5), 'repeated_notes': 1 / 2,
-      'returning_notes': 0})
+      'commonest_pitch': (1 + 1 / 13) / 2, 'returning_notes': 0})
   assert all(np.isnan(value) for value in idiom.moves(few).values())
   drums_alone = idiom.moves(drums)
   assert drums_alone['ioi_variety'] == pytest.approx(np.log(1 / 4))

@@ -27,6 +27,24 @@ def test_repetition_in_another_key_counts_and_chance_does_not():
   assert np.isnan(short['structureness_short'])
 
 
+def test_recurrence_is_of_what_was_long_ago():
+  rng = np.random.default_rng(0)
+  theme = rng.integers(48, 60, 24)  # 12 s.
+  again = structureness.recurrence(tune([*theme, *theme]))
+  # Of windows begun at 11.0 to 22.0 s those from 12.0 s on come again.
+  assert 101 / 111 < again < 1
+  # In another octave, but not in another key.
+  assert structureness.recurrence(tune([*theme, *theme + 12])) == pytest.approx(
+      again)
+  assert structureness.recurrence(tune([*theme, *theme + 6])) < .8
+  same = tune(theme[:1].repeat(48))
+  assert structureness.recurrence(same) == pytest.approx(1)
+  # What came less than 10 s before does not count.
+  soon = theme[:19]
+  assert structureness.recurrence(tune([*soon, *soon])) < .8
+  assert np.isnan(structureness.recurrence(tune(theme)))
+
+
 def test_chroma_is_time_sounding():
   song = ev.from_text('P1_NOTEON_60\nWT_11025\nP1_NOTEON_67\nTR_NOTEON_48\n'
                       'WT_11025\nP1_NOTEOFF\nTR_NOTEOFF\nNO_NOTEON_5\nWT_22050')
