@@ -174,7 +174,7 @@ def test_sums_are_of_all_files_at_any_time(run, tmp_path, monkeypatch):
 
 
 def test_a_critic_of_its_own_songs(run, tmp_path, monkeypatch):
-  monkeypatch.setattr(export, '_SAMPLES', 8)
+  monkeypatch.setattr(export, '_SAMPLES', 12)
   monkeypatch.setattr(export, '_LIMITS', tasks.Limits(60))
   note = ev.event(ev.P1, ev.NOTEON, 60)
   songs = [np.array([note, wait] * 400, np.int32)

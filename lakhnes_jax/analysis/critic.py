@@ -4,8 +4,8 @@ A model that draws several songs for each one that is wanted can take them with
 unequal probabilities. The critic's are proportional to exp(-score), where a
 score is linear in what is measured of a song and its square, and such that the
 songs taken have, as nearly as so few songs allow, the means and deviations of
-real songs. What is measured are `song_features`, `idiom`, and how much like
-samples its n-grams are. A song with more than six seconds of a few notes is
+real songs. What is measured are `song_features`, and how much like samples its
+n-grams are. A song with more than six seconds of a few notes is
 taken only where all have that: those with much more are so rare that the fit
 says nothing of them. A critic is fitted once and kept beside the weights.
 Always taking the song nearest to the mean of real ones, or the one that is
@@ -19,39 +19,45 @@ the MIREX symbolic music generation task (2025) draw several songs as well.
 
 import collections
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import scipy.optimize
 import scipy.special
 
 from lakhnes_jax import events as ev
-from lakhnes_jax.analysis import idiom, ngrams, song_features
+from lakhnes_jax.analysis import ngrams, song_features
 
 SECONDS = 30.  # Of each song.
-BEST_OF = 8  # Songs of which one is taken.
+BEST_OF = 12  # Songs of which one is taken.
 _STASIS = 6.  # Seconds without new notes (`song_features.stasis`).
 _REFUSED = 1e3  # Added to a score.
 _FARTHEST = 4.  # Deviations; what is farther off counts as this.
-_PENALTY = .1  # On the squares of weights.
+_PENALTY = .05  # On the squares of weights.
 _SPLITS = 20  # Random ways to put samples into groups.
 _N_GRAMS, _SHARE = 500, .03  # Most n-grams, and of how many songs at least.
 _FOLDS = 5
+_INVERSE_PENALTY = .1  # Of the regression on features.
 
 
-class Weight(TypedDict):
+class Terms(TypedDict):
+  """What is added of a feature: to the score, or to log odds."""
+  weight: float  # For each deviation z above the mean,
+  square: float  # and for each 1 of z^2 - 1: songs far off on either side.
+
+
+class Weight(Terms):
   """What one feature says."""
-  feature: str  # As `song_features` or `idiom` name it, or 'ngrams'.
+  feature: str  # As `song_features` names it, 'ngrams' or 'log_odds'.
   mean: float  # Of real songs,
   deviation: float  # and their standard deviation.
-  weight: float  # Added to the score for each deviation z above the mean,
-  square: float  # and for each 1 of z^2 - 1: songs far off on either side.
 
 
 class Critic(TypedDict):
   """JSON, as weights folders hold it."""
   features: list[Weight]
   ngrams: dict[str, float]  # What each says, more of samples; `_ngram_score`.
+  log_odds: dict[str, Terms]  # What features say of samples; `_score`.
 
 
 def fit(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
@@ -60,10 +66,12 @@ def fit(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
 
   With x = (z, z^2 - 1), where z are the features in deviations from the mean of
   real songs, at most 4 of them, 0 where one could not be measured, minimises
-  sum_j (E[x_j] - R[x_j])^2 / (2 V[x_j]) + |w|^2 / 20. E is over random groups
+  sum_j (E[x_j] - R[x_j])^2 / (2 V[x_j]) + |w|^2 / 40. E is over random groups
   of `best_of` samples, of which one is taken as `choose` does; R is the mean
   and V the variance of real songs. One of the features is what a logistic
-  regression on n-grams says; of each of these songs, one on other songs.
+  regression on n-grams says; the last is what one on x of all the others says,
+  so that features go together as they do in real songs. Of each of these songs
+  regressions speak that were fitted on other ones.
 
   Args:
     samples: int32 events of a model's songs, of which the first 30 seconds
@@ -78,18 +86,20 @@ def fit(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
   if len(real) < 2 or len(samples) < best_of:
     raise ValueError(f'{len(samples)} samples and {len(real)} real songs are '
                      f'too few for a critic of {best_of}')
-  weights, scores = _fit_ngrams(samples, real)
-  measured = [{**_measure(song), 'ngrams': score}
-              for song, score in zip([*samples, *real], scores, strict=True)]
-  theirs, found = measured[:len(samples)], measured[len(samples):]
-  refused = np.array(list(map(_refused, samples, theirs)))
-  rows = [Weight(feature=name, mean=float(np.nanmean(column)),
-                 deviation=float(np.nanstd(column)), weight=0., square=0.)
-          for name in found[0]
-          if np.isfinite(column := np.array([song[name] for song in found])
-                        ).sum() > 1 and np.nanstd(column) > 0]
-  x, wanted = (np.array([_standardised(song, rows) for song in songs])
-               for songs in (theirs, found))
+  require_sklearn()
+  is_sample = np.repeat([True, False], [len(samples), len(real)])
+  weights, scores = _fit_ngrams([*samples, *real], is_sample)
+  songs = [{**_measure(song), 'ngrams': score}
+           for song, score in zip([*samples, *real], scores, strict=True)]
+  found = songs[len(samples):]
+  rows = [row for name in found[0] if (row := _row(name, found))]
+  log_odds, scores = _fit_log_odds(songs, rows, is_sample)
+  for song, score in zip(songs, scores, strict=True):
+    song['log_odds'] = score
+  rows += filter(None, [_row('log_odds', found)])
+  x, wanted = (np.array([_standardised(song, rows) for song in songs[part]])
+               for part in (slice(len(samples)), slice(len(samples), None)))
+  refused = np.array(list(map(_refused, samples, songs)))
   rng = np.random.default_rng(0)
   n = len(x) // best_of * best_of
   groups_GxN = np.concatenate([
@@ -110,7 +120,7 @@ def fit(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
 
   w = scipy.optimize.minimize(loss, np.zeros(x.shape[1]), jac=True,
                               method='L-BFGS-B').x
-  return Critic(ngrams=weights, features=[
+  return Critic(ngrams=weights, log_odds=log_odds, features=[
       Weight(**{**row, 'weight': float(weight), 'square': float(square)})
       for row, weight, square in zip(rows, *np.split(w, 2), strict=True)])
 
@@ -124,18 +134,24 @@ def require_sklearn() -> None:
                       f'"lakhnes_jax[metrics]" ({error})') from error
 
 
-def _fit_ngrams(samples: Sequence[np.ndarray], real: Sequence[np.ndarray]
+def _row(name: str, real: Sequence[dict[str, float]]) -> Weight | None:
+  """Standardises a feature by real songs; None if it tells nothing of them."""
+  values = np.array([song[name] for song in real])
+  if np.isfinite(values).sum() < 2 or not np.nanstd(values):
+    return None
+  return Weight(feature=name, mean=float(np.nanmean(values)),
+                deviation=float(np.nanstd(values)), weight=0., square=0.)
+
+
+def _fit_ngrams(songs: Sequence[np.ndarray], is_sample: np.ndarray
                ) -> tuple[dict[str, float], list[float]]:
-  """Fits a logistic regression that tells samples from real songs.
+  """Fits a logistic regression on n-grams that tells samples from real songs.
 
   Returns:
     What each n-gram says, and the score of each song by a regression that was
     not fitted on it.
   """
-  require_sklearn()
-  import threadpoolctl  # Comes with scikit-learn.
   from sklearn import feature_selection, linear_model, pipeline
-  from sklearn import model_selection as selection
   from sklearn.feature_extraction import text
 
   def regression():
@@ -144,8 +160,6 @@ def _fit_ngrams(samples: Sequence[np.ndarray], real: Sequence[np.ndarray]
         linear_model.LogisticRegression(
             class_weight='balanced', fit_intercept=False, max_iter=1000))
 
-  songs = [list(ngrams.extract(_beginning(song))) for song in (*samples, *real)]
-  is_sample = np.repeat([1, 0], [len(samples), len(real)])
   counts = text.CountVectorizer(analyzer=iter, min_df=_SHARE)
   # Those that say most, and a regression of these alone.
   selected = feature_selection.SelectFromModel(
@@ -153,16 +167,51 @@ def _fit_ngrams(samples: Sequence[np.ndarray], real: Sequence[np.ndarray]
       max_features=lambda x: min(x.shape[1], _N_GRAMS),
       importance_getter='named_steps.logisticregression.coef_')
   whole = pipeline.make_pipeline(counts, selected, regression())
+  scores = _cross_fit(
+      whole, [list(ngrams.extract(_beginning(song))) for song in songs],
+      is_sample)
+  return dict(zip(
+      whole[:-1].get_feature_names_out().tolist(),
+      whole[-1].named_steps['logisticregression'].coef_[0].round(4).tolist(),
+      strict=True)), scores
+
+
+def _fit_log_odds(songs: Sequence[dict[str, float]], rows: Sequence[Weight],
+                  is_sample: np.ndarray
+                 ) -> tuple[dict[str, Terms], list[float]]:
+  """Fits a logistic regression on features that tells samples from real songs.
+
+  Returns:
+    What z and z^2 - 1 of each feature say, and the log odds of each song by a
+    regression that was not fitted on it; both without the intercept of the
+    first.
+  """
+  from sklearn import linear_model
+
+  regression = linear_model.LogisticRegression(
+      C=_INVERSE_PENALTY, class_weight='balanced', max_iter=1000)
+  scores = _cross_fit(
+      regression, np.array([_standardised(song, rows) for song in songs]),
+      is_sample)
+  weights, squares = regression.coef_[0].reshape(2, -1).round(4).tolist()
+  return ({row['feature']: Terms(weight=weight, square=square)
+           for row, weight, square in zip(rows, weights, squares, strict=True)},
+          [score - float(regression.intercept_[0]) for score in scores])
+
+
+def _cross_fit(classifier: Any, x: Sequence[Any], is_sample: np.ndarray
+              ) -> list[float]:
+  """Fits to all; returns for each what one says that was fitted to others."""
+  import threadpoolctl  # Comes with scikit-learn.
+  from sklearn import model_selection as selection
+
   folds = selection.StratifiedKFold(min(_FOLDS, *np.bincount(is_sample)),
                                     shuffle=True, random_state=0)
   with threadpoolctl.threadpool_limits(1, 'blas'):
     scores = selection.cross_val_predict(
-        whole, songs, is_sample, cv=folds, method='decision_function')
-    whole.fit(songs, is_sample)
-  return dict(zip(
-      whole[:-1].get_feature_names_out().tolist(),
-      whole[-1].named_steps['logisticregression'].coef_[0].round(4).tolist(),
-      strict=True)), scores.tolist()
+        classifier, x, is_sample, cv=folds, method='decision_function')
+    classifier.fit(x, is_sample)
+  return scores.tolist()
 
 
 def choose(songs: Sequence[np.ndarray], critic: Critic,
@@ -178,7 +227,7 @@ def choose(songs: Sequence[np.ndarray], critic: Critic,
       of the lowest score, where songs need not differ as real ones do.
   """
   found = [_heard(song, critic) for song in songs]
-  scores = np.array([_score(row, critic['features']) + _refused(song, row)
+  scores = np.array([_score(row, critic) + _refused(song, row)
                      for song, row in zip(songs, found, strict=True)])
   if rng is None:
     return int(np.argmin(scores))
@@ -192,12 +241,24 @@ def score(song: np.ndarray, critic: Critic) -> float:
     song: int32 events, of which the first 30 seconds count.
     critic: as `fit` returns it.
   """
-  return _score(_heard(song, critic), critic['features'])
+  return _score(_heard(song, critic), critic)
 
 
-def _score(found: dict[str, float], rows: Sequence[Weight]) -> float:
-  return float(_standardised(found, rows) @ [
-      row[key] for key in ('weight', 'square') for row in rows])
+def _score(found: dict[str, float], critic: Critic) -> float:
+  rows, log_odds = critic['features'], critic['log_odds']
+  said = [(row, log_odds[row['feature']])
+          for row in rows if row['feature'] in log_odds]
+  found = {**found, 'log_odds': _sum(found, said)}
+  return _sum(found, [(row, row) for row in rows])
+
+
+def _sum(found: dict[str, float], terms: Sequence[tuple[Weight, Terms]]
+        ) -> float:
+  """Adds up the terms of features."""
+  if not terms:
+    return 0.
+  return float(_standardised(found, [row for row, _ in terms]) @ [
+      term[key] for key in ('weight', 'square') for _, term in terms])
 
 
 def _refused(song: np.ndarray, found: dict[str, float]) -> float:
@@ -211,8 +272,7 @@ def _beginning(song: np.ndarray) -> np.ndarray:
 
 
 def _measure(song: np.ndarray) -> dict[str, float]:
-  song = _beginning(song)
-  return {**song_features.measure(song), **idiom.measure(song)}
+  return song_features.measure(_beginning(song))
 
 
 def _heard(song: np.ndarray, critic: Critic) -> dict[str, float]:

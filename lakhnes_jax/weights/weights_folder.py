@@ -31,11 +31,13 @@ _CONFIG, _CARD = 'config.json', 'README.md'
 _MAX_BYTES, _MAX_CONFIG_BYTES = 2**34, 2**22
 _MOST_SHOWN = 9
 # Sizes beyond these would be allocated before they are found to be wrong.
+_TERMS = {'weight': float, 'square': float}
 _META = {'model': str, 'format': str, 'mem_len?': int,
          'vocabulary_digest?': str,
-         'critic?': {'ngrams': {'*': float}, 'features': [
-             {'feature': str, 'mean': float, 'deviation': float,
-              'weight': float, 'square': float}]},
+         'critic?': {
+             'ngrams': {'*': float}, 'log_odds': {'*': _TERMS},
+             'features': [{'feature': str, 'mean': float, 'deviation': float,
+                           **_TERMS}]},
          'config': {
     f'{name}?': schema.Range(1, ranges.MAX_SIZE)
     for name in ('n_token', 'n_layer', 'n_head', 'd_model', 'd_head',

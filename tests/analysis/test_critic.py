@@ -22,8 +22,9 @@ SAMPLES = [song(RNG.integers(40, 90, 120), wait)
            for wait in (7000, 9500, 13000)]
 
 
-def of(*features, **weights) -> critic.Critic:
-  return {'features': list(features), 'ngrams': weights}
+def of(*features, log_odds=None, **weights) -> critic.Critic:
+  return {'features': list(features), 'ngrams': weights,
+          'log_odds': log_odds or {}}
 
 
 def wandering(rng, mean: float, deviation: float) -> list[np.ndarray]:
@@ -40,7 +41,6 @@ def test_songs_taken_have_the_moments_of_real_ones(monkeypatch):
   # Of notes alone, so that nothing else is to be matched.
   monkeypatch.setattr(critic.song_features, 'measure', lambda x: {
       'rate': float(rates([x])[0]), 'constant': 3.})
-  monkeypatch.setattr(critic.idiom, 'measure', lambda x: {})
   monkeypatch.setattr(critic.ngrams, 'extract', lambda x: ['all'])
   rng = np.random.default_rng(0)
   real, samples, others = (wandering(rng, *moments) for moments in (
@@ -48,7 +48,7 @@ def test_songs_taken_have_the_moments_of_real_ones(monkeypatch):
   found = critic.fit(samples, real, 8)
   assert json.loads(json.dumps(found)) == found
   # All share the others.
-  assert [row['feature'] for row in found['features']] == ['rate']
+  assert [row['feature'] for row in found['features']] == ['rate', 'log_odds']
   taken = rates([others[i:i + 8][critic.choose(others[i:i + 8], found, rng)]
                  for i in range(0, 248)])
   assert abs(rates(others).mean() - 6) > .8
@@ -85,10 +85,47 @@ def test_what_ngrams_say():
   assert critic.score(song([60, 61]), rows) == 0
 
 
+def test_what_features_say_together():
+  """Log odds are of all the others, and then a feature as these are."""
+  rows = of({'feature': 'note_density', 'mean': 2., 'deviation': 2.,
+             'weight': .5, 'square': 0.},
+            {'feature': 'pitch_range', 'mean': 0., 'deviation': 1.,
+             'weight': 0., 'square': 0.},
+            {'feature': 'log_odds', 'mean': 1., 'deviation': 2.,
+             'weight': 3., 'square': 10.},
+            log_odds={'note_density': {'weight': 2., 'square': 1.},
+                      'pitch_range': {'weight': -1., 'square': 0.}})
+  # 4 notes a second, 1 deviation above the mean; pitches 1.5 from theirs.
+  it = song([60, 63] * 8)
+  odds = 2 * 1 + (1 - 1) - 1.5
+  assert critic.score(it, rows) == pytest.approx(
+      .5 + 3 * (odds - 1) / 2 + 10 * (((odds - 1) / 2)**2 - 1))
+
+
+def test_songs_taken_have_features_that_go_together(monkeypatch):
+  """Two features are as in real songs but for .3 between them."""
+  monkeypatch.setattr(critic.song_features, 'measure', lambda pair: dict(
+      zip(('one', 'other'), pair.tolist(), strict=True)))
+  monkeypatch.setattr(critic, '_beginning', lambda pair: pair)
+  monkeypatch.setattr(critic, '_refused', lambda *_: 0.)
+  monkeypatch.setattr(critic.ngrams, 'extract', lambda x: ['all'])
+  rng = np.random.default_rng(0)
+
+  def pairs(n, between):
+    one = rng.normal(size=n)
+    return list(np.stack([one, one + rng.normal(between, .25, n)], 1))
+
+  real, samples, others = pairs(200, 0), pairs(400, .3), pairs(2000, .3)
+  found = critic.fit(samples, real, 4)
+  taken = np.array([others[i:i + 4][critic.choose(others[i:i + 4], found, rng)]
+                    for i in range(0, 2000, 4)])
+  # Means and deviations alone, a fifth of a deviation off, leave .3.
+  assert 0 < np.diff(taken.mean(0)) < .15
+
+
 def test_songs_taken_have_the_figures_of_real_ones(monkeypatch):
   # Alike in all but the order of intervals, which samples mix up.
   monkeypatch.setattr(critic.song_features, 'measure', lambda x: {})
-  monkeypatch.setattr(critic.idiom, 'measure', lambda x: {})
   rng = np.random.default_rng(0)
 
   def songs(n, mixed):
@@ -146,5 +183,5 @@ def test_what_is_damaged_is_a_matter_of_taste():
 
 def test_too_few_songs():
   with pytest.raises(ValueError, match='3 samples and 5 real songs are too few '
-                     'for a critic of 8'):
+                     'for a critic of 12'):
     critic.fit(SAMPLES, REAL)

@@ -274,15 +274,15 @@ def test_the_same_song_in_any_batch():
 
 def by_density(weight: float, deviation: float):
   """A critic of nothing but the number of notes a second."""
-  return {'ngrams': {}, 'features': [{
+  return {'ngrams': {}, 'log_odds': {}, 'features': [{
       'feature': 'note_density', 'mean': 0., 'deviation': deviation,
       'weight': weight, 'square': 0.}]}
 
 
 def test_the_critic_takes_one_of_several():
   of, task = MODELS['tx1'], tasks.new_song(ev.TX1, tasks.Limits(60))
-  many = [s.events for s in sample.generate(of, [task], CONFIG, n=8)]
-  assert len({x.tobytes() for x in many}) == 8
+  many = [s.events for s in sample.generate(of, [task], CONFIG, n=12)]
+  assert len({x.tobytes() for x in many}) == 12
   density = np.nan_to_num([song_features.measure(x)['note_density']
                            for x in many])  # Some have no length.
   for weight, mine in ((-1., np.argmax), (1., np.argmin)):
@@ -297,9 +297,9 @@ def test_the_critic_takes_one_of_several():
           kept[number].events,
           many[3 * number + mine(density[3 * number:][:3])])
   # As many as that, by default, where there is a critic.
-  eight, = sample.generate(of, [task], CONFIG)
-  assert eight.metadata['best_of'] == 8
-  np.testing.assert_array_equal(eight.events, many[np.argmin(density[:8])])
+  best, = sample.generate(of, [task], CONFIG)
+  assert best.metadata['best_of'] == 12
+  np.testing.assert_array_equal(best.events, many[np.argmin(density)])
 
 
 def test_a_critic_judges_what_follows_the_given_beginning():

@@ -272,7 +272,8 @@ def test_what_versions_write(folder, capsys):
       {'step': 1, 'seconds': 2., 'averaged_with': 'b'},
       {'averaged_with': ['b'], 'source': 'm.pt'},
       {'identity': {'seed': 1}, 'lineage': [entry], 'evaluations': [],
-       'critic': {'features': [], 'ngrams': {'P1 moves 2': .5}}},
+       'critic': {'features': [], 'log_odds': {},
+                  'ngrams': {'P1 moves 2': .5}}},
       {'data': {}, 'since_line': [], 'flags': {}, 'versions': {},
        'git_revision': 'a', 'device': 'cpu', 'n_devices': 1}):
     (folder / 'config.json').write_text(json.dumps({**META, **further}))
