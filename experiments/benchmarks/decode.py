@@ -3,18 +3,22 @@
 The memory is full from the start. The last line is JSON, a list with, for each
 batch and number format, tokens per second of generation and of reading a known
 beginning; then the seconds from the start of a process to its first token, with
-an empty compilation cache and with a warm one; and with --weights and
---data_dir the perplexity by cached decoding in each format.
+an empty compilation cache and with a warm one; with --weights and --data_dir
+the perplexity by cached decoding in each format; and with --songs how long
+songs take as `sample.flags` has them, beside all at once.
 
 `ratio` compares with the original, which makes about 7 tokens per second on a
 quiet 2-core machine, one song at a time.
 """
 
 import argparse
+import dataclasses
+import functools
 import json
 import math
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +30,7 @@ import numpy as np
 from experiments.benchmarks import machine
 from lakhnes_jax import command_line, events
 from lakhnes_jax.data import shards
-from lakhnes_jax.generation import decode
+from lakhnes_jax.generation import decode, load, sample, tasks
 from lakhnes_jax.model import transformer_xl
 from lakhnes_jax.model.language_model import LanguageModel
 from lakhnes_jax.weights import weights_folder
@@ -154,6 +158,31 @@ def quality(folder: str, data_dir: str, numbers: str, songs: int = 32,
           'perplexity': round(math.exp(nll[:, 1:].mean(dtype=np.float64)), 4)}
 
 
+def songs(n: int, repeats: int) -> dict:
+  """Measures `n` songs of 30 s of the pretrained model, nothing to compile.
+
+  Returns:
+    Seconds as `sample.flags` has them, where the place of a song that ends is
+    filled, seconds if all are drawn at once, and the ratio.
+  """
+  model = load.load(weights_folder.PRETRAINED)
+  task = tasks.new_song(model.vocabulary, tasks.Limits(3000, 30.))
+
+  def draw(**settings):
+    list(sample.generate(
+        model, [task], dataclasses.replace(sample.RECOMMENDED, **settings),
+        n=n))
+
+  filled = machine.seconds(draw, repeats)
+  at_once = machine.seconds(functools.partial(
+      draw, batch=n * sample.best_of(model)), repeats)
+  return {'songs': n, 'best_of': sample.best_of(model),
+          'seconds': round(statistics.median(filled), 1),
+          'seconds_at_once': round(statistics.median(at_once), 1),
+          'ratio': round(statistics.median(at_once) /
+                         statistics.median(filled), 2), **machine.describe()}
+
+
 def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
       prog='python -m experiments.benchmarks.decode',
@@ -173,6 +202,8 @@ def main(argv: list[str] | None = None) -> None:
                       help='do not measure the first token')
   parser.add_argument('--weights', help='folder of a trained model')
   parser.add_argument('--data_dir', help='shards to measure its perplexity on')
+  parser.add_argument('--songs', type=command_line.whole(1, 1000),
+                      help='measure so many songs of the pretrained model')
   parser.add_argument('--first_token', help=argparse.SUPPRESS)
   args = parser.parse_args(argv)
   if args.weights and not args.data_dir:
@@ -191,6 +222,8 @@ def main(argv: list[str] | None = None) -> None:
     with machine.errors_in_a_line('decode'):
       for numbers in args.numbers:
         add(quality(args.weights, args.data_dir, numbers))
+  if args.songs:
+    add(songs(args.songs, args.repeats))
   for numbers in args.numbers:
     for batch in args.batch:
       add(run(batch, args.length, args.mem_len, numbers, args.repeats))
