@@ -4,13 +4,15 @@ A model that draws several songs for each one that is wanted can take them with
 unequal probabilities. The critic's are proportional to exp(-score), where a
 score is linear in what is measured of a song and its square, and such that the
 songs taken have, as nearly as so few songs allow, the means and deviations of
-real songs. What is measured are `song_features`, and how much like samples its
-n-grams are. A song with more than six seconds of a few notes is
-taken only where all have that: those with much more are so rare that the fit
-says nothing of them. A critic is fitted once and kept beside the weights.
-Always taking the song nearest to the mean of real ones, or the one that is
-least like a sample, leaves songs easier to tell from real ones, or with other
-features than theirs (experiments/RESULTS.md, "What a critic sees").
+real songs. What is measured are `song_features`, how much like samples its
+n-grams are, and how much like samples all of that is together: songs that are
+right in each feature are still known by features that do not go together. A
+song with more than six seconds of a few notes is taken only where all have
+that: those with much more are so rare that the fit says nothing of them. A
+critic is fitted once and kept beside the weights. Always taking the song
+nearest to the mean of real ones, or the one that is least like a sample, leaves
+songs easier to tell from real ones, or with other features than theirs
+(experiments/RESULTS.md, "What a critic sees", "What features say together").
 
 Sources: Khalifa et al., "A Distributional Approach to Controlled Text
 Generation" (ICLR 2021), for moments matched by an exponential tilt; systems of
