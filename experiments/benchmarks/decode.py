@@ -18,7 +18,6 @@ import json
 import math
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -158,7 +157,7 @@ def quality(folder: str, data_dir: str, numbers: str, songs: int = 32,
           'perplexity': round(math.exp(nll[:, 1:].mean(dtype=np.float64)), 4)}
 
 
-def songs(n: int, repeats: int) -> dict:
+def pretrained_songs(n: int, repeats: int) -> dict:
   """Measures `n` songs of 30 s of the pretrained model, nothing to compile.
 
   Returns:
@@ -173,14 +172,13 @@ def songs(n: int, repeats: int) -> dict:
         model, [task], dataclasses.replace(sample.RECOMMENDED, **settings),
         n=n))
 
-  filled = machine.seconds(draw, repeats)
-  at_once = machine.seconds(functools.partial(
-      draw, batch=n * sample.best_of(model)), repeats)
-  return {'songs': n, 'best_of': sample.best_of(model),
-          'seconds': round(statistics.median(filled), 1),
-          'seconds_at_once': round(statistics.median(at_once), 1),
-          'ratio': round(statistics.median(at_once) /
-                         statistics.median(filled), 2), **machine.describe()}
+  filled = machine.spread(machine.seconds(draw, repeats))
+  at_once = machine.spread(machine.seconds(functools.partial(
+      draw, batch=n * sample.best_of(model)), repeats))
+  return {'songs': n, 'best_of': sample.best_of(model), 'seconds': filled,
+          'seconds_at_once': at_once,
+          'ratio': round(at_once['median'] / filled['median'], 2),
+          **machine.describe()}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -223,7 +221,7 @@ def main(argv: list[str] | None = None) -> None:
       for numbers in args.numbers:
         add(quality(args.weights, args.data_dir, numbers))
   if args.songs:
-    add(songs(args.songs, args.repeats))
+    add(pretrained_songs(args.songs, args.repeats))
   for numbers in args.numbers:
     for batch in args.batch:
       add(run(batch, args.length, args.mem_len, numbers, args.repeats))

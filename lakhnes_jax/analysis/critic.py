@@ -20,7 +20,7 @@ the MIREX symbolic music generation task (2025) draw several songs as well.
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -94,11 +94,11 @@ def fit(samples: Sequence[np.ndarray], real: Sequence[np.ndarray],
   songs = [{**_measure(song), 'ngrams': score}
            for song, score in zip([*samples, *real], scores, strict=True)]
   found = songs[len(samples):]
-  rows = [row for name in found[0] if (row := _row(name, found))]
+  rows = _rows(found[0].keys(), found)
   log_odds, scores = _fit_log_odds(songs, rows, is_sample)
   for song, score in zip(songs, scores, strict=True):
     song['log_odds'] = score
-  rows += filter(None, [_row('log_odds', found)])
+  rows += _rows(['log_odds'], found)
   x, wanted = (np.array([_standardised(song, rows) for song in songs[part]])
                for part in (slice(len(samples)), slice(len(samples), None)))
   refused = np.array(list(map(_refused, samples, songs)))
@@ -136,13 +136,14 @@ def require_sklearn() -> None:
                       f'"lakhnes_jax[metrics]" ({error})') from error
 
 
-def _row(name: str, real: Sequence[dict[str, float]]) -> Weight | None:
-  """Standardises a feature by real songs; None if it tells nothing of them."""
-  values = np.array([song[name] for song in real])
-  if np.isfinite(values).sum() < 2 or not np.nanstd(values):
-    return None
-  return Weight(feature=name, mean=float(np.nanmean(values)),
-                deviation=float(np.nanstd(values)), weight=0., square=0.)
+def _rows(names: Iterable[str], real: Sequence[dict[str, float]]
+         ) -> list[Weight]:
+  """Standardises features by real songs, those that tell something of them."""
+  columns = {name: np.array([song[name] for song in real]) for name in names}
+  return [Weight(feature=name, mean=float(np.nanmean(column)),
+                 deviation=float(np.nanstd(column)), weight=0., square=0.)
+          for name, column in columns.items()
+          if np.isfinite(column).sum() > 1 and np.nanstd(column) > 0]
 
 
 def _fit_ngrams(songs: Sequence[np.ndarray], is_sample: np.ndarray

@@ -15,17 +15,17 @@ _TRIADS = np.array([sum(1 << (root + step) % 12 for step in (0, third, 7))
                     for root in range(12) for third in (3, 4)])
 
 
-def measure(song: np.ndarray) -> dict[str, float]:
-  """Measures one song, without its glitches.
+def measure(song: np.ndarray, score: scores.Score) -> dict[str, float]:
+  """Measures one song.
 
   Args:
     song: int32 events (see `events`).
+    score: of the same.
 
   Returns:
     What `moves` returns, and `triads`.
   """
-  song = ev.without_glitches(song)
-  return {**moves(song), 'triads': triads(scores.from_events(song))}
+  return {**moves(song), 'triads': triads(score)}
 
 
 def moves(song: np.ndarray) -> dict[str, float]:

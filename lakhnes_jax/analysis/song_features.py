@@ -87,8 +87,8 @@ def measure(song: np.ndarray) -> dict[str, float]:
       **dynamics(score),
       **structureness.structureness(song),
       'recurrence': structureness.recurrence(song),
-      **idiom.measure(song),
-      **texture.measure(song),
+      **idiom.measure(song, score),
+      **texture.measure(song, score),
   }
   return {name: float(value) for name, value in found.items()}
 

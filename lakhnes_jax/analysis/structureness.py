@@ -89,9 +89,20 @@ def chromagram(song: np.ndarray) -> np.ndarray:
   n_frames = score.length // step
   if not n_frames:
     return np.zeros((0, 12))
-  edges = np.arange(n_frames + 1) * step
+  chroma = time_by_pitch_class(score, np.arange(n_frames + 1) * step)
+  norm = np.linalg.norm(chroma, axis=1, keepdims=True)
+  return np.divide(chroma, norm, out=np.zeros_like(chroma), where=norm > 0)
+
+
+def time_by_pitch_class(score: scores.Score, edges: np.ndarray) -> np.ndarray:
+  """[len(edges) - 1, 12]: samples that pitch classes of P1, P2 and TR sound.
+
+  Args:
+    score: of a song.
+    edges: samples, ascending; between each and the next.
+  """
   ends = np.append(score.start[1:], score.length)
-  chroma = np.zeros((n_frames, 12))
+  found = np.zeros((len(edges) - 1, 12))
   for v in (ev.P1, ev.P2, ev.TR):
     note = score.state[:, v, scores.NOTE].astype(int)
     for pitch_class in range(12):
@@ -100,9 +111,8 @@ def chromagram(song: np.ndarray) -> np.ndarray:
         # Time sounding up to each edge, exactly.
         total = np.append(0, np.cumsum((ends - score.start) * is_on))
         at = np.interp(edges, np.append(score.start, score.length), total)
-        chroma[:, pitch_class] += np.diff(at)
-  norm = np.linalg.norm(chroma, axis=1, keepdims=True)
-  return np.divide(chroma, norm, out=np.zeros_like(chroma), where=norm > 0)
+        found[:, pitch_class] += np.diff(at)
+  return found
 
 
 def enhance(chroma: np.ndarray) -> np.ndarray:

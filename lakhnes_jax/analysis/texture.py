@@ -10,25 +10,25 @@ import numpy as np
 
 from lakhnes_jax import events as ev
 from lakhnes_jax import nes
+from lakhnes_jax.analysis import structureness
 from lakhnes_jax.synth import score as scores
 
-_MELODIC = (ev.P1, ev.P2, ev.TR)
+_MELODIC = [ev.P1, ev.P2, ev.TR]
 _FEWEST = 9  # NOTEONs of a voice that is compared with another.
 _DISSONANT = (1, 2, 6, 10, 11)  # Semitones, but for octaves.
 _PARTS = 4
 
 
-def measure(song: np.ndarray) -> dict[str, float]:
-  """Measures one song, without its glitches.
+def measure(song: np.ndarray, score: scores.Score) -> dict[str, float]:
+  """Measures one song.
 
   Args:
     song: int32 events (see `events`).
+    score: of the same.
 
   Returns:
     What `together` and `drift` return.
   """
-  song = ev.without_glitches(song)
-  score = scores.from_events(song)
   return {**together(song, score), **drift(song, score)}
 
 
@@ -109,20 +109,15 @@ def drift(song: np.ndarray, score: scores.Score) -> dict[str, float]:
                   ).reshape(-1, _PARTS) for weight in (None, pitch))
   mean_VxP = np.divide(total_VxP, count_VxP, where=count_VxP > 0,
                        out=np.full(count_VxP.shape, np.nan))
-  notes = score.state[:, list(_MELODIC), scores.NOTE].astype(np.int64)
-  histograms = []
-  for number in range(_PARTS):
-    edges = np.append(score.start, score.length).clip(
-        score.length * number // _PARTS, score.length * (number + 1) // _PARTS)
-    weight = np.diff(edges)[:, None] * (notes > 0)
-    histogram = np.bincount(notes.ravel() % 12, weight.ravel(), 12)
-    histograms.append(histogram / histogram.sum() if histogram.any() else
-                      np.full(12, np.nan))
+  time_PxC = structureness.time_by_pitch_class(
+      score, score.length * np.arange(_PARTS + 1) // _PARTS)
+  total_Px1 = time_PxC.sum(1, keepdims=True)
+  share_PxC = np.divide(time_PxC, total_Px1, where=total_Px1 > 0,
+                        out=np.full(time_PxC.shape, np.nan))
   return {
-      'register_drift': _mean(abs(np.diff(mean_VxP[list(_MELODIC)]))),
+      'register_drift': _mean(abs(np.diff(mean_VxP[_MELODIC]))),
       'density_drift': abs(np.diff(np.log(count_VxP + 2))).mean(),
-      'pitch_class_drift': _mean(
-          abs(np.diff(histograms, axis=0)).sum(1) / 2),
+      'pitch_class_drift': _mean(abs(np.diff(share_PxC, axis=0)).sum(1) / 2),
       'pitch_range': _mean([pitch[voice == v].std() for v in _MELODIC
                             if (voice == v).any()])}
 

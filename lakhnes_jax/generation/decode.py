@@ -328,6 +328,24 @@ class Songs(NamedTuple):
   ended_B: Any
 
 
+def _map_songs(function: Callable[..., Any], *reads: tuple[Any, Cache]
+              ) -> tuple[Any, Cache]:
+  """Maps what there is of each song in (logits, cache), of one or several.
+
+  Args:
+    function: called with the axis of the songs, on which each has one entry or
+      H, and an array of each.
+    *reads: as `prefill` returns them. What is of no song is the first's.
+  """
+  logits, caches = zip(*reads, strict=True)
+  first = functools.partial(function, 0)
+  return first(*logits), caches[0]._replace(
+      **{name: jax.tree.map(first, *(getattr(cache, name) for cache in caches))
+         for name in ('keys', 'values', 'count_B')},
+      features=jax.tree.map(functools.partial(function, 1),
+                            *(cache.features for cache in caches)))
+
+
 @jax.jit
 def begin(logits_BxV, cache: Cache, keys_B, state: Any = (),
           contrast: Contrast | None = None, number=0) -> Songs:
@@ -342,19 +360,12 @@ def begin(logits_BxV, cache: Cache, keys_B, state: Any = (),
   batch = len(keys_B)
   times = batch // len(logits_BxV)
 
-  def tile(x, axis=0):
+  def tile(axis, x):
     return jnp.tile(x, [times if i == axis else 1 for i in range(x.ndim)])
 
-  def tile_cache(cache):
-    return cache._replace(
-        keys=tuple(map(tile, cache.keys)),
-        values=tuple(map(tile, cache.values)), count_B=tile(cache.count_B),
-        features=jax.tree.map(lambda x: tile(x, 1), cache.features))
-
   if contrast is not None:
-    contrast = contrast._replace(logits_BxV=tile(contrast.logits_BxV),
-                                 cache=tile_cache(contrast.cache))
-  return Songs(tile(logits_BxV), tile_cache(cache), keys_B, state, contrast,
+    contrast = Contrast(*_map_songs(tile, contrast[:2]), contrast.weight)
+  return Songs(*_map_songs(tile, (logits_BxV, cache)), keys_B, state, contrast,
                jnp.full(batch, number, jnp.int32), jnp.zeros(batch, bool))
 
 
@@ -373,33 +384,27 @@ def replace(songs: Songs, others: Songs, is_other_B) -> Songs:
   """
   batch = len(is_other_B)
 
-  def put(old, new, axis=0):
-    # A song has one entry, or H, on this axis.
+  def put(axis, old, new):
     where = jnp.repeat(is_other_B, old.shape[axis] // batch)
     return jnp.where(jnp.expand_dims(
         where, [i for i in range(old.ndim) if i != axis]), new, old)
 
-  def put_cache(old, new):
-    shift = old.slot - new.slot  # Either is of the oldest token.
-    return old._replace(
-        keys=tuple(put(a, jnp.roll(b, shift, 2)) for a, b in zip(
-            old.keys, new.keys, strict=True)),
-        values=tuple(put(a, jnp.roll(b, shift, 1)) for a, b in zip(
-            old.values, new.values, strict=True)),
-        count_B=put(old.count_B, new.count_B),
-        features=jax.tree.map(lambda a, b: put(a, b, 1), old.features,
-                              new.features))
+  def put_read(old, new) -> tuple[Any, Cache]:
+    logits_BxV, cache = new
+    shift = old[1].slot - cache.slot  # Either is of the oldest token.
+    return _map_songs(put, old, (logits_BxV, cache._replace(
+        keys=tuple(jnp.roll(x, shift, 2) for x in cache.keys),
+        values=tuple(jnp.roll(x, shift, 1) for x in cache.values))))
 
   contrast, other = songs.contrast, others.contrast
   if contrast is not None and other is not None:
-    contrast = contrast._replace(
-        logits_BxV=put(contrast.logits_BxV, other.logits_BxV),
-        cache=put_cache(contrast.cache, other.cache))
-  return Songs(
-      put(songs.logits_BxV, others.logits_BxV),
-      put_cache(songs.cache, others.cache), put(songs.keys_B, others.keys_B),
-      jax.tree.map(put, songs.state, others.state), contrast,
-      put(songs.number_B, others.number_B), put(songs.ended_B, others.ended_B))
+    contrast = Contrast(*put_read(contrast[:2], other[:2]), contrast.weight)
+  logits_BxV, cache = put_read(songs[:2], others[:2])
+  return songs._replace(
+      logits_BxV=logits_BxV, cache=cache, contrast=contrast, **{
+          name: jax.tree.map(functools.partial(put, 0), getattr(songs, name),
+                             getattr(others, name))
+          for name in ('keys_B', 'state', 'number_B', 'ended_B')})
 
 
 class _Loop(NamedTuple):

@@ -243,67 +243,100 @@ class _Draft:
   nll: np.ndarray
   ended: bool = False
 
-  def add(self, ids: np.ndarray, nll: np.ndarray) -> None:
-    """Adds tokens up to <S>, or to the most that there may be."""
+  def add(self, ids: np.ndarray, nll: np.ndarray) -> int:
+    """Adds tokens up to <S>, or to the most there may be; returns how many."""
+    before = len(self.ids)
     ids, nll = np.append(self.ids, ids), np.append(self.nll, nll)
     length = min(int(np.argmax(np.append(ids, ev.BOS_EOS) == ev.BOS_EOS)),
                  self.task.max_tokens)
     self.ended = length < len(ids) or length == self.task.max_tokens
     self.ids, self.nll = ids[:length], nll[:length]
+    return length - before
+
+
+class _Batch:
+  """Songs that are written at once; where one has ended the next one begins.
+
+  Attributes:
+    drafts: of the (task, number) that have begun, in order.
+    n_tokens: of all of these.
+  """
+
+  def __init__(self, model: Model,
+               draws: Sequence[tuple[tasks_lib.GenerationTask, int]],
+               config: SamplingConfig):
+    self.drafts: list[_Draft] = []
+    self.n_tokens = 0
+    self._model, self._config = model, config
+    self._tasks = [task for task, _ in draws]
+    self._constraint = self._tasks[0].constraint
+    self._states = constraints.stack([
+        task.vary(task.state, np.random.default_rng([config.seed, number]))
+        for task, number in draws])
+    self._keys = jax.vmap(functools.partial(
+        jax.random.fold_in, jax.random.key(config.seed)))(
+            jnp.array([number for _, number in draws]))
+    # Which draft is in which place; -1 for none.
+    self._draft_B = np.full(min(config.batch, len(draws)), -1)
+    self._songs: decode.Songs | None = None
+    self._task: tasks_lib.GenerationTask | None = None
+    self._read: tuple[Any, ...] = ()
+
+  def fill(self) -> None:
+    """Begins songs wherever there is none, as long as there are any."""
+    while len(self.drafts) < len(self._tasks) and (self._draft_B < 0).any():
+      self._begin(self._tasks[len(self.drafts)])
+
+  def _begin(self, task: tasks_lib.GenerationTask) -> None:
+    """Begins songs for a task."""
+    if task is not self._task:  # What is given is read once.
+      self._task, self._read = task, _read(self._model, self._config,
+                                           task.prefix)
+    nll_L, *read, contrast = self._read
+    alike = itertools.takewhile(lambda number: self._tasks[number] is task,
+                                range(len(self.drafts), len(self._tasks)))
+    is_new_B = np.zeros(len(self._draft_B), bool)
+    for place, number in zip(np.flatnonzero(self._draft_B < 0), alike,
+                             strict=False):
+      self._draft_B[place], is_new_B[place] = number, True
+      self.drafts.append(_Draft(task, task.prefix, nll_L))
+      self.n_tokens += len(task.prefix)
+    state = constraints.advance_n(
+        self._constraint, jax.tree.map(lambda leaf: leaf[self._draft_B],
+                                       self._states), len(task.prefix))
+    songs = decode.begin(*read, self._keys[self._draft_B], state=state,
+                         contrast=contrast, number=len(task.prefix))
+    self._songs = songs if self._songs is None else decode.replace(
+        self._songs, songs, is_new_B)
+
+  def write(self) -> None:
+    """Goes on with all songs."""
+    config = self._config
+    tokens_BxL, nll_BxL, self._songs = decode.generate(
+        self._model.model, self._model.params,
+        self._songs._replace(ended_B=jnp.asarray(self._draft_B < 0)), _CHUNK,
+        constraint=self._constraint, temperature=config.temperature,
+        top_k=config.top_k, top_p=config.top_p, tail_p=config.tail_p,
+        exclude_eos=False, chunk=_CHUNK)
+    for place in np.flatnonzero(self._draft_B >= 0):
+      draft = self.drafts[self._draft_B[place]]
+      self.n_tokens += draft.add(tokens_BxL[place], nll_BxL[place])
+      if draft.ended:
+        self._draft_B[place] = -1
 
 
 def _draw(model: Model, draws: Sequence[tuple[tasks_lib.GenerationTask, int]],
           config: SamplingConfig, progress: Callable[[int, int], Any]
          ) -> Iterator[_Draft]:
-  """Yields a song for each (task, number), in order.
-
-  `config.batch` at once; where a song has ended the next one begins.
-  """
-  batch = min(config.batch, len(draws))
-  constraint = draws[0][0].constraint
+  """Yields a song for each (task, number), in order."""
   max_tokens = sum(task.max_tokens for task, _ in draws)
-  states = constraints.stack([
-      task.vary(task.state, np.random.default_rng([config.seed, number]))
-      for task, number in draws])
-  keys = jax.vmap(functools.partial(
-      jax.random.fold_in, jax.random.key(config.seed)))(
-          jnp.array([number for _, number in draws]))
-
-  def begin(draw_B, n_read: int, logits, cache, contrast) -> decode.Songs:
-    return decode.begin(
-        logits, cache, keys[draw_B], number=n_read, contrast=contrast,
-        state=constraints.advance_n(constraint, jax.tree.map(
-            lambda leaf: leaf[draw_B], states), n_read))
-
-  drafts: list[_Draft] = []
-  draw_B = np.full(batch, -1)  # Which draw is in which place; -1 for none.
-  songs = task = None
+  batch = _Batch(model, draws, config)
   for wanted in range(len(draws)):
-    while wanted >= len(drafts) or not drafts[wanted].ended:
-      while len(drafts) < len(draws) and (draw_B < 0).any():
-        if draws[len(drafts)][0] is not task:  # What is given is read once.
-          task = draws[len(drafts)][0]
-          nll_L, *read = _read(model, config, task.prefix)
-        is_new_B = np.zeros(batch, bool)
-        for place in np.flatnonzero(draw_B < 0):
-          if len(drafts) < len(draws) and draws[len(drafts)][0] is task:
-            draw_B[place], is_new_B[place] = len(drafts), True
-            drafts.append(_Draft(task, task.prefix, nll_L))
-        new = begin(draw_B, len(task.prefix), *read)
-        songs = new if songs is None else decode.replace(songs, new, is_new_B)
-      tokens_BxL, nll_BxL, songs = decode.generate(
-          model.model, model.params,
-          songs._replace(ended_B=jnp.asarray(draw_B < 0)), _CHUNK,
-          constraint=constraint, temperature=config.temperature,
-          top_k=config.top_k, top_p=config.top_p, tail_p=config.tail_p,
-          exclude_eos=False, chunk=_CHUNK)
-      for place in np.flatnonzero(draw_B >= 0):
-        draft = drafts[draw_B[place]]
-        draft.add(tokens_BxL[place], nll_BxL[place])
-        if draft.ended:
-          draw_B[place] = -1
-      progress(sum(len(draft.ids) for draft in drafts), max_tokens)
-    yield drafts[wanted]
+    while wanted >= len(batch.drafts) or not batch.drafts[wanted].ended:
+      batch.fill()
+      batch.write()
+      progress(batch.n_tokens, max_tokens)
+    yield batch.drafts[wanted]
 
 
 def _read(model: Model, config: SamplingConfig, ids_L: np.ndarray):

@@ -30,8 +30,8 @@ _MODEL, _OPTIMIZER = 'model.safetensors', 'optimizer.safetensors'
 _CONFIG, _CARD = 'config.json', 'README.md'
 _MAX_BYTES, _MAX_CONFIG_BYTES = 2**34, 2**22
 _MOST_SHOWN = 9
-# Sizes beyond these would be allocated before they are found to be wrong.
 _TERMS = {'weight': float, 'square': float}
+# Sizes beyond these would be allocated before they are found to be wrong.
 _META = {'model': str, 'format': str, 'mem_len?': int,
          'vocabulary_digest?': str,
          'critic?': {

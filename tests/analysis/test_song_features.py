@@ -27,6 +27,9 @@ def test_by_hand():
       'P1_NOTEOFF WT_44100 P1_NOTEON_72 P1_VELOCITY_3 NO_NOTEON_4 WT_22050 '
       'P1_VELOCITY_2 WT_22050'))
   assert found.keys() >= ELSEWHERE
+  assert all(np.isnan(found[name]) for name in (
+      'self_repetition', 'structureness_short', 'structureness_mid',
+      'structureness_long', 'recurrence'))
   found = {name: value for name, value in found.items()
            if name not in ELSEWHERE}
   assert found == pytest.approx({

@@ -308,13 +308,13 @@ def test_a_song_in_the_place_of_another(features, settings):
   params = decode.to_decode_params(model, jax.tree.map(
       lambda x: 20 * x, model.init_params(jax.random.key(0))))
 
-  def begin(given, rows, number, mem_len=4):
+  def begin(given, rows, number):
     """Songs that all begin with what is given."""
     def read(mem_len):
       return decode.prefill(model, params, decode.init_cache(
           model, params, 1, mem_len), np.array([given]))[1:]
     return decode.begin(
-        *read(mem_len), _keys(rows), number=number,
+        *read(4), _keys(rows), number=number,
         state=(jnp.array(rows), jnp.full(len(rows), number)),
         contrast=decode.Contrast(*read(1), np.float32(.5)))
 
