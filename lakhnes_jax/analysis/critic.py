@@ -43,16 +43,18 @@ _INVERSE_PENALTY = .1  # Of the regression on features.
 
 
 class Terms(TypedDict):
-  """What is added of a feature: to the score, or to log odds."""
+  """What is added of a feature to log odds."""
   weight: float  # For each deviation z above the mean,
   square: float  # and for each 1 of z^2 - 1: songs far off on either side.
 
 
-class Weight(Terms):
-  """What one feature says."""
+class Weight(TypedDict):
+  """What is added of a feature to the score; a `Terms` too."""
   feature: str  # As `song_features` names it, 'ngrams' or 'log_odds'.
   mean: float  # Of real songs,
   deviation: float  # and their standard deviation.
+  weight: float  # As of `Terms`.
+  square: float
 
 
 class Critic(TypedDict):
