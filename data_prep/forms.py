@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
       if ev.times_of(song)[-1:].sum() >= _SECONDS * ev.SAMPLE_RATE and (
           ev.kind_of(song) == ev.NOTEON).any():
         made = form.of_pattern(tracker.pattern(np.asarray(song)))
-        if made[0].shape[1] >= _BARS:
+        if made.source.shape[1] >= _BARS:
           found.append(made)
     if not found:
       raise ValueError(

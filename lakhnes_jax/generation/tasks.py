@@ -111,7 +111,8 @@ def new_song(vocabulary: ev.Vocabulary, limits: Limits = Limits(), *,
     asked: in the format `tracker`, {kind of prefix token: value}; see
       `tracker.controls`.
     repeats: in the format `tracker`, whether bars come again as in a real song,
-      whose form is drawn; see `tracker.repeats`.
+      whose form is drawn; its delays are the only ones then. See
+      `tracker.repeats`.
 
   Raises:
     ValueError: what is asked for has no token.

@@ -2,9 +2,10 @@
 
 Songs of the chip are made of phrases that return: where a tune repeats a bar,
 it is more often the one two, four or eight bars earlier than the last. In half
-of all bars some voices repeat one and others do not. The forms of real songs
-(`python -m data_prep.forms`) lie beside this file, so that new songs can be
-given the form of one (see `repeats`).
+of all bars some voices repeat one and others do not. A bass keeps its figure
+and moves with the harmony, a tune keeps its rhythm, and P2 goes in step with
+P1. The forms of real songs (`python -m data_prep.forms`) lie beside this file,
+so that new songs can be given the form of one (see `repeats`).
 """
 
 import functools
@@ -18,13 +19,20 @@ import numpy as np
 from lakhnes_jax import atomic, input_files
 from lakhnes_jax import events as ev
 from lakhnes_jax.tracker import pattern as pattern_lib
+from lakhnes_jax.tracker import vocabulary as voc
 
 PATH = pathlib.Path(__file__).parent / 'forms.npz'
 BARS = 128  # That a form has at most.
+OFTEN = 3  # Times that a song has a delay that is no accident.
 NEW = -1  # A bar that repeats no other.
+# What comes again of a bar: its notes; these, all transposed by one interval;
+# or the rows in which they begin.
+NOTES, TRANSPOSED, RHYTHM = range(3)
 _MAX_BYTES = 2**26  # Of a file of forms.
+_NEVER = 255  # In a file: repeats no bar.
+_DELAYS = voc.DELAYS[-1] + 1  # D
 
-# Letters: M bars, K forms.
+# Letters: M bars, K forms, D delays.
 
 
 class Forms(NamedTuple):
@@ -32,13 +40,19 @@ class Forms(NamedTuple):
 
   Attributes:
     source: [K, 4, M] int32, for each bar of a voice the earlier one that it
-      repeats, or `NEW`; `NEW` too where it is silent.
+      repeats; of P2 that bar itself, where it follows P1 in it; `NEW` for none,
+      or where it is silent.
+    how: [K, 4, M] int32, what of it comes again: `NOTES`, `TRANSPOSED`,
+      `RHYTHM`.
     frames: [K] int32, how long a bar of each song lasts.
     voices: [K] int32, those that play, a bit each.
+    delays: [K, D] bool, which delays, in frames, their notes have often.
   """
   source: np.ndarray
+  how: np.ndarray
   frames: np.ndarray
   voices: np.ndarray
+  delays: np.ndarray
 
   def take(self, numbers: np.ndarray) -> 'Forms':
     """Returns the forms of these numbers, in their order."""
@@ -49,29 +63,39 @@ class Forms(NamedTuple):
     return self.take(np.argsort(
         np.abs(np.log(self.frames / frames)), kind='stable')[:n])
 
-  def agreeing(self, source: np.ndarray, n: int,
+  def agreeing(self, source: np.ndarray, how: np.ndarray, n: int,
                voices: Sequence[int] = range(4)) -> 'Forms':
     """Returns the n forms whose voices most nearly begin like this one's."""
     voices, length = list(voices), source.shape[1]
-    differs = self.source[:, voices, :length] != source[voices]
+    differs = (self.source[:, voices, :length] != source[voices]) | (
+        self.how[:, voices, :length] != how[voices])
     return self.take(np.argsort(differs.sum((1, 2)), kind='stable')[:n])
 
 
-def of_pattern(pattern: pattern_lib.Pattern) -> tuple[np.ndarray, int, int]:
+class Form(NamedTuple):
+  """The form of one song, as `Forms` has it, as long as it is."""
+  source: np.ndarray
+  how: np.ndarray
+  frames: int
+  voices: int
+  delays: np.ndarray
+
+
+def of_pattern(pattern: pattern_lib.Pattern) -> Form:
   """Finds the form of a song.
 
   A voice's bar repeats another if the same notes begin in the same rows. Where
   there are several, it is the one after the bar that the bar before repeats,
-  else the first.
+  else the first. If there is none, a bar of two notes or more of P1, P2 or TR
+  repeats the last that is the same transposed, else the last of its rhythm;
+  P2's rather P1's bar at that time than one of those.
 
   Args:
     pattern: of the song.
 
   Returns:
-    [4, M] int32, for each bar of a voice the earlier one that it repeats, or
-    `NEW`, as of the bar that the song's first note is in, at most `BARS`; how
-    many frames a bar lasts; and the voices that play, a bit each. A voice that
-    plays `A B A C A B` has -1 -1 0 -1 0 1.
+    The form, from the bar that the song's first note is in. A voice that plays
+    `A B A C A B` has the source -1 -1 0 -1 0 1.
 
   Raises:
     ValueError: nothing is played.
@@ -85,32 +109,67 @@ def of_pattern(pattern: pattern_lib.Pattern) -> tuple[np.ndarray, int, int]:
   bar -= bar[0]
   frames = round((rows[-1] - rows[0]) / (len(rows) - 1) * pattern.bar_rows)
   voice, pitch = pattern.voice[played], pattern.pitch[played]
-  source = np.full((4, min(int(bar[-1]) + 1, BARS)), NEW, np.int32)
-  for which, found in enumerate(source):
-    notes = [set() for _ in found]
-    for number, *note in zip(*(x[(voice == which) & (bar < BARS)].tolist()
-                               for x in (bar, place, pitch)), strict=True):
-      notes[number].add(tuple(note))
-    for i in range(1, len(found)):
-      like = int(found[i - 1]) + 1
-      if not 0 < like < i or notes[like] != notes[i]:
-        like = notes.index(notes[i])
-      if like < i and notes[i]:
-        found[i] = like
-  return source, frames, ev.voice_bits(voice)
+  n_bars = min(int(bar[-1]) + 1, BARS)
+  bars: list[list[_Bar]] = [[() for _ in range(n_bars)] for _ in range(4)]
+  for v, number, *note in zip(*(x[bar < BARS].tolist() for x in (
+      voice, bar, place, pitch)), strict=True):
+    bars[v][number] += tuple(note),
+  source = np.full((4, n_bars), NEW, np.int32)
+  how = np.full_like(source, NOTES)
+  for v, mine in enumerate(bars):
+    for i in range(n_bars):
+      others = mine[:i] + [bars[ev.P1][i]] * (v == ev.P2)
+      after = int(source[v, i - 1]) + 1 if i else 0
+      found = _same(mine[i], mine[:i], after)
+      if found == NEW and v != ev.NO:
+        found, how[v, i] = _like(mine[i], others)
+      source[v, i] = found
+  n_late = np.bincount(pattern.frame[played] - rows[row], minlength=_DELAYS)
+  return Form(source, how, frames, ev.voice_bits(voice),
+              n_late[:_DELAYS] >= OFTEN)
 
 
-def write(path: pathlib.Path, forms: list[tuple[np.ndarray, int, int]]) -> None:
-  """Writes forms as `of_pattern` returns them; the same give the same bytes."""
-  back = np.zeros((len(forms), 4, BARS), np.uint8)  # Bars; 0 for none.
-  for row, (source, *_) in zip(back, forms, strict=True):
-    bars = np.arange(source.shape[1])
-    row[:, :len(bars)] = np.where(source == NEW, 0, bars - source)
+_Bar = tuple[tuple[int, int], ...]  # (row, pitch) of its notes.
+
+
+def _same(bar: _Bar, others: list[_Bar], first: int) -> int:
+  """Returns the number of one with the same notes, `first` if it has, or NEW.
+  """
+  if not bar or bar not in others:
+    return NEW
+  return first if others[first:first + 1] == [bar] else others.index(bar)
+
+
+def _like(bar: _Bar, others: list[_Bar]) -> tuple[int, int]:
+  """Returns the number of the one that is most like it, and how; or NEW."""
+  found = NEW, NOTES
+  if len(bar) < 2:
+    return found
+  rows, pitches = zip(*bar, strict=True)
+  for i in reversed(range(len(others))):
+    if tuple(row for row, _ in others[i]) == rows:
+      moves = {a - b for a, (_, b) in zip(pitches, others[i], strict=True)}
+      how = RHYTHM if len(moves) > 1 else NOTES if moves == {0} else TRANSPOSED
+      if found[0] == NEW or how < found[1]:
+        found = i, how
+  return found
+
+
+def write(path: pathlib.Path, forms: list[Form]) -> None:
+  """Writes forms; the same give the same bytes."""
+  back = np.full((len(forms), 4, BARS), _NEVER, np.uint8)  # Bars.
+  how = np.full(back.shape, NOTES, np.uint8)
+  for i, form in enumerate(forms):
+    bars = np.arange(form.source.shape[1])
+    back[i, :, :len(bars)] = np.where(
+        form.source == NEW, _NEVER, bars - form.source)
+    how[i, :, :len(bars)] = form.how
   buffer = io.BytesIO()
   np.savez_compressed(
-      buffer, back=back,
-      frames=np.array([frames for _, frames, _ in forms], np.uint16),
-      voices=np.array([voices for *_, voices in forms], np.uint8))
+      buffer, back=back, how=how,
+      frames=np.array([form.frames for form in forms], np.uint16),
+      voices=np.array([form.voices for form in forms], np.uint8),
+      delays=np.array([form.delays for form in forms], bool))
   atomic.write(path, buffer.getvalue())
 
 
@@ -124,14 +183,20 @@ def read(path: pathlib.Path = PATH) -> Forms:
   with input_files.damage_named(path, 'no forms of songs',
                                 'make them with python -m data_prep.forms'):
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-      back = arrays['back'].astype(np.int32)
-      frames, voices = (arrays[name].astype(np.int32)
-                        for name in ('frames', 'voices'))
+      back, how, frames, voices = (
+          arrays[name].astype(np.int32)
+          for name in ('back', 'how', 'frames', 'voices'))
+      delays = arrays['delays'].astype(bool)
     bars = np.arange(BARS)
-    if back.shape != (len(frames), 4, BARS) or frames.shape != voices.shape or (
-        not len(frames) or (back > bars).any() or frames.min() < 1):
+    is_new = back == _NEVER
+    if back.shape != (len(frames), 4, BARS) or how.shape != back.shape or (
+        frames.shape != voices.shape or not len(frames) or frames.min() < 1 or
+        (~is_new & (back > bars)).any() or how.max() > RHYTHM or
+        (back[:, [ev.P1, ev.TR, ev.NO]] == 0).any() or
+        delays.shape != (len(frames), _DELAYS)):
       raise ValueError('not forms of songs')
-  return Forms(np.where(back == 0, NEW, bars - back), frames, voices)
+  return Forms(np.where(is_new, NEW, bars - back), how, frames, voices,
+               delays)
 
 
 @functools.cache

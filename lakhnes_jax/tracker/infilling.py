@@ -9,6 +9,7 @@ Letters: B songs, V tokens, G given tokens.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from lakhnes_jax import events as ev
@@ -115,7 +116,8 @@ class Schedule(NamedTuple):
   def due(self) -> merging.Due:
     """Returns what is given next."""
     return merging.Due(*(grammar.at(values_BxG, self.next_B)
-                         for values_BxG in self[:5]))
+                         for values_BxG in self[:5]),
+                       jnp.full_like(self.next_B, merging.GIVEN))
 
 
 def schedule(vocabulary: voc.Tracker, given: GivenNotes, voices: Sequence[int],

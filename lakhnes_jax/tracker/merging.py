@@ -18,6 +18,7 @@ from lakhnes_jax.tracker import grammar
 from lakhnes_jax.tracker import vocabulary as voc
 
 NEVER = 1 << 29  # A row that no song has.
+GIVEN, ANY, ANOTHER = range(3)
 
 
 class Due(NamedTuple):
@@ -28,12 +29,15 @@ class Due(NamedTuple):
     row_B: int32, rows since the first; `NEVER` where nothing comes.
     delay_B, voice_B: int32; -1 for what begins a row.
     chained_B: 1 where it comes right after the token before.
+    pitch_B: of a note, `GIVEN`, or `ANY` where it is the model's; `ANOTHER`
+      where it is not that of the token.
   """
   token_B: Any
   row_B: Any
   delay_B: Any
   voice_B: Any
   chained_B: Any
+  pitch_B: Any
 
 
 def earlier(a: Due, b: Due) -> tuple[Due, Any]:
@@ -56,8 +60,9 @@ def process_logits(rules: grammar.Rules, state: grammar.RulesState, row_B,
   """Returns logits of what may be drawn.
 
   Where an event is due, any may be drawn, and what would not come before it
-  stands for it. Elsewhere the probability of events of the given voices goes to
-  the tokens that go on in time, in proportion.
+  stands for it; if its pitch is the model's, the probability of that goes to
+  the notes of its voice, in proportion. Elsewhere the probability of events of
+  the given voices goes to the tokens that go on in time.
 
   Args:
     rules: the grammar.
@@ -68,30 +73,41 @@ def process_logits(rules: grammar.Rules, state: grammar.RulesState, row_B,
     logits_BxV: as the grammar leaves them.
     with_times: whether NUDGE and TEMPO come only where they are due.
   """
-  kind = rules.vocabulary.table.kind
+  kind, voice, _ = rules.vocabulary.table
   is_here_B = due.row_B == row_B
   is_due_B = is_here_B & (due.delay_B == state.delay_B)
   given_BxV = _events_of(rules.vocabulary, voices_B)
-  passes_BxV = jnp.broadcast_to(
-      (kind == voc.AT) | (kind == voc.SKIP) | (kind == voc.DELAY),
-      logits_BxV.shape)
+  passes_V = (kind == voc.AT) | (kind == voc.SKIP) | (kind == voc.DELAY)
+  may_pass_B = is_here_B | (state.kind_B >= voc.NOTE)
+  passing_BxV = _give(logits_BxV, given_BxV, passes_V & may_pass_B[:, None])
+  if with_times:
+    passing_BxV = jnp.where((kind == voc.NUDGE) | (kind == voc.TEMPO), -jnp.inf,
+                            passing_BxV)
+  asis_B = is_due_B | (state.stage_B < grammar.BODY) | ~jnp.isfinite(
+      passing_BxV).any(-1)
+  later_BxV = passes_V | (kind == voc.START) | given_BxV | (
+      (kind == voc.NOTE) | (kind == voc.OFF)) & (
+          voice > due.voice_B[:, None])
+  note_BxV = (kind == voc.NOTE) & (voice == due.voice_B[:, None]) & (
+      (due.pitch_B != ANOTHER)[:, None] |
+      (np.arange(len(kind)) != due.token_B[:, None]))
+  is_open_B = is_due_B & (due.pitch_B != GIVEN) & (
+      note_BxV & jnp.isfinite(logits_BxV)).any(-1)
+  return jnp.where(
+      is_open_B[:, None], _give(logits_BxV, later_BxV, note_BxV),
+      jnp.where(asis_B[:, None], logits_BxV, passing_BxV))
 
+
+def _give(logits_BxV, from_BxV, to_BxV):
+  """Gives the probability of some tokens to others, in proportion."""
   def mass(chosen_BxV):
     return jax.nn.logsumexp(logits_BxV, -1, where=chosen_BxV, keepdims=True)
 
   # Where either is without mass, there is no ratio to go by.
-  more_Bx1 = jnp.nan_to_num(mass(passes_BxV | given_BxV) - mass(passes_BxV),
-                            nan=0., neginf=0., posinf=0.)
-  may_pass_B = is_here_B | (state.kind_B >= voc.NOTE)
-  passing_BxV = jnp.where(passes_BxV & may_pass_B[:, None],
-                          logits_BxV + more_Bx1, logits_BxV)
-  out_BxV = given_BxV
-  if with_times:
-    out_BxV |= (kind == voc.NUDGE) | (kind == voc.TEMPO)
-  passing_BxV = jnp.where(out_BxV, -jnp.inf, passing_BxV)
-  asis_B = is_due_B | (state.stage_B < grammar.BODY) | ~jnp.isfinite(
-      passing_BxV).any(-1)
-  return jnp.where(asis_B[:, None], logits_BxV, passing_BxV)
+  gain_Bx1 = jnp.nan_to_num(mass(to_BxV | from_BxV) - mass(to_BxV), nan=0.,
+                            neginf=0., posinf=0.)
+  return jnp.where(to_BxV, logits_BxV + gain_Bx1,
+                   jnp.where(from_BxV, -jnp.inf, logits_BxV))
 
 
 def advance(rules: grammar.Rules, state: grammar.RulesState, row_B, due: Due,
@@ -136,8 +152,10 @@ def advance(rules: grammar.Rules, state: grammar.RulesState, row_B, due: Due,
   waits_B = ~is_step_B & (due.delay_B > state.delay_B)
   step_B = jnp.where(waits_B, delay_id[jnp.maximum(due.delay_B, 0)], step_B)
   due_B = ~is_step_B & ~waits_B
-  tokens_B = jnp.where(passes_B, jnp.where(due_B, due.token_B, step_B),
-                       tokens_B)
+  is_pitch_B = due_B & (due.pitch_B != GIVEN) & (kind == voc.NOTE) & (
+      voice == due.voice_B)
+  tokens_B = jnp.where(passes_B & ~is_pitch_B,
+                       jnp.where(due_B, due.token_B, step_B), tokens_B)
   return tokens_B, passes_B, passes_B & due_B
 
 

@@ -1,14 +1,16 @@
 """Bars that the voices of a song play again, as those of real songs do.
 
-A small model repeats what it has just played, or nothing. In real songs each
-voice has bars that come again, tunes more often after two, four or eight bars
-than after one, and in half of all bars some voices repeat one while others play
-something new: a bass and drums under another melody. So it is drawn from real
-songs which bars of which voice of a new one are repeated and when (see `form`),
-and the model writes the others, with all that came before in its memory.
+A small model repeats what it has just played, or nothing; it transposes
+nothing, keeps no rhythm, and seldom lets two voices go in step. In real songs
+each voice has bars that come again, tunes more often after two, four or eight
+bars than after one, and in half of all bars some voices repeat one while others
+play something new: a bass and drums under another melody. So it is drawn from
+real songs which bars of which voice of a new one are repeated, when, and how
+(see `form`), and the model writes the rest, with all that came before in its
+memory.
 
 Letters: B songs, V tokens, T tokens of a song, E events (NOTE or OFF) of a
-song, M bars, K forms.
+song, M bars, K forms, D delays, C pitch classes.
 """
 
 import dataclasses
@@ -18,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lakhnes_jax import events as ev
 from lakhnes_jax.tracker import form as form_lib
 from lakhnes_jax.tracker import grammar, infilling, merging
 from lakhnes_jax.tracker import instruments as ins
@@ -27,6 +30,9 @@ _N_FORMS = 32  # K: drawn for each song.
 _N_MACROS = 4  # Level, tone, offset and gate.
 _MOST_EVENTS = 1 << 14  # Of a song, of which bars come again.
 _DELAYS = voc.DELAYS[-1] + 1
+# In the place of an interval: all pitches are the model's; the first is, and
+# says the interval for the others.
+_ANY, _UNKNOWN = 1 << 20, 1 << 21
 
 
 class Log(NamedTuple):
@@ -59,28 +65,47 @@ class RepeatsState(NamedTuple):
 
   Attributes:
     rules: of `grammar.Rules`.
-    source_BxKx4xM, frames_BxK, voices_BxK: as in `form.Forms`. Of those that
-      have most nearly the song's voices, that one counts whose bars last most
-      nearly as long;
+    source_BxKx4xM, how_BxKx4xM, frames_BxK, voices_BxK, delays_BxKxD: as in
+      `form.Forms`. Of those that have most nearly the song's voices, that one
+      counts whose bars last most nearly as long;
     form_B: its number.
     bar_B: number of the bar that the song is in.
     log: what has been played.
     again_Bx4: place in it of each voice's event that comes again next, or -1.
-    is_again_Bx4: bool, whether it repeats a bar in this one.
+    is_again_Bx4: bool, whether it repeats a bar in this one, or follows P1;
+    interval_Bx4: how many semitones higher, `_ANY` or `_UNKNOWN`.
+    follows_B: bool, whether P2 follows P1 in this bar.
     source_B: place of the event that the note before repeats, or -1.
     given: what is given of the song; None where all is the model's.
   """
   rules: grammar.RulesState
   source_BxKx4xM: Any
+  how_BxKx4xM: Any
   frames_BxK: Any
   voices_BxK: Any
+  delays_BxKxD: Any
   form_B: Any
   bar_B: Any
   log: Log
   again_Bx4: Any
   is_again_Bx4: Any
+  interval_Bx4: Any
+  follows_B: Any
   source_B: Any
   given: infilling.Schedule | None
+
+
+class _Bar(NamedTuple):
+  """What comes again in a bar.
+
+  Attributes:
+    first_Bx4: place of each voice's first event that does, or -1.
+    is_again_Bx4, interval_Bx4, follows_B: as in `RepeatsState`.
+  """
+  first_Bx4: Any
+  is_again_Bx4: Any
+  interval_Bx4: Any
+  follows_B: Any
 
 
 class _Ahead(NamedTuple):
@@ -109,14 +134,19 @@ class _Ahead(NamedTuple):
 class Repeats:
   """Writes bars of voices again where a form says so; the model the others.
 
-  A voice that repeats a bar has the notes, delays and instruments of that one,
-  and nothing else, whatever the others do. One that played nothing there is
-  free.
+  A voice that repeats a bar has the rows, delays and instruments of that one,
+  and nothing else, whatever the others do. The form says whether it has the
+  notes too, or these moved by an interval, which is what the model makes of the
+  first, or others, which the model makes. A voice that played nothing there is
+  free. Where P2 follows P1 it has a note where that has one, and no others. In
+  the first bar all are free.
 
   Attributes:
     rules: the grammar.
+    key_weight: of what a song's pitch classes say of an interval (`_in_key`).
   """
   rules: grammar.Rules
+  key_weight: float = .5
 
   def init_state(self, rules: grammar.RulesState, n_tokens: int,
                  given: infilling.Schedule | None = None) -> RepeatsState:
@@ -140,15 +170,21 @@ class Repeats:
               filled(0, 4, _N_MACROS), filled(-1, 4, form_lib.BARS))
     return RepeatsState(
         rules, filled(form_lib.NEW, _N_FORMS, 4, form_lib.BARS),
-        filled(1, _N_FORMS), filled(0, _N_FORMS), zero, zero, log,
-        filled(-1, 4), np.zeros(4, bool), none, given)
+        filled(form_lib.NOTES, _N_FORMS, 4, form_lib.BARS),
+        filled(1, _N_FORMS), filled(0, _N_FORMS),
+        np.ones((_N_FORMS, _DELAYS), bool), zero, zero, log,
+        filled(-1, 4), np.zeros(4, bool), filled(0, 4), np.bool_(False), none,
+        given)
 
   def draw_form(self, forms: form_lib.Forms, state: RepeatsState,
-                rng: np.random.Generator) -> RepeatsState:
-    """Gives one song some forms to take one of."""
+                rng: np.random.Generator, *, delays: bool = False
+               ) -> RepeatsState:
+    """Gives one song some forms to take one of; with `delays` no others."""
     drawn = forms.take(rng.integers(len(forms.frames), size=_N_FORMS))
-    return state._replace(source_BxKx4xM=drawn.source, frames_BxK=drawn.frames,
-                          voices_BxK=drawn.voices)
+    return state._replace(
+        source_BxKx4xM=drawn.source, how_BxKx4xM=drawn.how,
+        frames_BxK=drawn.frames, voices_BxK=drawn.voices,
+        delays_BxKxD=drawn.delays if delays else state.delays_BxKxD)
 
   def process_logits(self, state: RepeatsState, logits_BxV):
     rules = state.rules
@@ -159,6 +195,7 @@ class Repeats:
     logits_BxV = jnp.where(
         (state.source_B[:, None] >= 0) & (kind >= voc.LEVEL), -jnp.inf,
         self.rules.process_logits(rules, logits_BxV))
+    logits_BxV += self._in_key(state, ahead)
     logits_BxV = merging.process_logits(
         self.rules, rules, row_B, ahead.due, ahead.voices_B, logits_BxV,
         with_times=state.given is not None)
@@ -188,9 +225,16 @@ class Repeats:
       return jnp.where((place_Bx4 >= 0) & is_off_Bx4 & ~_has(rules.on_B),
                        self._after(state, place_Bx4), place_Bx4)
 
-    again_Bx4 = sounding(state.again_Bx4)
-    first_Bx4 = self._first_again(state, state.bar_B + 1)
-    next_Bx4 = sounding(first_Bx4)
+    # P2 follows the last event of P1 that it has not yet.
+    last_B = state.log.last_Bx4[:, ev.P1]
+    followed_B = jnp.where(
+        (grammar.at(state.log.bar_BxE, last_B) == state.bar_B) &
+        (last_B > state.log.last_Bx4[:, ev.P2]), last_B, -1)
+    again_Bx4 = sounding(jnp.where(
+        (jnp.arange(4) == ev.P2) & state.follows_B[:, None],
+        followed_B[:, None], state.again_Bx4))
+    later = self._bar(state, state.bar_B + 1)
+    next_Bx4 = sounding(later.first_Bx4)
     place_Bx8 = jnp.concatenate([again_Bx4, next_Bx4], 1)
     bar_Bx8 = state.bar_B[:, None] + jnp.repeat(jnp.arange(2), 4)
     row_Bx8 = jnp.where(
@@ -201,21 +245,89 @@ class Repeats:
                 ) * 4 + jnp.tile(jnp.arange(4), 2)
     which_B = jnp.argmin(order_Bx8, 1)
     place_B = grammar.at(place_Bx8, which_B)
+    token_B, pitch_B = self._moved(
+        grammar.at(state.log.token_BxE, place_B), which_B % 4, grammar.at(
+            jnp.concatenate([state.interval_Bx4, later.interval_Bx4], 1),
+            which_B))
     due = merging.Due(
-        grammar.at(state.log.token_BxE, place_B),
+        token_B,
         jnp.where(place_B < 0, merging.NEVER, grammar.at(row_Bx8, which_B)),
         grammar.at(state.log.delay_BxE, place_B), which_B % 4,
-        jnp.zeros_like(place_B))
+        jnp.zeros_like(place_B), pitch_B)
     is_given_B, given_B = jnp.zeros(len(place_B), bool), 0
     if state.given is not None:
       due, is_given_B = merging.earlier(due, state.given.due())
       given_B = state.given.voices_B
     voices_B, next_voices_B = (
         _bits(is_again_Bx4) | given_B
-        for is_again_Bx4 in (state.is_again_Bx4, first_Bx4 >= 0))
+        for is_again_Bx4 in (state.is_again_Bx4, later.is_again_Bx4))
     return _Ahead(self._macro(state), due, is_given_B, voices_B, again_Bx4,
                   rules.mask_B & ~voices_B == 0,
                   rules.mask_B & ~next_voices_B == 0)
+
+  def _moved(self, tokens_B, voice_B, interval_B):
+    """Returns events as other voices have them, so far away.
+
+    Args:
+      tokens_B: NOTE or OFF.
+      voice_B: of which they shall be.
+      interval_B: semitones, `_ANY` or `_UNKNOWN`. Notes that a voice does not
+        have are octaves nearer.
+
+    Returns:
+      (tokens [B]; [B], whose their pitch is, as `merging.Due.pitch_B`)
+    """
+    kind_V, _, value_V = (jnp.asarray(x) for x in self.rules.vocabulary.table)
+    note_4xP, off_4 = _event_ids(self.rules.vocabulary)
+    low_4, high_4 = (jnp.asarray([pitches[i] for _, pitches, *_ in ev.VOICES])
+                     for i in (0, -1))
+    is_note_B = kind_V[tokens_B] == voc.NOTE
+    pitch_B = value_V[tokens_B] + jnp.where(interval_B < _ANY, interval_B, 0)
+    pitch_B += 12 * jnp.maximum(0, -((pitch_B - low_4[voice_B]) // 12))
+    pitch_B -= 12 * jnp.maximum(0, -((high_4[voice_B] - pitch_B) // 12))
+    whose_B = jnp.where(interval_B == _ANY, merging.ANY, jnp.where(
+        interval_B == _UNKNOWN, merging.ANOTHER, merging.GIVEN))
+    return (jnp.where(is_note_B, note_4xP[voice_B, pitch_B], off_4[voice_B]),
+            jnp.where(is_note_B, whose_B, merging.GIVEN))
+
+  def _in_key(self, state: RepeatsState, ahead: _Ahead):
+    """What a song's pitch classes say of where a transposed bar begins.
+
+    Of each interval the log likelihood of the pitch classes that the bar then
+    has, by how many notes of the song have each.
+
+    Returns:
+      [B, V] of the notes of songs that begin such a bar here, 0 for all else.
+    """
+    kind, voice, value = (jnp.asarray(x) for x in self.rules.vocabulary.table)
+    log, due = state.log, ahead.due
+    begins_B = (due.pitch_B == merging.ANOTHER) & (
+        due.row_B == self._row(state)) & (due.delay_B == state.rules.delay_B)
+    is_note_BxV = (kind == voc.NOTE) & (voice == due.voice_B[:, None])
+
+    def likelihoods():
+      is_heard_BxE = (
+          (kind == voc.NOTE) & (voice != ev.NO))[log.token_BxE] & (
+              jnp.arange(log.token_BxE.shape[1]) < log.count_B[:, None])
+      is_class_BxExC = is_heard_BxE[..., None] & (
+          value[log.token_BxE][..., None] % 12 == jnp.arange(12))
+      bar_B = grammar.at(log.bar_BxE, grammar.at(ahead.again_Bx4, due.voice_B))
+      is_due_BxE = (log.bar_BxE == bar_B[:, None]) & (
+          voice[log.token_BxE] == due.voice_B[:, None])
+      count_BxC = is_class_BxExC.sum(1) + .5
+      share_BxC = jnp.log(count_BxC / count_BxC.sum(1, keepdims=True))
+      has_BxC = (is_class_BxExC & is_due_BxE[..., None]).any(1)
+      higher = (np.arange(12)[:, None] + np.arange(12)) % 12
+      of_interval_Bx12 = jnp.where(
+          has_BxC[:, None], share_BxC[:, higher], 0).sum(-1)
+      interval_BxV = (value - value[due.token_B][:, None]) % 12
+      return jnp.take_along_axis(of_interval_Bx12, interval_BxV, 1)
+
+    return jnp.where(
+        begins_B[:, None] & is_note_BxV,
+        self.key_weight * jax.lax.cond(
+            begins_B.any(), likelihoods,
+            lambda: jnp.zeros(is_note_BxV.shape)), 0.)
 
   def _after(self, state: RepeatsState, place_Bx4):
     """Returns the events of the same voices and bars that come next, or -1."""
@@ -225,21 +337,32 @@ class Repeats:
         batch_Bx1, place_Bx4]
     return jnp.where((place_Bx4 >= 0) & same_Bx4, next_Bx4, -1)
 
-  def _first_again(self, state: RepeatsState, bar_B):
-    """Returns each voice's first event in the bar that it repeats, or -1."""
+  def _bar(self, state: RepeatsState, bar_B) -> _Bar:
+    """Returns what comes again in a bar."""
     batch = jnp.arange(len(bar_B))
-    source_Bx4 = state.source_BxKx4xM[
+    source_Bx4, how_Bx4 = (of_form_BxKx4xM[
         batch, state.form_B, :, jnp.minimum(bar_B, form_lib.BARS - 1)]
+        for of_form_BxKx4xM in (state.source_BxKx4xM, state.how_BxKx4xM))
     # Of a song of more than E events, the bars before the last that is whole.
     known_B = jnp.where(state.log.count_B < state.log.bar_BxE.shape[1], bar_B,
                         state.log.bar_BxE[:, -1])
-    is_known_Bx4 = (bar_B < form_lib.BARS)[:, None] & (source_Bx4 >= 0) & (
+    is_inside_B = bar_B < form_lib.BARS
+    is_known_Bx4 = is_inside_B[:, None] & (source_Bx4 >= 0) & (
         source_Bx4 < known_B[:, None])
+    plays_Bx4 = _has(state.rules.mask_B)
+    follows_B = is_inside_B & (source_Bx4[:, ev.P2] == bar_B) & (
+        plays_Bx4[:, ev.P1] & plays_Bx4[:, ev.P2])
     first_Bx4 = state.log.first_Bx4xM[
         batch[:, None], jnp.arange(4), jnp.maximum(source_Bx4, 0)]
     if state.given is not None:
-      is_known_Bx4 &= ~_has(state.given.voices_B)
-    return jnp.where(is_known_Bx4, first_Bx4, -1)
+      is_given_Bx4 = _has(state.given.voices_B)
+      is_known_Bx4 &= ~is_given_Bx4
+      follows_B &= ~is_given_Bx4[:, ev.P2]
+    first_Bx4 = jnp.where(is_known_Bx4, first_Bx4, -1)
+    return _Bar(
+        first_Bx4, (first_Bx4 >= 0) | (
+            (jnp.arange(4) == ev.P2) & follows_B[:, None]),
+        jnp.asarray([0, _UNKNOWN, _ANY])[how_Bx4], follows_B)
 
   def _macro(self, state: RepeatsState):
     """Returns the macro that the note before has yet to get, or -1."""
@@ -260,7 +383,7 @@ class Repeats:
 
   def advance(self, state: RepeatsState, tokens_B):
     rules = state.rules
-    kind_V = jnp.asarray(self.rules.vocabulary.table.kind)
+    kind_V, _, value_V = (jnp.asarray(x) for x in self.rules.vocabulary.table)
     asked_B = self.rules.replace(rules, tokens_B)
     # What neither was given nor ends the song may give way to a repeat.
     may_B = (rules.stage_B == grammar.BODY) & (asked_B == tokens_B) & (
@@ -289,15 +412,21 @@ class Repeats:
       given = given._replace(
           next_B=given.next_B + given_B,
           left_B=given.left_B - (may_B & ~passes_B & ~is_macro_B))
+    source_B = grammar.at(ahead.again_Bx4, jnp.maximum(ahead.due.voice_B, 0))
+    is_note_B = again_B & (kind_V[tokens_B] == voc.NOTE)
+    interval_B = value_V[tokens_B] - value_V[
+        grammar.at(state.log.token_BxE, source_B)]
     state = state._replace(
         given=given,
+        interval_Bx4=jnp.where(
+            mine_Bx4 & is_note_B[:, None] & (state.interval_Bx4 == _UNKNOWN),
+            interval_B[:, None], state.interval_Bx4),
         again_Bx4=jnp.where(mine_Bx4, self._after(state, ahead.again_Bx4),
                             ahead.again_Bx4),
         source_B=jnp.where(
-            again_B & (kind_V[tokens_B] == voc.NOTE),
-            grammar.at(ahead.again_Bx4, jnp.maximum(ahead.due.voice_B, 0)),
-            jnp.where(may_B & (kind_V[tokens_B] >= voc.LEVEL), state.source_B,
-                      -1)))
+            is_note_B & ~(state.follows_B & (ahead.due.voice_B == ev.P2)),
+            source_B, jnp.where(may_B & (kind_V[tokens_B] >= voc.LEVEL),
+                                state.source_B, -1)))
     state = self._written(state, tokens_B, may_B)
     # The model has no say in given notes.
     return tokens_B, state._replace(rules=state.rules._replace(
@@ -322,19 +451,28 @@ class Repeats:
     in_body_B = before.stage_B == grammar.BODY
     leaves_B = in_body_B & self._leaves(before, tokens_B)
     bar_B = state.bar_B + leaves_B
-    first_Bx4 = jnp.where(may_B[:, None], self._first_again(state, bar_B), -1)
+    bar = self._bar(state, bar_B)
+    leaves_Bx1, may_Bx1 = leaves_B[:, None], may_B[:, None]
     frames_B = rules.tempo_B * rules.bar_B / voc.PARTS
     # Twice as long is no worse than a voice more or less.
     nearest_B = jnp.argmin(
         jnp.abs(jnp.log2(state.frames_BxK / frames_B[:, None])) +
         jax.lax.population_count(state.voices_BxK ^ rules.mask_B[:, None]), 1)
+    form_B = jnp.where(in_body_B, state.form_B, nearest_B)
+    may_delay_BxD = state.delays_BxKxD[jnp.arange(len(form_B)), form_B] | (
+        rules.stage_B < grammar.BODY)[:, None]
     return state._replace(
-        rules=rules, bar_B=bar_B,
-        form_B=jnp.where(in_body_B, state.form_B, nearest_B),
+        rules=rules._replace(delays_BxD=rules.delays_BxD.at[:, :_DELAYS].min(
+            may_delay_BxD)),
+        bar_B=bar_B, form_B=form_B,
         log=self._logged(state.log, before, tokens_B, bar_B),
-        again_Bx4=jnp.where(leaves_B[:, None], first_Bx4, state.again_Bx4),
-        is_again_Bx4=jnp.where(leaves_B[:, None], first_Bx4 >= 0,
-                               state.is_again_Bx4))
+        again_Bx4=jnp.where(
+            leaves_Bx1, jnp.where(may_Bx1, bar.first_Bx4, -1), state.again_Bx4),
+        is_again_Bx4=jnp.where(leaves_Bx1, bar.is_again_Bx4 & may_Bx1,
+                               state.is_again_Bx4),
+        interval_Bx4=jnp.where(leaves_Bx1, bar.interval_Bx4,
+                               state.interval_Bx4),
+        follows_B=jnp.where(leaves_B, bar.follows_B & may_B, state.follows_B))
 
   def _logged(self, log: Log, rules: grammar.RulesState, tokens_B, bar_B
              ) -> Log:
@@ -386,6 +524,16 @@ def _bits(is_Bx4):
 def _has(bits_B):
   """[B, 4] bool: the voices of these bits."""
   return (bits_B[:, None] >> jnp.arange(4)) & 1 > 0
+
+
+def _event_ids(vocabulary: voc.Tracker):
+  """Ids of NOTE by voice and pitch, 0 where there is none; of OFF by voice."""
+  kind, voice, value = vocabulary.table
+  is_note, is_off = kind == voc.NOTE, kind == voc.OFF
+  notes = np.zeros((len(ev.VOICES), value[is_note].max() + 1), np.int32)
+  notes[voice[is_note], value[is_note]] = np.flatnonzero(is_note)
+  return jnp.asarray(notes), jnp.asarray(
+      np.flatnonzero(is_off)[np.argsort(voice[is_off])])
 
 
 def _macro_ids(vocabulary: voc.Tracker):

@@ -29,7 +29,6 @@ Asked = Mapping[int, int]  # {kind of prefix token: value}.
 # Forms among which one is drawn where something is given: those whose bars last
 # most nearly as long, and of these those that agree best with it.
 _OF_TEMPO, _OF_FORM = 256, 16
-_OFTEN = 3  # Times that what is given has a DELAY, or NUDGEs, to get more.
 
 
 def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
@@ -39,7 +38,8 @@ def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
 
   With a limit of seconds the song lasts exactly so long, unless the model draws
   <S> or runs out of tokens before; it is then written as one that lasts so long
-  or longer, unless a length is asked for.
+  or longer, unless a length is asked for. It has no NUDGEs, which are a game's
+  lag, and with `repeats` no DELAYs but those that the song of its form has.
   """
   asked = dict(asked or {})
   max_tokens = limits.max_events(tasks.DEFAULT_LENGTH)
@@ -57,29 +57,29 @@ def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
 
   task = tasks.GenerationTask(
       vocabulary, rules, rules.init_state(
-          max_tokens, asked=asked, end=end, length=length),
+          max_tokens, asked=asked, end=end, length=length, nudges=False),
       np.zeros(0, np.int32), max_tokens, assemble,
       {'task': 'new', 'grammar': True, 'max_tokens': max_tokens,
        'asked': _names(asked), 'repeats': repeats})
-  return _with_repeats(task, form.default()) if repeats else task
+  return _with_repeats(task, form.default(), delays=True) if repeats else task
 
 
-def _with_repeats(task: tasks.GenerationTask, forms: form.Forms
-                 ) -> tasks.GenerationTask:
+def _with_repeats(task: tasks.GenerationTask, forms: form.Forms, *,
+                  delays: bool = False) -> tasks.GenerationTask:
   """Lets bars come again, as in a form that is drawn for each song."""
   writer = repeats_lib.Repeats(task.constraint)
   return dataclasses.replace(
       task, constraint=writer,
       state=writer.init_state(task.state, task.max_tokens),
-      vary=functools.partial(writer.draw_form, forms))
+      vary=functools.partial(writer.draw_form, forms, delays=delays))
 
 
 def _forms_like(pattern: pattern_lib.Pattern, *, end: int | None = None,
                 voices: Sequence[int] = range(4)) -> form.Forms:
   """Returns forms like that of these voices of a pattern, up to bar `end`."""
-  source, frames, _ = form.of_pattern(pattern)
-  return form.default().nearest(frames, _OF_TEMPO).agreeing(
-      source[:, :end], _OF_FORM, voices)
+  own = form.of_pattern(pattern)
+  return form.default().nearest(own.frames, _OF_TEMPO).agreeing(
+      own.source[:, :end], own.how[:, :end], _OF_FORM, voices)
 
 
 def _names(asked: Asked) -> dict[str, int]:
@@ -125,7 +125,7 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
   state = rules.init_state(
       max_tokens, given=ids, begin=int(prompt.frames_of([prompt.length])[0]),
       end=end, delays=_frequent(value[kind == voc.DELAY]),
-      nudges=(kind == voc.NUDGE).sum() >= _OFTEN)
+      nudges=(kind == voc.NUDGE).sum() >= form.OFTEN)
   task = tasks.GenerationTask(
       vocabulary, rules, state, ids, max_tokens,
       functools.partial(_assemble_continuation, prompt, vocabulary, limits),
@@ -141,7 +141,7 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
 def _frequent(delays: np.ndarray) -> np.ndarray:
   """Returns those that are there often."""
   values, times = np.unique(delays, return_counts=True)
-  return values[times >= _OFTEN]
+  return values[times >= form.OFTEN]
 
 
 def _assemble_continuation(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,

@@ -14,16 +14,18 @@ from lakhnes_jax.tracker import vocabulary as voc
 
 # A B A B C A B C, and then new ones.
 SOURCE = [-1, -1, 0, 1, -1, 0, 1, 4]
+N_DELAYS = voc.DELAYS[-1] + 1
 ASKED = {voc.BAR: 4, voc.TEMPO: 6 * voc.PARTS}
 
 
-def _forms(*sources, frames=24, voices=15) -> form.Forms:
+def _forms(*sources, how=form.NOTES, frames=24, voices=15) -> form.Forms:
   """Forms of songs, of which each voice repeats the same bars, or its own."""
   rows = np.full((len(sources), 4, form.BARS), form.NEW, np.int32)
   for row, source in zip(rows, sources, strict=True):
     row[:, :np.shape(source)[-1]] = source
-  return form.Forms(rows, *(np.full(len(sources), x, np.int32)
-                            for x in (frames, voices)))
+  return form.Forms(rows, np.full_like(rows, how), *(
+      np.full(len(sources), x, np.int32) for x in (frames, voices)),
+                    np.ones((len(sources), N_DELAYS), bool))
 
 
 def _write(model, task, n=4, seed=3) -> list[np.ndarray]:
@@ -98,6 +100,99 @@ def test_a_voice_comes_again_while_others_go_on(tracker, model, monkeypatch):
                         _of_voice(bars[source], ev.P1))
   assert all(again) and len(again) > 30
   assert np.mean(others) < .2
+
+
+def _repeats(tracker, ids, voices=(ev.P1, ev.P2, ev.TR)):
+  """Yields (bar that comes again, bar that repeats it) of voices by SOURCE."""
+  bars = _bars(tracker, ids)
+  for bar, source in enumerate(SOURCE):
+    for voice in voices:
+      if source != form.NEW and (wanted := _of_voice(bars[source], voice)):
+        yield wanted, _of_voice(bars[bar], voice)
+
+
+def _without_pitches(bar):
+  return [(row, delay, macros) for row, delay, _, _, macros in bar]
+
+
+def _pitches(bar):
+  return np.array([pitch for *_, pitch, macros in bar if macros])
+
+
+def test_bars_come_again_transposed(tracker, model, monkeypatch):
+  monkeypatch.setattr(form, 'default', lambda: _forms(
+      SOURCE, how=form.TRANSPOSED))
+  n_long = 0
+  for ids in _write(model, tasks.new_song(
+      tracker, tasks.Limits(250), asked=ASKED), n=16):
+    for old, new in _repeats(tracker, ids):
+      assert _without_pitches(new) == _without_pitches(old)
+      moved = _pitches(new) - _pitches(old)
+      assert moved[0]
+      # But for what a voice does not have.
+      np.testing.assert_array_equal(moved % 12, moved[0] % 12)
+      n_long += len(moved) > 1
+  assert n_long > 20
+
+
+def test_the_rhythm_of_bars_comes_again(tracker, model, monkeypatch):
+  monkeypatch.setattr(form, 'default', lambda: _forms(
+      SOURCE, how=form.RHYTHM))
+  moves = []
+  for ids in _write(model, tasks.new_song(
+      tracker, tasks.Limits(250), asked=ASKED), n=6):
+    for old, new in _repeats(tracker, ids):
+      assert _without_pitches(new) == _without_pitches(old)
+      moves.append(_pitches(new) - _pitches(old))
+  assert len(moves) > 20
+  assert np.mean(np.concatenate(moves) == 0) < .2
+  assert np.mean([len(set(move.tolist())) > 1 for move in moves]) > .5
+
+
+@pytest.mark.parametrize('how', range(3))
+@pytest.mark.parametrize('given', [False, True])
+def test_p2_goes_in_step_with_p1(tracker, model, monkeypatch, how, given):
+  sources = np.full((4, 6), form.NEW)
+  sources[ev.P2] = [-1, 1, 2, -1, 4, 0]  # Itself, but for the first and last.
+  monkeypatch.setattr(form, 'default', lambda: _forms(sources, how=how))
+  task = tasks.accompaniment(
+      tracker, _song('ABCDEF'), (ev.P1, ev.TR)) if given else tasks.new_song(
+          tracker, tasks.Limits(250), asked={**ASKED, voc.VOICES: 15})
+  kept, free, long = [], [], []
+  for ids in _write(model, task, n=16):
+    for number, bar in enumerate(_bars(tracker, ids)[:6]):
+      p1, p2 = ([note for note in bar if note[2] == voice and note[4]]
+                for voice in (ev.P1, ev.P2))
+      in_step = [note[:2] for note in p1] == [note[:2] for note in p2]
+      if sources[ev.P2, number] == number and p1:
+        assert in_step
+        moved = _pitches(p2) - _pitches(p1)
+        if how != form.RHYTHM:
+          np.testing.assert_array_equal(moved % 12, moved[0] % 12)
+        assert (moved[0] == 0) <= (how != form.TRANSPOSED)
+        assert moved[0] == 0 or how != form.NOTES
+        long.append(len(p1) > 1 and len(set(moved % 12)) > 1)
+        kept.append([note[4] for note in p1] == [note[4] for note in p2])
+      elif p1 and number < 5:
+        free.append(in_step)
+  assert len(kept) > 12 and np.mean(free) < .5
+  assert (np.mean(long) > .5) == (how == form.RHYTHM)
+  assert not all(kept)  # It has instruments of its own.
+
+
+def test_transposed_bars_keep_to_the_key(tracker, model, monkeypatch):
+  monkeypatch.setattr(form, 'default', lambda: _forms(
+      SOURCE, how=form.TRANSPOSED))
+  shares = []
+  task = tasks.new_song(tracker, tasks.Limits(250), asked=ASKED)
+  for weight in (0., 9.):
+    writer = dataclasses.replace(task.constraint, key_weight=weight)
+    shares.append(np.mean([
+        np.isin(_pitches(new) % 12, _pitches(old) % 12).mean()
+        for ids in _write(model, dataclasses.replace(task, constraint=writer),
+                          n=16)
+        for old, new in _repeats(tracker, ids) if len(_pitches(old)) > 1]))
+  assert shares[1] > 2 * shares[0]
 
 
 def test_macros_are_written_where_they_are_others_alone(tracker, model, fixed):
@@ -220,20 +315,80 @@ def test_form_of_a_song(tracker):
   # However the meter counts its bars, letters are a whole number of them.
   per_letter = 96 / (pattern.bar_rows * np.median(np.diff(pattern.row_frames)))
   assert per_letter >= 1
-  source, frames, voices = form.of_pattern(pattern)
+  source, how, frames, voices, _ = form.of_pattern(pattern)
   assert frames == round(96 / per_letter)
   assert voices == 1 << ev.P1 | 1 << ev.TR | 1 << ev.NO
   found = source[:, :8 * round(per_letter):round(per_letter)]
   bars = np.where(found == form.NEW, -1, found // round(per_letter))
   letters = [''.join('ABACABAC'[x] if x >= 0 else '-' for x in voice)
              for voice in bars]
-  assert letters == ['--A-ABAC', '--------', '--A-ABAC', '-ABACABA']
+  assert letters == ['-AAAABAC', '--------', '--A-ABAC', '-ABACABA']
+  wanted = np.full_like(how, form.NOTES)  # But B and C have A's rhythm.
+  wanted[ev.P1, [round(per_letter), 3 * round(per_letter)]] = form.RHYTHM
+  np.testing.assert_array_equal(how, wanted)
+
+
+def test_form_of_bars_that_are_nearly_the_same(tracker):
+  figure, other = [0, 2, 4, 7], [0, 5, 4, 9]
+  # P1: a figure, the same 5 higher, its rhythm, another rhythm, that 2 lower.
+  # P2: in step with P1 a third higher; in step; alone; alone; an octave lower.
+  bars = [([0, 4, 8, 12], figure, [0, 4, 8, 12], [4, 5, 7, 11]),
+          ([0, 4, 8, 12], [5, 7, 9, 12], [0, 4, 8, 12], other),
+          ([0, 4, 8, 12], other, [0, 2, 6, 12], figure),
+          ([0, 2, 4, 12], other, [0, 6, 8, 10], figure),
+          ([0, 2, 4, 12], [-2, 3, 2, 7], [0, 2, 4, 12], [-14, -9, -10, -5])]
+  events = [(64 * i + 4 * row, voice, ev.NOTEON, 70 + pitch)
+            for i, (*parts,) in enumerate(bars)
+            for voice, rows, pitches in ((ev.P1, *parts[:2]),
+                                         (ev.P2, *parts[2:]))
+            for row, pitch in zip(rows, pitches, strict=True)]
+  events += [(16 * i, ev.NO, ev.NOTEON, 3) for i in range(20)]
+  events += [(time + 3, voice, ev.NOTEOFF, 0) for time, voice, *_ in events]
+  events.sort()
+  frame = ev.SAMPLE_RATE / 60.0988
+  song = ev.from_times(
+      np.array([round(x * frame) for x, *_ in events]),
+      np.array([ev.event(*x) for _, *x in events], np.int32),
+      round(320 * frame))
+  pattern = tracker.parse(song)
+  rows = 64 / np.median(np.diff(pattern.row_frames))
+  source, how, *_, delays = form.of_pattern(pattern._replace(
+      bar_rows=int(rows), phase=0))
+  new, notes, moved, rhythm = -1, form.NOTES, form.TRANSPOSED, form.RHYTHM
+  assert source[ev.P1].tolist() == [new, 0, 1, new, 3]
+  assert how[ev.P1].tolist() == [notes, moved, rhythm, notes, moved]
+  assert source[ev.P2].tolist() == [0, 1, new, new, 4]
+  assert how[ev.P2].tolist() == [rhythm, rhythm, notes, notes, moved]
+  assert source[ev.NO].tolist() == [new, 0, 1, 2, 3]
+  assert np.flatnonzero(delays).tolist() == [0]
+
+
+def test_delays_that_a_form_has(tracker):
+  delays, late = (form.of_pattern(tracker.parse(_song(
+      'ABACABAC', late=frames))).delays for frames in (0, 2))
+  assert np.flatnonzero(delays).tolist() == [0]
+  assert np.flatnonzero(late).tolist() == [0, 2]
+
+
+def test_new_songs_have_the_delays_of_their_form_and_a_steady_clock(
+    tracker, model, monkeypatch):
+  forms = _forms([-1] * 9)
+  forms.delays[:] = np.isin(np.arange(N_DELAYS), [2, 5])
+  monkeypatch.setattr(form, 'default', lambda: forms)
+  songs = {}
+  for again in (True, False):
+    kind, _, value = (x[np.concatenate(_write(model, tasks.new_song(
+        tracker, tasks.Limits(300), asked=ASKED, repeats=again)))]
+                      for x in tracker.table)
+    songs[again] = set(value[kind == voc.DELAY].tolist())
+    assert not (kind == voc.NUDGE).any()
+  assert songs[True] == {2, 5} and len(songs[False]) > 5
 
 
 def test_continuations_repeat_what_is_given(tracker, model, monkeypatch):
   song = _song('ABCDABCD')
   prompt = ev.truncate(song, int(ev.times_of(song)[-1]) // 2 - 4000)
-  source, frames, _ = form.of_pattern(tracker.parse(prompt))
+  source, _, frames, *_ = form.of_pattern(tracker.parse(prompt))
   n = source.shape[1]
   wanted = np.hstack([source, np.arange(n) + np.zeros((4, 1))])  # Goes on.
   other = [0 if bar else -1 for bar in range(2 * n)]
@@ -286,7 +441,7 @@ def test_other_voices_are_delayed_as_the_given_ones_or_not_at_all(
 def test_other_voices_come_again_as_those_of_songs_like_the_given(
     tracker, model, monkeypatch, repeats):
   song = _song('ABAB')  # TR: A B A B.
-  source, frames, _ = form.of_pattern(tracker.parse(song))
+  source, _, frames, *_ = form.of_pattern(tracker.parse(song))
   like, unlike = source.copy(), np.full_like(source, form.NEW)
   like[ev.P2] = source[ev.TR]
   unlike[ev.TR, 1:] = 0
@@ -335,17 +490,33 @@ def test_new_pitches_come_again_where_the_songs_do(tracker, model, repeats):
 def test_a_file_of_forms(tmp_path):
   path = tmp_path / 'forms.npz'
   drums = [-1, *range(7)]
-  form.write(path, [(np.array([SOURCE] * 3 + [drums]), 24, 15),
-                    (np.array([[-1, 0]] * 4), 96, 7)])
+  how = np.zeros((4, 8), int)
+  how[0, 5] = form.TRANSPOSED
+  delays = np.arange(N_DELAYS) == 3
+  follows = np.full((4, 2), -1)
+  follows[ev.P2] = [-1, 1]
+  form.write(path, [
+      form.Form(np.array([SOURCE] * 3 + [drums]), how, 24, 15, delays),
+      form.Form(follows, np.full((4, 2), form.RHYTHM), 96, 7, ~delays)])
   found = form.read(path)
   assert found.frames.tolist() == [24, 96]
   assert found.voices.tolist() == [15, 7]
   assert found.source[0, 2, :9].tolist() == [*SOURCE, -1]
   assert found.source[0, 3, :9].tolist() == [*drums, -1]
-  assert found.source[1, 0, :3].tolist() == [-1, 0, -1]
+  assert found.source[1, :2, :3].tolist() == [[-1] * 3, [-1, 1, -1]]
+  np.testing.assert_array_equal(found.how[0, :, :8], how)
+  assert (found.how[1, :, :2] == form.RHYTHM).all()
+  np.testing.assert_array_equal(found.delays, [delays, ~delays])
   assert found.nearest(90, 1).frames.tolist() == [96]
   first = np.array([[-1, -1, 0]] * 4)
-  assert found.agreeing(first, 1).frames.tolist() == [24]
+  same = np.zeros_like(first)
+  assert found.agreeing(first, same, 1).frames.tolist() == [24]
+  assert found.agreeing(follows, same[:, :2] + form.RHYTHM, 1
+                        ).frames.tolist() == [96]
+  itself = np.array([[-1, -1], [-1, -1], [-1, 1], [-1, -1]])
+  form.write(path, [form.Form(itself, 0 * itself, 96, 7, delays)])
+  with pytest.raises(ValueError, match=r'forms\.npz: no forms of songs'):
+    form.read(path)  # P2 alone follows another voice.
   for data in (b'', b'PK', path.read_bytes()[:-9]):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r'forms\.npz: no forms of songs'):
@@ -370,10 +541,16 @@ def test_forms_of_the_package():
   """As of real songs: tunes come back after two, four or eight bars."""
   forms = form.default()
   assert len(forms.frames) > 1000
+  assert forms.delays[:, 0].all()
+  assert .1 < (forms.delays.sum(1) == 1).mean() < .3
   bars = np.arange(form.BARS)
-  assert not (forms.source >= bars).any()
+  follows = forms.source >= bars
+  assert not (forms.source > bars).any()
+  assert follows[:, ev.P2].any() and not follows[:, [ev.P1, ev.TR, ev.NO]].any()
+  assert (forms.how[forms.source == form.NEW] == form.NOTES).all()
   counts = [np.bincount((bars - forms.source[:, voice])[
-      forms.source[:, voice] != form.NEW], minlength=9) for voice in range(4)]
+      (forms.source[:, voice] != form.NEW) & ~follows[:, voice] &
+      (forms.how[:, voice] == form.NOTES)], minlength=9) for voice in range(4)]
   for count in counts[:ev.NO]:
     assert count[[2, 4, 8]].sum() > 2 * count[1]
   assert np.argmax(counts[ev.NO]) == 1  # Drums play what they just did.
