@@ -1,4 +1,4 @@
-"""Learns the forms of songs: shards -> which bars of a voice come again, when.
+"""Learns the forms of songs: shards -> which bars come again, when, and how.
 
   python -m data_prep.forms --input=data/nesmdb
 

@@ -23,14 +23,13 @@ from lakhnes_jax.tracker import vocabulary as voc
 
 PATH = pathlib.Path(__file__).parent / 'forms.npz'
 BARS = 128  # That a form has at most.
-OFTEN = 3  # Times that a song has a delay that is no accident.
+OFTEN = 3  # Times that a song has a delay, or nudges, that is no accident.
 NEW = -1  # A bar that repeats no other.
 # What comes again of a bar: its notes; these, all transposed by one interval;
 # or the rows in which they begin.
 NOTES, TRANSPOSED, RHYTHM = range(3)
 _MAX_BYTES = 2**26  # Of a file of forms.
 _NEVER = 255  # In a file: repeats no bar.
-_DELAYS = voc.DELAYS[-1] + 1  # D
 
 # Letters: M bars, K forms, D delays.
 
@@ -46,7 +45,7 @@ class Forms(NamedTuple):
       `RHYTHM`.
     frames: [K] int32, how long a bar of each song lasts.
     voices: [K] int32, those that play, a bit each.
-    delays: [K, D] bool, which delays, in frames, their notes have often.
+    delays: [K, D] bool, which delays, in frames, their notes have `OFTEN`.
   """
   source: np.ndarray
   how: np.ndarray
@@ -124,9 +123,10 @@ def of_pattern(pattern: pattern_lib.Pattern) -> Form:
       if found == NEW and v != ev.NO:
         found, how[v, i] = _like(mine[i], others)
       source[v, i] = found
-  n_late = np.bincount(pattern.frame[played] - rows[row], minlength=_DELAYS)
+  n_late = np.bincount(pattern.frame[played] - rows[row],
+                       minlength=voc.N_DELAYS)
   return Form(source, how, frames, ev.voice_bits(voice),
-              n_late[:_DELAYS] >= OFTEN)
+              n_late[:voc.N_DELAYS] >= OFTEN)
 
 
 _Bar = tuple[tuple[int, int], ...]  # (row, pitch) of its notes.
@@ -193,7 +193,7 @@ def read(path: pathlib.Path = PATH) -> Forms:
         frames.shape != voices.shape or not len(frames) or frames.min() < 1 or
         (~is_new & (back > bars)).any() or how.max() > RHYTHM or
         (back[:, [ev.P1, ev.TR, ev.NO]] == 0).any() or
-        delays.shape != (len(frames), _DELAYS)):
+        delays.shape != (len(frames), voc.N_DELAYS)):
       raise ValueError('not forms of songs')
   return Forms(np.where(is_new, NEW, bars - back), how, frames, voices,
                delays)

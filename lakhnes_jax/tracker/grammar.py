@@ -143,7 +143,7 @@ class Rules:
                    constant_values=FREE)
     return RulesState(
         given_BxN=given, **number, nudges_B=np.bool_(nudges),
-        delays_BxD=np.isin(np.arange(voc.DELAYS[-1] + 1), list(delays)))
+        delays_BxD=np.isin(np.arange(voc.N_DELAYS), list(delays)))
 
   def process_logits(self, state: RulesState, logits_BxV):
     kind, voice, value = self.vocabulary.table

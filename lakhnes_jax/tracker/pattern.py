@@ -143,6 +143,18 @@ def _fill(rows: np.ndarray, parsed, size: int) -> tuple[np.ndarray, int]:
           len(before))
 
 
+def into_range(pitch, low, high):
+  """Moves pitches by octaves into a range of one octave or more.
+
+  Args:
+    pitch, low, high: ints or arrays, also JAX's.
+  """
+  below = -((pitch - low) // 12)
+  pitch = pitch + 12 * below * (below > 0)
+  above = -((high - pitch) // 12)
+  return pitch - 12 * above * (above > 0)
+
+
 def change(pattern: Pattern, voices, switch: bool, semitones: int) -> Pattern:
   """Augments: keeps some voices, lets pulses change places, transposes.
 
@@ -153,12 +165,8 @@ def change(pattern: Pattern, voices, switch: bool, semitones: int) -> Pattern:
     for voice in (ev.P1, ev.P2, ev.TR):
       legal = ev.VOICES[voice].pitches
       mine = (pattern.voice == voice) & (pattern.pitch > 0)
-      moved = pattern.pitch[mine] + semitones
-      moved += 12 * (np.maximum(0, -((moved - legal[0]) // 12)) * (
-          moved < legal[0]))
-      moved -= 12 * (np.maximum(0, -((legal[-1] - moved) // 12)) * (
-          moved > legal[-1]))
-      pattern.pitch[mine] = moved
+      pattern.pitch[mine] = into_range(
+          pattern.pitch[mine] + semitones, legal[0], legal[-1])
   keep = np.isin(pattern.voice, list(voices))
   voice = pattern.voice
   if switch:

@@ -24,12 +24,12 @@ from lakhnes_jax import events as ev
 from lakhnes_jax.tracker import form as form_lib
 from lakhnes_jax.tracker import grammar, infilling, merging
 from lakhnes_jax.tracker import instruments as ins
+from lakhnes_jax.tracker import pattern as pattern_lib
 from lakhnes_jax.tracker import vocabulary as voc
 
 _N_FORMS = 32  # K: drawn for each song.
 _N_MACROS = 4  # Level, tone, offset and gate.
 _MOST_EVENTS = 1 << 14  # Of a song, of which bars come again.
-_DELAYS = voc.DELAYS[-1] + 1
 # In the place of an interval: all pitches are the model's; the first is, and
 # says the interval for the others.
 _ANY, _UNKNOWN = 1 << 20, 1 << 21
@@ -172,14 +172,14 @@ class Repeats:
         rules, filled(form_lib.NEW, _N_FORMS, 4, form_lib.BARS),
         filled(form_lib.NOTES, _N_FORMS, 4, form_lib.BARS),
         filled(1, _N_FORMS), filled(0, _N_FORMS),
-        np.ones((_N_FORMS, _DELAYS), bool), zero, zero, log,
+        np.ones((_N_FORMS, voc.N_DELAYS), bool), zero, zero, log,
         filled(-1, 4), np.zeros(4, bool), filled(0, 4), np.bool_(False), none,
         given)
 
   def draw_form(self, forms: form_lib.Forms, state: RepeatsState,
                 rng: np.random.Generator, *, delays: bool = False
                ) -> RepeatsState:
-    """Gives one song some forms to take one of; with `delays` no others."""
+    """Gives one song some forms to take one of; with `delays` theirs alone."""
     drawn = forms.take(rng.integers(len(forms.frames), size=_N_FORMS))
     return state._replace(
         source_BxKx4xM=drawn.source, how_BxKx4xM=drawn.how,
@@ -191,10 +191,14 @@ class Repeats:
     kind, _, value = self.rules.vocabulary.table
     ahead = self._ahead(state)
     row_B = self._row(state)
-    # A note that comes again has the macros that it had.
+    # A note that comes again has the macros that it had, others the delays of
+    # the form.
+    is_delay = kind == voc.DELAY
+    delays_BxD = state.delays_BxKxD[jnp.arange(len(row_B)), state.form_B]
+    out_BxV = (state.source_B[:, None] >= 0) & (kind >= voc.LEVEL) | (
+        is_delay & ~delays_BxD[:, np.where(is_delay, value, 0)])
     logits_BxV = jnp.where(
-        (state.source_B[:, None] >= 0) & (kind >= voc.LEVEL), -jnp.inf,
-        self.rules.process_logits(rules, logits_BxV))
+        out_BxV, -jnp.inf, self.rules.process_logits(rules, logits_BxV))
     logits_BxV += self._in_key(state, ahead)
     logits_BxV = merging.process_logits(
         self.rules, rules, row_B, ahead.due, ahead.voices_B, logits_BxV,
@@ -238,11 +242,12 @@ class Repeats:
     place_Bx8 = jnp.concatenate([again_Bx4, next_Bx4], 1)
     bar_Bx8 = state.bar_B[:, None] + jnp.repeat(jnp.arange(2), 4)
     row_Bx8 = jnp.where(
-        place_Bx8 < 0, merging.NEVER // (4 * _DELAYS),
+        place_Bx8 < 0, merging.NEVER // (4 * voc.N_DELAYS),
         bar_Bx8 * rules.bar_B[:, None] +
         state.log.row_BxE[batch_Bx1, place_Bx8])
-    order_Bx8 = (row_Bx8 * _DELAYS + state.log.delay_BxE[batch_Bx1, place_Bx8]
-                ) * 4 + jnp.tile(jnp.arange(4), 2)
+    order_Bx8 = (
+        row_Bx8 * voc.N_DELAYS + state.log.delay_BxE[batch_Bx1, place_Bx8]
+    ) * 4 + jnp.tile(jnp.arange(4), 2)
     which_B = jnp.argmin(order_Bx8, 1)
     place_B = grammar.at(place_Bx8, which_B)
     token_B, pitch_B = self._moved(
@@ -282,9 +287,9 @@ class Repeats:
     low_4, high_4 = (jnp.asarray([pitches[i] for _, pitches, *_ in ev.VOICES])
                      for i in (0, -1))
     is_note_B = kind_V[tokens_B] == voc.NOTE
-    pitch_B = value_V[tokens_B] + jnp.where(interval_B < _ANY, interval_B, 0)
-    pitch_B += 12 * jnp.maximum(0, -((pitch_B - low_4[voice_B]) // 12))
-    pitch_B -= 12 * jnp.maximum(0, -((high_4[voice_B] - pitch_B) // 12))
+    pitch_B = pattern_lib.into_range(
+        value_V[tokens_B] + jnp.where(interval_B < _ANY, interval_B, 0),
+        low_4[voice_B], high_4[voice_B])
     whose_B = jnp.where(interval_B == _ANY, merging.ANY, jnp.where(
         interval_B == _UNKNOWN, merging.ANOTHER, merging.GIVEN))
     return (jnp.where(is_note_B, note_4xP[voice_B, pitch_B], off_4[voice_B]),
@@ -458,13 +463,9 @@ class Repeats:
     nearest_B = jnp.argmin(
         jnp.abs(jnp.log2(state.frames_BxK / frames_B[:, None])) +
         jax.lax.population_count(state.voices_BxK ^ rules.mask_B[:, None]), 1)
-    form_B = jnp.where(in_body_B, state.form_B, nearest_B)
-    may_delay_BxD = state.delays_BxKxD[jnp.arange(len(form_B)), form_B] | (
-        rules.stage_B < grammar.BODY)[:, None]
     return state._replace(
-        rules=rules._replace(delays_BxD=rules.delays_BxD.at[:, :_DELAYS].min(
-            may_delay_BxD)),
-        bar_B=bar_B, form_B=form_B,
+        rules=rules, bar_B=bar_B,
+        form_B=jnp.where(in_body_B, state.form_B, nearest_B),
         log=self._logged(state.log, before, tokens_B, bar_B),
         again_Bx4=jnp.where(
             leaves_Bx1, jnp.where(may_Bx1, bar.first_Bx4, -1), state.again_Bx4),

@@ -223,9 +223,8 @@ def _assemble_rhythm(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,
     legal = ev.VOICES[voice[i]].pitches
     pitch = int(ev.value_of(song[i:i + 1])[0] + value[ids[owner[i]]] -
                 value[prompt.ids[owner[i]]])
-    pitch += 12 * max(0, -((pitch - legal[0]) // 12))
-    pitch -= 12 * max(0, -((legal[-1] - pitch) // 12))
-    song[i] = ev.event(int(voice[i]), ev.NOTEON, pitch)
+    song[i] = ev.event(int(voice[i]), ev.NOTEON, pattern_lib.into_range(
+        pitch, legal[0], legal[-1]))
   return tasks.GeneratedSong(song, ~moved, owner)
 
 

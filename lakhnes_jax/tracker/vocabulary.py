@@ -36,6 +36,7 @@ TEMPOS = range(2 * PARTS, 24 * PARTS + 1)
 BARS = range(1, pattern_lib.MOST_BAR_ROWS + 1)  # Rows.
 NUDGES = (*range(-12, 0), *range(1, 13))
 DELAYS = range(1, 48)
+N_DELAYS = DELAYS[-1] + 1  # With none.
 LENGTHS = (5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 1 << 30)  # Seconds, below.
 DENSITIES = (1, 2, 3, 4, 5.5, 7.5, 10, 13, 18, 25, 1 << 30)  # Notes a second.
 GATES = range(pattern_lib.LONGEST_GATE + 1)

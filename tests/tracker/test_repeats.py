@@ -14,7 +14,6 @@ from lakhnes_jax.tracker import vocabulary as voc
 
 # A B A B C A B C, and then new ones.
 SOURCE = [-1, -1, 0, 1, -1, 0, 1, 4]
-N_DELAYS = voc.DELAYS[-1] + 1
 ASKED = {voc.BAR: 4, voc.TEMPO: 6 * voc.PARTS}
 
 
@@ -25,7 +24,7 @@ def _forms(*sources, how=form.NOTES, frames=24, voices=15) -> form.Forms:
     row[:, :np.shape(source)[-1]] = source
   return form.Forms(rows, np.full_like(rows, how), *(
       np.full(len(sources), x, np.int32) for x in (frames, voices)),
-                    np.ones((len(sources), N_DELAYS), bool))
+                    np.ones((len(sources), voc.N_DELAYS), bool))
 
 
 def _write(model, task, n=4, seed=3) -> list[np.ndarray]:
@@ -178,6 +177,15 @@ def test_p2_goes_in_step_with_p1(tracker, model, monkeypatch, how, given):
   assert len(kept) > 12 and np.mean(free) < .5
   assert (np.mean(long) > .5) == (how == form.RHYTHM)
   assert not all(kept)  # It has instruments of its own.
+
+
+def test_p2_stays_silent_where_it_is_not_asked_for(tracker, model, monkeypatch):
+  monkeypatch.setattr(form, 'default', lambda: _forms(
+      np.where(np.arange(4)[:, None] == ev.P2, np.arange(8), form.NEW)))
+  for ids in _write(model, tasks.new_song(tracker, tasks.Limits(250), asked={
+      **ASKED, voc.VOICES: 15 & ~(1 << ev.P2)})):
+    voices = {voice for bar in _bars(tracker, ids) for _, _, voice, *_ in bar}
+    assert voices == {ev.P1, ev.TR, ev.NO}
 
 
 def test_transposed_bars_keep_to_the_key(tracker, model, monkeypatch):
@@ -373,7 +381,7 @@ def test_delays_that_a_form_has(tracker):
 def test_new_songs_have_the_delays_of_their_form_and_a_steady_clock(
     tracker, model, monkeypatch):
   forms = _forms([-1] * 9)
-  forms.delays[:] = np.isin(np.arange(N_DELAYS), [2, 5])
+  forms.delays[:] = np.isin(np.arange(voc.N_DELAYS), [2, 5])
   monkeypatch.setattr(form, 'default', lambda: forms)
   songs = {}
   for again in (True, False):
@@ -492,7 +500,7 @@ def test_a_file_of_forms(tmp_path):
   drums = [-1, *range(7)]
   how = np.zeros((4, 8), int)
   how[0, 5] = form.TRANSPOSED
-  delays = np.arange(N_DELAYS) == 3
+  delays = np.arange(voc.N_DELAYS) == 3
   follows = np.full((4, 2), -1)
   follows[ev.P2] = [-1, 1]
   form.write(path, [
