@@ -9,8 +9,8 @@ real songs which bars of which voice of a new one are repeated, when, and how
 (see `form`), and the model writes the rest, with all that came before in its
 memory.
 
-Letters: B songs, V tokens, T tokens of a song, E events (NOTE or OFF) of a
-song, M bars, K forms, D delays, C pitch classes.
+Letters: B songs, V tokens, E events (NOTE or OFF) of a song, M bars, K forms,
+D delays, C pitch classes.
 """
 
 import dataclasses
@@ -23,41 +23,15 @@ import numpy as np
 from lakhnes_jax import events as ev
 from lakhnes_jax.tracker import form as form_lib
 from lakhnes_jax.tracker import grammar, infilling, merging
+from lakhnes_jax.tracker import history as history_lib
 from lakhnes_jax.tracker import instruments as ins
 from lakhnes_jax.tracker import pattern as pattern_lib
 from lakhnes_jax.tracker import vocabulary as voc
 
 _N_FORMS = 32  # K: drawn for each song.
-_N_MACROS = 4  # Level, tone, offset and gate.
-_MOST_EVENTS = 1 << 14  # Of a song, of which bars come again.
 # In the place of an interval: all pitches are the model's; the first is, and
 # says the interval for the others.
 _ANY, _UNKNOWN = 1 << 20, 1 << 21
-
-
-class Log(NamedTuple):
-  """The first E events of a song; int32.
-
-  Attributes:
-    token_BxE, row_BxE, delay_BxE, bar_BxE: of each its token, the row of its
-      bar, its delay and the number of its bar.
-    next_BxE: place of its voice's next event, or -1.
-    macros_BxEx4: those of its note.
-    count_B: events of the song so far.
-    last_Bx4: place of each voice's last event, or -1;
-    macros_Bx4x4: those of its last note;
-    first_Bx4xM: place of its first event of each bar, or -1.
-  """
-  token_BxE: Any
-  row_BxE: Any
-  delay_BxE: Any
-  bar_BxE: Any
-  next_BxE: Any
-  macros_BxEx4: Any
-  count_B: Any
-  last_Bx4: Any
-  macros_Bx4x4: Any
-  first_Bx4xM: Any
 
 
 class RepeatsState(NamedTuple):
@@ -70,7 +44,7 @@ class RepeatsState(NamedTuple):
       counts whose bars last most nearly as long;
     form_B: its number.
     bar_B: number of the bar that the song is in.
-    log: what has been played.
+    history: what has been played.
     again_Bx4: place in it of each voice's event that comes again next, or -1.
     is_again_Bx4: bool, whether it repeats a bar in this one, or follows P1;
     interval_Bx4: how many semitones higher, `_ANY` or `_UNKNOWN`.
@@ -86,7 +60,7 @@ class RepeatsState(NamedTuple):
   delays_BxKxD: Any
   form_B: Any
   bar_B: Any
-  log: Log
+  history: history_lib.History
   again_Bx4: Any
   is_again_Bx4: Any
   interval_Bx4: Any
@@ -158,23 +132,18 @@ class Repeats:
       given: what voices play of which nothing is the model's, and when rows
         begin.
     """
-    # So that most tasks share a program.
-    size = min(1 << (n_tokens - 1).bit_length(), _MOST_EVENTS)
-    zero, none = np.int32(0), np.int32(-1)
+    zero = np.int32(0)
 
     def filled(value, *shape):
       return np.full(shape, value, np.int32)
 
-    log = Log(*(filled(0, size) for _ in range(4)), filled(-1, size),
-              filled(0, size, _N_MACROS), zero, filled(-1, 4),
-              filled(0, 4, _N_MACROS), filled(-1, 4, form_lib.BARS))
     return RepeatsState(
         rules, filled(form_lib.NEW, _N_FORMS, 4, form_lib.BARS),
         filled(form_lib.NOTES, _N_FORMS, 4, form_lib.BARS),
         filled(1, _N_FORMS), filled(0, _N_FORMS),
-        np.ones((_N_FORMS, voc.N_DELAYS), bool), zero, zero, log,
-        filled(-1, 4), np.zeros(4, bool), filled(0, 4), np.bool_(False), none,
-        given)
+        np.ones((_N_FORMS, voc.N_DELAYS), bool), zero, zero,
+        history_lib.empty(n_tokens), filled(-1, 4), np.zeros(4, bool),
+        filled(0, 4), np.bool_(False), np.int32(-1), given)
 
   def draw_form(self, forms: form_lib.Forms, state: RepeatsState,
                 rng: np.random.Generator, *, delays: bool = False
@@ -219,21 +188,21 @@ class Repeats:
 
   def _ahead(self, state: RepeatsState) -> _Ahead:
     """Finds what comes next; of the bar after this one, what it begins with."""
-    rules = state.rules
+    rules, history = state.rules, state.history
     kind_V = jnp.asarray(self.rules.vocabulary.table.kind)
     batch_Bx1 = jnp.arange(len(state.bar_B))[:, None]
 
     def sounding(place_Bx4):
       """Passes the OFF of a voice that has no note."""
-      is_off_Bx4 = kind_V[state.log.token_BxE[batch_Bx1, place_Bx4]] == voc.OFF
+      is_off_Bx4 = kind_V[history.token_BxE[batch_Bx1, place_Bx4]] == voc.OFF
       return jnp.where((place_Bx4 >= 0) & is_off_Bx4 & ~_has(rules.on_B),
-                       self._after(state, place_Bx4), place_Bx4)
+                       history.after_in_bar(place_Bx4), place_Bx4)
 
     # P2 follows the last event of P1 that it has not yet.
-    last_B = state.log.last_Bx4[:, ev.P1]
+    last_B = history.last_Bx4[:, ev.P1]
     followed_B = jnp.where(
-        (grammar.at(state.log.bar_BxE, last_B) == state.bar_B) &
-        (last_B > state.log.last_Bx4[:, ev.P2]), last_B, -1)
+        (grammar.at(history.bar_BxE, last_B) == state.bar_B) &
+        (last_B > history.last_Bx4[:, ev.P2]), last_B, -1)
     again_Bx4 = sounding(jnp.where(
         (jnp.arange(4) == ev.P2) & state.follows_B[:, None],
         followed_B[:, None], state.again_Bx4))
@@ -244,20 +213,20 @@ class Repeats:
     row_Bx8 = jnp.where(
         place_Bx8 < 0, merging.NEVER // (4 * voc.N_DELAYS),
         bar_Bx8 * rules.bar_B[:, None] +
-        state.log.row_BxE[batch_Bx1, place_Bx8])
+        history.row_BxE[batch_Bx1, place_Bx8])
     order_Bx8 = (
-        row_Bx8 * voc.N_DELAYS + state.log.delay_BxE[batch_Bx1, place_Bx8]
+        row_Bx8 * voc.N_DELAYS + history.delay_BxE[batch_Bx1, place_Bx8]
     ) * 4 + jnp.tile(jnp.arange(4), 2)
     which_B = jnp.argmin(order_Bx8, 1)
     place_B = grammar.at(place_Bx8, which_B)
     token_B, pitch_B = self._moved(
-        grammar.at(state.log.token_BxE, place_B), which_B % 4, grammar.at(
+        grammar.at(history.token_BxE, place_B), which_B % 4, grammar.at(
             jnp.concatenate([state.interval_Bx4, later.interval_Bx4], 1),
             which_B))
     due = merging.Due(
         token_B,
         jnp.where(place_B < 0, merging.NEVER, grammar.at(row_Bx8, which_B)),
-        grammar.at(state.log.delay_BxE, place_B), which_B % 4,
+        grammar.at(history.delay_BxE, place_B), which_B % 4,
         jnp.zeros_like(place_B), pitch_B)
     is_given_B, given_B = jnp.zeros(len(place_B), bool), 0
     if state.given is not None:
@@ -305,20 +274,21 @@ class Repeats:
       [B, V] of the notes of songs that begin such a bar here, 0 for all else.
     """
     kind, voice, value = (jnp.asarray(x) for x in self.rules.vocabulary.table)
-    log, due = state.log, ahead.due
+    history, due = state.history, ahead.due
     begins_B = (due.pitch_B == merging.ANOTHER) & (
         due.row_B == self._row(state)) & (due.delay_B == state.rules.delay_B)
     is_note_BxV = (kind == voc.NOTE) & (voice == due.voice_B[:, None])
 
     def likelihoods():
       is_heard_BxE = (
-          (kind == voc.NOTE) & (voice != ev.NO))[log.token_BxE] & (
-              jnp.arange(log.token_BxE.shape[1]) < log.count_B[:, None])
+          (kind == voc.NOTE) & (voice != ev.NO))[history.token_BxE] & (
+              jnp.arange(history.token_BxE.shape[1]) < history.count_B[:, None])
       is_class_BxExC = is_heard_BxE[..., None] & (
-          value[log.token_BxE][..., None] % 12 == jnp.arange(12))
-      bar_B = grammar.at(log.bar_BxE, grammar.at(ahead.again_Bx4, due.voice_B))
-      is_due_BxE = (log.bar_BxE == bar_B[:, None]) & (
-          voice[log.token_BxE] == due.voice_B[:, None])
+          value[history.token_BxE][..., None] % 12 == jnp.arange(12))
+      bar_B = grammar.at(history.bar_BxE,
+                         grammar.at(ahead.again_Bx4, due.voice_B))
+      is_due_BxE = (history.bar_BxE == bar_B[:, None]) & (
+          voice[history.token_BxE] == due.voice_B[:, None])
       count_BxC = is_class_BxExC.sum(1) + .5
       share_BxC = jnp.log(count_BxC / count_BxC.sum(1, keepdims=True))
       has_BxC = (is_class_BxExC & is_due_BxE[..., None]).any(1)
@@ -334,30 +304,23 @@ class Repeats:
             begins_B.any(), likelihoods,
             lambda: jnp.zeros(is_note_BxV.shape)), 0.)
 
-  def _after(self, state: RepeatsState, place_Bx4):
-    """Returns the events of the same voices and bars that come next, or -1."""
-    batch_Bx1 = jnp.arange(len(place_Bx4))[:, None]
-    next_Bx4 = state.log.next_BxE[batch_Bx1, place_Bx4]
-    same_Bx4 = state.log.bar_BxE[batch_Bx1, next_Bx4] == state.log.bar_BxE[
-        batch_Bx1, place_Bx4]
-    return jnp.where((place_Bx4 >= 0) & same_Bx4, next_Bx4, -1)
-
   def _bar(self, state: RepeatsState, bar_B) -> _Bar:
     """Returns what comes again in a bar."""
+    history = state.history
     batch = jnp.arange(len(bar_B))
     source_Bx4, how_Bx4 = (of_form_BxKx4xM[
         batch, state.form_B, :, jnp.minimum(bar_B, form_lib.BARS - 1)]
         for of_form_BxKx4xM in (state.source_BxKx4xM, state.how_BxKx4xM))
     # Of a song of more than E events, the bars before the last that is whole.
-    known_B = jnp.where(state.log.count_B < state.log.bar_BxE.shape[1], bar_B,
-                        state.log.bar_BxE[:, -1])
+    known_B = jnp.where(history.count_B < history.bar_BxE.shape[1], bar_B,
+                        history.bar_BxE[:, -1])
     is_inside_B = bar_B < form_lib.BARS
     is_known_Bx4 = is_inside_B[:, None] & (source_Bx4 >= 0) & (
         source_Bx4 < known_B[:, None])
     plays_Bx4 = _has(state.rules.mask_B)
     follows_B = is_inside_B & (source_Bx4[:, ev.P2] == bar_B) & (
         plays_Bx4[:, ev.P1] & plays_Bx4[:, ev.P2])
-    first_Bx4 = state.log.first_Bx4xM[
+    first_Bx4 = history.first_Bx4xM[
         batch[:, None], jnp.arange(4), jnp.maximum(source_Bx4, 0)]
     if state.given is not None:
       is_given_Bx4 = _has(state.given.voices_B)
@@ -374,13 +337,13 @@ class Repeats:
     macro_ids_3x3xN = _macro_ids(self.rules.vocabulary)
     batch = jnp.arange(len(state.bar_B))
     voice_B = jnp.maximum(state.rules.note_B, 0)
-    wanted_Bx4 = state.log.macros_BxEx4[batch, state.source_B]
-    differs_Bx4 = (wanted_Bx4 != state.log.macros_Bx4x4[batch, voice_B]) & (
-        jnp.arange(_N_MACROS) > state.rules.rank_B[:, None])
+    wanted_Bx4 = state.history.macros_BxEx4[batch, state.source_B]
+    differs_Bx4 = (wanted_Bx4 != state.history.macros_Bx4x4[batch, voice_B]) & (
+        jnp.arange(history_lib.N_MACROS) > state.rules.rank_B[:, None])
     which_B = jnp.argmax(differs_Bx4, 1)
     number_B = wanted_Bx4[batch, which_B]
     macro_B = jnp.where(
-        which_B == _N_MACROS - 1,
+        which_B == history_lib.N_MACROS - 1,
         grammar.ids_of(self.rules.vocabulary, voc.GATE)[number_B],
         macro_ids_3x3xN[jnp.asarray(ins.KIND_OF_VOICE)[voice_B], which_B,
                         number_B])
@@ -420,14 +383,15 @@ class Repeats:
     source_B = grammar.at(ahead.again_Bx4, jnp.maximum(ahead.due.voice_B, 0))
     is_note_B = again_B & (kind_V[tokens_B] == voc.NOTE)
     interval_B = value_V[tokens_B] - value_V[
-        grammar.at(state.log.token_BxE, source_B)]
+        grammar.at(state.history.token_BxE, source_B)]
     state = state._replace(
         given=given,
         interval_Bx4=jnp.where(
             mine_Bx4 & is_note_B[:, None] & (state.interval_Bx4 == _UNKNOWN),
             interval_B[:, None], state.interval_Bx4),
-        again_Bx4=jnp.where(mine_Bx4, self._after(state, ahead.again_Bx4),
-                            ahead.again_Bx4),
+        again_Bx4=jnp.where(
+            mine_Bx4, state.history.after_in_bar(ahead.again_Bx4),
+            ahead.again_Bx4),
         source_B=jnp.where(
             is_note_B & ~(state.follows_B & (ahead.due.voice_B == ev.P2)),
             source_B, jnp.where(may_B & (kind_V[tokens_B] >= voc.LEVEL),
@@ -466,7 +430,8 @@ class Repeats:
     return state._replace(
         rules=rules, bar_B=bar_B,
         form_B=jnp.where(in_body_B, state.form_B, nearest_B),
-        log=self._logged(state.log, before, tokens_B, bar_B),
+        history=state.history.written(self.rules.vocabulary, before, tokens_B,
+                                      bar_B),
         again_Bx4=jnp.where(
             leaves_Bx1, jnp.where(may_Bx1, bar.first_Bx4, -1), state.again_Bx4),
         is_again_Bx4=jnp.where(leaves_Bx1, bar.is_again_Bx4 & may_Bx1,
@@ -474,47 +439,6 @@ class Repeats:
         interval_Bx4=jnp.where(leaves_Bx1, bar.interval_Bx4,
                                state.interval_Bx4),
         follows_B=jnp.where(leaves_B, bar.follows_B & may_B, state.follows_B))
-
-  def _logged(self, log: Log, rules: grammar.RulesState, tokens_B, bar_B
-             ) -> Log:
-    """Returns the log after these tokens, `rules` being the state before."""
-    kind_V, voice_V, value_V = (
-        jnp.asarray(x) for x in self.rules.vocabulary.table)
-    batch = jnp.arange(len(tokens_B))
-    never = log.token_BxE.shape[1]  # A place that is not kept.
-    kind_B = kind_V[tokens_B]
-    is_event_B = (kind_B == voc.NOTE) | (kind_B == voc.OFF)
-    is_macro_B = (kind_B >= voc.LEVEL) & (rules.note_B >= 0)
-    place_B = jnp.where(is_event_B, log.count_B, log.count_B - 1)
-    voice_B = jnp.maximum(
-        jnp.where(is_event_B, voice_V[tokens_B], rules.note_B), 0)
-    new_B = jnp.where(is_event_B, place_B, never)
-    last_B = log.last_Bx4[batch, voice_B]
-    macros_Bx4x4 = log.macros_Bx4x4.at[
-        batch, voice_B, jnp.where(is_macro_B, kind_B - voc.LEVEL, _N_MACROS)
-    ].set(value_V[tokens_B], mode='drop')
-    is_first_B = is_event_B & (grammar.at(
-        log.first_Bx4xM[batch, voice_B], bar_B) < 0)
-
-    def put(values, index_B, value_B):
-      return values.at[batch, index_B].set(value_B, mode='drop')
-
-    return Log(
-        token_BxE=put(log.token_BxE, new_B, tokens_B),
-        row_BxE=put(log.row_BxE, new_B, rules.row_B),
-        delay_BxE=put(log.delay_BxE, new_B, rules.delay_B),
-        bar_BxE=put(log.bar_BxE, new_B, bar_B),
-        next_BxE=put(log.next_BxE, jnp.where(
-            is_event_B & (last_B >= 0), last_B, never), place_B),
-        macros_BxEx4=put(
-            log.macros_BxEx4,
-            jnp.where(is_event_B | is_macro_B, place_B, never),
-            macros_Bx4x4[batch, voice_B]),
-        count_B=log.count_B + is_event_B,
-        last_Bx4=put(log.last_Bx4, jnp.where(is_event_B, voice_B, 4), place_B),
-        macros_Bx4x4=macros_Bx4x4,
-        first_Bx4xM=log.first_Bx4xM.at[batch, voice_B, jnp.where(
-            is_first_B, bar_B, form_lib.BARS)].set(place_B, mode='drop'))
 
 
 def _bits(is_Bx4):
@@ -540,101 +464,9 @@ def _event_ids(vocabulary: voc.Tracker):
 def _macro_ids(vocabulary: voc.Tracker):
   """Ids of macros by kind of voice, macro and number."""
   kind, voice, value = vocabulary.table
-  ids = np.zeros((len(ins.KINDS), _N_MACROS - 1, int(
+  ids = np.zeros((len(ins.KINDS), history_lib.N_MACROS - 1, int(
       value[(kind >= voc.LEVEL) & (kind < voc.GATE)].max()) + 1), np.int32)
-  for macro in range(_N_MACROS - 1):
+  for macro in range(history_lib.N_MACROS - 1):
     mine = np.flatnonzero(kind == voc.LEVEL + macro)
     ids[voice[mine], macro, value[mine]] = mine
   return jnp.asarray(ids)
-
-
-class PitchesState(NamedTuple):
-  """What comes again of the pitches of a given rhythm; int32.
-
-  Attributes:
-    rules: of `grammar.Rules`.
-    like_BxT: place of the token that each token is to be like, or -1.
-    tokens_BxT: what has been written.
-  """
-  rules: grammar.RulesState
-  like_BxT: Any
-  tokens_BxT: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class RepeatedPitches:
-  """Gives a note the pitch that another was given, where it is to be like it.
-
-  Attributes:
-    rules: the grammar; of the song all but pitches is given.
-  """
-  rules: grammar.Rules
-
-  def init_state(self, rules: grammar.RulesState, ids: np.ndarray
-                ) -> PitchesState:
-    """Returns the state of one song, whose bars come again as they did.
-
-    Args:
-      rules: of the song.
-      ids: of the song as it was.
-    """
-    return PitchesState(
-        rules, np.append(repeated_notes(self.rules.vocabulary, ids), -1),
-        np.zeros(len(ids), np.int32))
-
-  def _like(self, state: PitchesState):
-    """Returns the token that comes again, -1 for none."""
-    like_B = grammar.at(state.like_BxT, state.rules.count_B)
-    return jnp.where(like_B < 0, -1, grammar.at(state.tokens_BxT, like_B))
-
-  def process_logits(self, state: PitchesState, logits_BxV):
-    logits_BxV = self.rules.process_logits(state.rules, logits_BxV)
-    token_Bx1 = self._like(state)[:, None]
-    is_like_V = jnp.arange(logits_BxV.shape[1]) == token_Bx1
-    return jnp.where(token_Bx1 < 0, logits_BxV,
-                     jnp.where(is_like_V, 0., -jnp.inf))
-
-  def advance(self, state: PitchesState, tokens_B):
-    like_B = self._like(state)
-    tokens_B, rules = self.rules.advance(
-        state.rules, jnp.where(like_B < 0, tokens_B, like_B))
-    place_B = jnp.minimum(state.rules.count_B, state.tokens_BxT.shape[1] - 1)
-    return tokens_B, state._replace(rules=rules, tokens_BxT=state.tokens_BxT.at[
-        jnp.arange(len(tokens_B)), place_B].set(tokens_B))
-
-
-def repeated_notes(vocabulary: voc.Tracker, ids: np.ndarray) -> np.ndarray:
-  """Returns for each note of what a voice repeats which note it repeats.
-
-  A voice's bar repeats the first in which it has the same notes in the same
-  rows and delays.
-
-  Args:
-    vocabulary: a `vocabulary.Tracker`.
-    ids: of a song.
-
-  Returns:
-    [T] int32, the place in `ids` of the other NOTE; -1 for all else.
-  """
-  like = np.full(len(ids), -1, np.int32)
-  kind, voice, value = (x[ids].tolist() for x in vocabulary.table)
-  row, delay = -1, 0
-  # Of each voice's bars, (row, delay, pitch) -> place.
-  bars: list[tuple[dict[tuple, int], ...]] = [({}, {}, {}, {})]
-  for place, what in enumerate(kind):
-    if what == voc.SKIP or (what == voc.AT and value[place] <= row):
-      bars.append(({}, {}, {}, {}))
-    if what == voc.AT:
-      row, delay = value[place], 0
-    elif what == voc.DELAY:
-      delay = value[place]
-    elif what == voc.NOTE:
-      bars[-1][voice[place]][row, delay, value[place]] = place
-  for parts in zip(*bars, strict=True):
-    first: dict[frozenset, dict[tuple, int]] = {}
-    for part in parts:
-      other = first.setdefault(frozenset(part), part)
-      if other is not part:
-        for note, place in part.items():
-          like[place] = other[note]
-  return like

@@ -18,7 +18,7 @@ import numpy as np
 from lakhnes_jax import events as ev
 from lakhnes_jax.generation import task as tasks
 from lakhnes_jax.synth import score as score_lib
-from lakhnes_jax.tracker import form, grammar, infilling
+from lakhnes_jax.tracker import form, grammar, infilling, repeated_pitches
 from lakhnes_jax.tracker import frames as frames_lib
 from lakhnes_jax.tracker import pattern as pattern_lib
 from lakhnes_jax.tracker import prompt as prompt_lib
@@ -200,7 +200,7 @@ def rhythm(vocabulary: voc.Tracker, song: np.ndarray, events: int | None,
   given = np.where(is_open, grammar.open_pitch(voice), prompt.ids)
   rules = grammar.Rules(vocabulary, False)
   state = rules.init_state(len(given), given=given)
-  writer = repeats_lib.RepeatedPitches(rules)
+  writer = repeated_pitches.RepeatedPitches(rules)
   return tasks.GenerationTask(
       vocabulary, writer if repeats else rules,
       writer.init_state(state, prompt.ids) if repeats else state,

@@ -5,12 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_prep import forms as forms_command
 from lakhnes_jax import events as ev
-from lakhnes_jax.data import shards
 from lakhnes_jax.generation import sample, tasks
-from lakhnes_jax.tracker import form, repeats
+from lakhnes_jax.tracker import form, history, repeats
 from lakhnes_jax.tracker import vocabulary as voc
+from support import songs_of_letters
 
 # A B A B C A B C, and then new ones.
 SOURCE = [-1, -1, 0, 1, -1, 0, 1, 4]
@@ -154,9 +153,12 @@ def test_p2_goes_in_step_with_p1(tracker, model, monkeypatch, how, given):
   sources = np.full((4, 6), form.NEW)
   sources[ev.P2] = [-1, 1, 2, -1, 4, 0]  # Itself, but for the first and last.
   monkeypatch.setattr(form, 'default', lambda: _forms(sources, how=how))
-  task = tasks.accompaniment(
-      tracker, _song('ABCDEF'), (ev.P1, ev.TR)) if given else tasks.new_song(
-          tracker, tasks.Limits(250), asked={**ASKED, voc.VOICES: 15})
+  if given:
+    task = tasks.accompaniment(
+        tracker, songs_of_letters.song('ABCDEF'), (ev.P1, ev.TR))
+  else:
+    task = tasks.new_song(tracker, tasks.Limits(250),
+                          asked={**ASKED, voc.VOICES: 15})
   kept, free, long = [], [], []
   for ids in _write(model, task, n=16):
     for number, bar in enumerate(_bars(tracker, ids)[:6]):
@@ -277,7 +279,7 @@ def test_more_bars_than_a_form_has_are_new(tracker, model, monkeypatch):
 
 
 def test_of_long_songs_the_beginning_comes_again(tracker, model, monkeypatch):
-  monkeypatch.setattr(repeats, '_MOST_EVENTS', 32)
+  monkeypatch.setattr(history, '_MOST_EVENTS', 32)
   source = [-1, -1, 0, 1, *[-1] * 16, *range(20)]
   monkeypatch.setattr(form, 'default', lambda: _forms(source))
   again = set()
@@ -290,92 +292,6 @@ def test_of_long_songs_the_beginning_comes_again(tracker, model, monkeypatch):
     again |= {part[20 + i] == part[i] for part in parts for i in range(19)
               if part[i]}
   assert again == {True, False}
-
-
-def _song(bars: str, rows: int = 4, frames: int = 24, late: int = 0
-         ) -> np.ndarray:
-  """A song of bars: each letter a figure of its own, over a bass of its own.
-
-  Its drums are so many frames late.
-  """
-  rng = {name: np.random.default_rng(ord(name)) for name in set(bars)}
-  figures = {name: (rng[name].permutation(np.arange(60, 84))[:rows],
-                    ord(name) - 25) for name in rng}
-  events = []
-  for bar, name in enumerate(bars):
-    tune, bass = figures[name]
-    start = bar * rows * frames
-    events += [(start + i * frames, ev.P1, ev.NOTEON, pitch)
-               for i, pitch in enumerate(tune.tolist())]
-    events += [(start, ev.TR, ev.NOTEON, bass),
-               (start + late, ev.NO, ev.NOTEON, 3),
-               (start + late + 3, ev.NO, ev.NOTEOFF, 0)]
-  events.sort()
-  frame = ev.SAMPLE_RATE / 60.0988
-  return ev.from_times(
-      np.array([round(f * frame) for f, *_ in events]),
-      np.array([ev.event(*event) for _, *event in events], np.int32),
-      round(len(bars) * rows * frames * frame))
-
-
-def test_form_of_a_song(tracker):
-  pattern = tracker.parse(_song('ABACABAC'))
-  # However the meter counts its bars, letters are a whole number of them.
-  per_letter = 96 / (pattern.bar_rows * np.median(np.diff(pattern.row_frames)))
-  assert per_letter >= 1
-  source, how, frames, voices, _ = form.of_pattern(pattern)
-  assert frames == round(96 / per_letter)
-  assert voices == 1 << ev.P1 | 1 << ev.TR | 1 << ev.NO
-  found = source[:, :8 * round(per_letter):round(per_letter)]
-  bars = np.where(found == form.NEW, -1, found // round(per_letter))
-  letters = [''.join('ABACABAC'[x] if x >= 0 else '-' for x in voice)
-             for voice in bars]
-  assert letters == ['-AAAABAC', '--------', '--A-ABAC', '-ABACABA']
-  wanted = np.full_like(how, form.NOTES)  # But B and C have A's rhythm.
-  wanted[ev.P1, [round(per_letter), 3 * round(per_letter)]] = form.RHYTHM
-  np.testing.assert_array_equal(how, wanted)
-
-
-def test_form_of_bars_that_are_nearly_the_same(tracker):
-  figure, other = [0, 2, 4, 7], [0, 5, 4, 9]
-  # P1: a figure, the same 5 higher, its rhythm, another rhythm, that 2 lower.
-  # P2: in step with P1 a third higher; in step; alone; alone; an octave lower.
-  bars = [([0, 4, 8, 12], figure, [0, 4, 8, 12], [4, 5, 7, 11]),
-          ([0, 4, 8, 12], [5, 7, 9, 12], [0, 4, 8, 12], other),
-          ([0, 4, 8, 12], other, [0, 2, 6, 12], figure),
-          ([0, 2, 4, 12], other, [0, 6, 8, 10], figure),
-          ([0, 2, 4, 12], [-2, 3, 2, 7], [0, 2, 4, 12], [-14, -9, -10, -5])]
-  events = [(64 * i + 4 * row, voice, ev.NOTEON, 70 + pitch)
-            for i, (*parts,) in enumerate(bars)
-            for voice, rows, pitches in ((ev.P1, *parts[:2]),
-                                         (ev.P2, *parts[2:]))
-            for row, pitch in zip(rows, pitches, strict=True)]
-  events += [(16 * i, ev.NO, ev.NOTEON, 3) for i in range(20)]
-  events += [(time + 3, voice, ev.NOTEOFF, 0) for time, voice, *_ in events]
-  events.sort()
-  frame = ev.SAMPLE_RATE / 60.0988
-  song = ev.from_times(
-      np.array([round(x * frame) for x, *_ in events]),
-      np.array([ev.event(*x) for _, *x in events], np.int32),
-      round(320 * frame))
-  pattern = tracker.parse(song)
-  rows = 64 / np.median(np.diff(pattern.row_frames))
-  source, how, *_, delays = form.of_pattern(pattern._replace(
-      bar_rows=int(rows), phase=0))
-  new, notes, moved, rhythm = -1, form.NOTES, form.TRANSPOSED, form.RHYTHM
-  assert source[ev.P1].tolist() == [new, 0, 1, new, 3]
-  assert how[ev.P1].tolist() == [notes, moved, rhythm, notes, moved]
-  assert source[ev.P2].tolist() == [0, 1, new, new, 4]
-  assert how[ev.P2].tolist() == [rhythm, rhythm, notes, notes, moved]
-  assert source[ev.NO].tolist() == [new, 0, 1, 2, 3]
-  assert np.flatnonzero(delays).tolist() == [0]
-
-
-def test_delays_that_a_form_has(tracker):
-  delays, late = (form.of_pattern(tracker.parse(_song(
-      'ABACABAC', late=frames))).delays for frames in (0, 2))
-  assert np.flatnonzero(delays).tolist() == [0]
-  assert np.flatnonzero(late).tolist() == [0, 2]
 
 
 def test_new_songs_have_the_delays_of_their_form_and_a_steady_clock(
@@ -394,7 +310,7 @@ def test_new_songs_have_the_delays_of_their_form_and_a_steady_clock(
 
 
 def test_continuations_repeat_what_is_given(tracker, model, monkeypatch):
-  song = _song('ABCDABCD')
+  song = songs_of_letters.song('ABCDABCD')
   prompt = ev.truncate(song, int(ev.times_of(song)[-1]) // 2 - 4000)
   source, _, frames, *_ = form.of_pattern(tracker.parse(prompt))
   n = source.shape[1]
@@ -420,7 +336,7 @@ def test_continuations_repeat_what_is_given(tracker, model, monkeypatch):
 @pytest.mark.parametrize('late', [0, 1])
 def test_continuations_are_delayed_as_what_is_given(
     tracker, model, late, repeats):
-  task = tasks.continuation(tracker, _song('ABACAB', late=late),
+  task = tasks.continuation(tracker, songs_of_letters.song('ABACAB', late=late),
                             tasks.Limits(200), repeats=repeats)
   n = len(task.prefix)
   kind, _, value = (x[np.concatenate([ids[n:] for ids in _write(model, task)])]
@@ -438,7 +354,7 @@ def test_other_voices_are_delayed_as_the_given_ones_or_not_at_all(
     tracker, model):
   for late in (0, 2):
     task = tasks.accompaniment(
-        tracker, _song('ABACAB', late=late), (ev.TR, ev.NO))
+        tracker, songs_of_letters.song('ABACAB', late=late), (ev.TR, ev.NO))
     delays = {delay for ids in _write(model, task)
               for bar in _bars(tracker, ids)
               for _, delay, voice, *_ in bar if voice in (ev.P1, ev.P2)}
@@ -448,7 +364,7 @@ def test_other_voices_are_delayed_as_the_given_ones_or_not_at_all(
 @pytest.mark.parametrize('repeats', [True, False])
 def test_other_voices_come_again_as_those_of_songs_like_the_given(
     tracker, model, monkeypatch, repeats):
-  song = _song('ABAB')  # TR: A B A B.
+  song = songs_of_letters.song('ABAB')  # TR: A B A B.
   source, _, frames, *_ = form.of_pattern(tracker.parse(song))
   like, unlike = source.copy(), np.full_like(source, form.NEW)
   like[ev.P2] = source[ev.TR]
@@ -473,9 +389,10 @@ def test_other_voices_come_again_as_those_of_songs_like_the_given(
 
 def test_songs_of_several_lengths_are_continued_together(tracker, model):
   limits, config = tasks.Limits(30), sample.SamplingConfig()
-  short, long = (tasks.continuation(tracker, _song(bars), limits)
-                 for bars in ('AB', 'ABCD' * 9))
-  assert len(short.state.log.token_BxE) < len(long.state.log.token_BxE)
+  short, long = (
+      tasks.continuation(tracker, songs_of_letters.song(bars), limits)
+      for bars in ('AB', 'ABCD' * 9))
+  assert len(short.state.history.token_BxE) < len(long.state.history.token_BxE)
   together = list(sample.generate(model, [short, long], config))
   for task, made in zip([short, long], together, strict=True):
     alone, = sample.generate(model, [task], config)
@@ -485,80 +402,11 @@ def test_songs_of_several_lengths_are_continued_together(tracker, model):
 @pytest.mark.parametrize('repeats', [True, False])
 def test_new_pitches_come_again_where_the_songs_do(tracker, model, repeats):
   names = 'ABACAB'
-  ids, = _write(model, tasks.rhythm(tracker, _song(names), repeats=repeats),
-                n=1)
+  ids, = _write(model, tasks.rhythm(
+      tracker, songs_of_letters.song(names), repeats=repeats), n=1)
   pitches = [tuple(note[3] for note in bar if note[4] and note[2] != ev.NO)
              for bar in _bars(tracker, ids)]
   assert list(map(len, pitches)) == [5] * 6
   assert len(set(pitches)) == (3 if repeats else 6)
   assert not repeats or all(
       pitches[i] == pitches[names.index(name)] for i, name in enumerate(names))
-
-
-def test_a_file_of_forms(tmp_path):
-  path = tmp_path / 'forms.npz'
-  drums = [-1, *range(7)]
-  how = np.zeros((4, 8), int)
-  how[0, 5] = form.TRANSPOSED
-  delays = np.arange(voc.N_DELAYS) == 3
-  follows = np.full((4, 2), -1)
-  follows[ev.P2] = [-1, 1]
-  form.write(path, [
-      form.Form(np.array([SOURCE] * 3 + [drums]), how, 24, 15, delays),
-      form.Form(follows, np.full((4, 2), form.RHYTHM), 96, 7, ~delays)])
-  found = form.read(path)
-  assert found.frames.tolist() == [24, 96]
-  assert found.voices.tolist() == [15, 7]
-  assert found.source[0, 2, :9].tolist() == [*SOURCE, -1]
-  assert found.source[0, 3, :9].tolist() == [*drums, -1]
-  assert found.source[1, :2, :3].tolist() == [[-1] * 3, [-1, 1, -1]]
-  np.testing.assert_array_equal(found.how[0, :, :8], how)
-  assert (found.how[1, :, :2] == form.RHYTHM).all()
-  np.testing.assert_array_equal(found.delays, [delays, ~delays])
-  assert found.nearest(90, 1).frames.tolist() == [96]
-  first = np.array([[-1, -1, 0]] * 4)
-  same = np.zeros_like(first)
-  assert found.agreeing(first, same, 1).frames.tolist() == [24]
-  assert found.agreeing(follows, same[:, :2] + form.RHYTHM, 1
-                        ).frames.tolist() == [96]
-  itself = np.array([[-1, -1], [-1, -1], [-1, 1], [-1, -1]])
-  form.write(path, [form.Form(itself, 0 * itself, 96, 7, delays)])
-  with pytest.raises(ValueError, match=r'forms\.npz: no forms of songs'):
-    form.read(path)  # P2 alone follows another voice.
-  for data in (b'', b'PK', path.read_bytes()[:-9]):
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r'forms\.npz: no forms of songs'):
-      form.read(path)
-
-
-def test_the_command(tmp_path, capsys):
-  song = _song('ABACABAC' * 5, frames=12)
-  shards.write_split(tmp_path / 'data', 'train', [
-      ('long', song), ('short', song[:40])])
-  out = tmp_path / 'forms.npz'
-  assert not forms_command.main([f'--input={tmp_path}/data',
-                                 f'--output={out}'])
-  assert 'forms of 1 of 2 songs' in capsys.readouterr().out
-  assert (form.read(out).source[0] >= 0).sum() > 6
-  shards.write_split(tmp_path / 'few', 'train', [('short', song[:40])])
-  assert forms_command.main([f'--input={tmp_path}/few', f'--output={out}'])
-  assert 'few: no song of 30 s' in capsys.readouterr().err
-
-
-def test_forms_of_the_package():
-  """As of real songs: tunes come back after two, four or eight bars."""
-  forms = form.default()
-  assert len(forms.frames) > 1000
-  assert forms.delays[:, 0].all()
-  assert .1 < (forms.delays.sum(1) == 1).mean() < .3
-  bars = np.arange(form.BARS)
-  follows = forms.source >= bars
-  assert not (forms.source > bars).any()
-  assert follows[:, ev.P2].any() and not follows[:, [ev.P1, ev.TR, ev.NO]].any()
-  assert (forms.how[forms.source == form.NEW] == form.NOTES).all()
-  counts = [np.bincount((bars - forms.source[:, voice])[
-      (forms.source[:, voice] != form.NEW) & ~follows[:, voice] &
-      (forms.how[:, voice] == form.NOTES)], minlength=9) for voice in range(4)]
-  for count in counts[:ev.NO]:
-    assert count[[2, 4, 8]].sum() > 2 * count[1]
-  assert np.argmax(counts[ev.NO]) == 1  # Drums play what they just did.

@@ -1,0 +1,31 @@
+"""Songs whose bars are letters."""
+
+import numpy as np
+
+from lakhnes_jax import events as ev
+
+
+def song(bars: str, rows: int = 4, frames: int = 24, late: int = 0
+        ) -> np.ndarray:
+  """A song of bars: each letter a figure of its own, over a bass of its own.
+
+  Its drums are so many frames late.
+  """
+  rng = {name: np.random.default_rng(ord(name)) for name in set(bars)}
+  figures = {name: (rng[name].permutation(np.arange(60, 84))[:rows],
+                    ord(name) - 25) for name in rng}
+  events = []
+  for bar, name in enumerate(bars):
+    tune, bass = figures[name]
+    start = bar * rows * frames
+    events += [(start + i * frames, ev.P1, ev.NOTEON, pitch)
+               for i, pitch in enumerate(tune.tolist())]
+    events += [(start, ev.TR, ev.NOTEON, bass),
+               (start + late, ev.NO, ev.NOTEON, 3),
+               (start + late + 3, ev.NO, ev.NOTEOFF, 0)]
+  events.sort()
+  frame = ev.SAMPLE_RATE / 60.0988
+  return ev.from_times(
+      np.array([round(f * frame) for f, *_ in events]),
+      np.array([ev.event(*event) for _, *event in events], np.int32),
+      round(len(bars) * rows * frames * frame))
