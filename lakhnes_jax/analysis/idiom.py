@@ -39,35 +39,46 @@ def moves(song: np.ndarray) -> dict[str, float]:
     song: int32 events.
 
   Returns:
-    Means over the voices that have 13 NOTEONs or more, nan where none has:
-    `ioi_variety`, of inter-onset intervals in video frames; and of P1, P2 and
-    TR, `figure_variety`, of pairs of intervals in semitones, one after the
-    other; `commonest_pitch`, the share of NOTEONs of the pitch that has most;
+    Means over P1, P2 and TR, of those that have 13 NOTEONs or more, nan where
+    none has: `ioi_variety`, of inter-onset intervals in video frames;
+    `figure_variety`, of pairs of intervals in semitones, one after the other;
+    `commonest_pitch`, the share of NOTEONs of the pitch that has most;
     `repeated_notes`, of moves to the same pitch; and `returning_notes`, of
     pairs of moves that are up and as far down again, or the other way round.
+    Of the drums `ioi_variety_NO` and `commonest_pitch_NO`; of the bass
+    `commonest_class_TR`, the share of the pitch class that has most.
   """
   is_on = ev.kind_of(song) == ev.NOTEON
   voice, times = ev.voice_of(song), ev.times_of(song)
   found = {name: [] for name in (
-      'ioi_variety', 'figure_variety', 'commonest_pitch', 'repeated_notes',
+      'ioi_variety', 'ioi_variety_NO', 'figure_variety', 'commonest_pitch',
+      'commonest_pitch_NO', 'commonest_class_TR', 'repeated_notes',
       'returning_notes')}
   for v in range(len(ev.VOICES)):
     mine = np.flatnonzero(is_on & (voice == v))
     if len(mine) < _FEWEST:
       continue
-    found['ioi_variety'].append(_variety(
-        np.rint(np.diff(times[mine]) / nes.VIDEO_FRAME)[:, None]))
-    if v == ev.NO:
-      continue
     pitches = ev.value_of(song[mine])
+    of_noise = '_NO' if v == ev.NO else ''
+    found['ioi_variety' + of_noise].append(_variety(
+        np.rint(np.diff(times[mine]) / nes.VIDEO_FRAME)[:, None]))
+    found['commonest_pitch' + of_noise].append(_commonest(pitches))
+    if v == ev.TR:
+      found['commonest_class_TR'].append(_commonest(pitches % 12))
+    if of_noise:
+      continue
     steps = np.diff(pitches)
     first, second = steps[:-1], steps[1:]
     found['figure_variety'].append(_variety(np.stack([first, second], 1)))
-    found['commonest_pitch'].append(np.bincount(pitches).max() / len(pitches))
     found['repeated_notes'].append((steps == 0).mean())
     found['returning_notes'].append(((second == -first) & (first != 0)).mean())
   return {name: np.mean(values) if values else np.nan
           for name, values in found.items()}
+
+
+def _commonest(values: np.ndarray) -> float:
+  """Share of the value that comes most often."""
+  return np.bincount(values).max() / len(values)
 
 
 def _variety(things_NxK: np.ndarray) -> float:

@@ -48,6 +48,7 @@ def measure(song: np.ndarray) -> dict[str, float]:
     looping: see `looping`.
     variety_change, pitch_class_change: see `change`.
     longest_pause: seconds, the longest time without a NOTEON, up to the end.
+    longest_note, longest_NO: see `longest_notes`.
     volume_mean, volume_entropy, volume_changes, duty_entropy: see `dynamics`.
     structureness_short, _mid, _long, recurrence: see `structureness`.
     And what `idiom` and `texture` measure.
@@ -84,6 +85,7 @@ def measure(song: np.ndarray) -> dict[str, float]:
       'longest_pause': np.diff(np.concatenate(
           [[0], score.start[score.onset.any(1)], [score.length]])).max(
               ) / ev.SAMPLE_RATE if score.length else np.nan,
+      **longest_notes(score),
       **dynamics(score),
       **structureness.structureness(song),
       'recurrence': structureness.recurrence(song),
@@ -91,6 +93,28 @@ def measure(song: np.ndarray) -> dict[str, float]:
       **texture.measure(song, score),
   }
   return {name: float(value) for name, value in found.items()}
+
+
+def longest_notes(score: scores.Score) -> dict[str, float]:
+  """Measures the notes that are held longest, which a model may leave to sound.
+
+  Args:
+    score: of a song.
+
+  Returns:
+    ln of seconds, from NOTEON to the end or the next: `longest_note` of P1, P2
+    and TR; `longest_NO`. nan where those never sound.
+  """
+  lasts = np.diff(score.start, append=score.length) / ev.SAMPLE_RATE
+  sounds = score.state[..., scores.NOTE] > 0
+  note = score.onset.cumsum(0)
+  seconds = [max(np.bincount(note[sounds[:, v], v], lasts[sounds[:, v]]),
+                 default=0) for v in range(len(ev.VOICES))]
+  with np.errstate(divide='ignore'):
+    return {name: np.nan if np.isneginf(length) else length
+            for name, length in zip(
+                ('longest_note', 'longest_NO'),
+                np.log([max(seconds[:ev.NO]), seconds[ev.NO]]), strict=True)}
 
 
 def dynamics(score: scores.Score) -> dict[str, float]:

@@ -13,7 +13,8 @@ def song(text: str) -> np.ndarray:
 
 # Of these there are tests of their own.
 ELSEWHERE = {
-    'self_repetition', 'ioi_variety', 'figure_variety', 'commonest_pitch',
+    'self_repetition', 'ioi_variety', 'ioi_variety_NO', 'figure_variety',
+    'commonest_pitch', 'commonest_pitch_NO', 'commonest_class_TR',
     'repeated_notes', 'returning_notes', 'triads', 'structureness_short',
     'structureness_mid', 'structureness_long', 'recurrence', 'synchrony',
     'synchrony_NO', 'dissonance', 'register_drift', 'density_drift',
@@ -52,6 +53,7 @@ def test_by_hand():
       'variety_change': np.log(3 / 4),
       'pitch_class_change': 1 / 2,
       'longest_pause': 2,
+      'longest_note': 0, 'longest_NO': 0,  # TR and P1 twice, NO; 1 s each.
       # P1 for 2 s at 15 and half a second each at 3 and 2, NO for 1 s at 15.
       'volume_mean': (3 * 15 + .5 * 3 + .5 * 2) / 4,
       'volume_entropy': .75 * np.log2(4 / 3) + 2 * .125 * 3,
@@ -235,6 +237,18 @@ def test_duties_and_volumes_of_silence_do_not_count():
   assert found['volume_mean'] == 8
   assert found['duty_entropy'] == pytest.approx(
       -sum(p * np.log2(p) for p in (401 / 501, 100 / 501)))
+
+
+@pytest.mark.parametrize('text, melodic, noise', [
+    ('P1_NOTEON_60 WT_44100 P1_NOTEON_60 TR_NOTEON_43 NO_NOTEON_3 WT_22050 '
+     'P1_NOTEOFF NO_NOTEOFF WT_88200', 2.5, .5),  # TR, to the end.
+    ('P2_NOTEON_60 WT_44100 P2_VELOCITY_3 WT_88200 P2_NOTEOFF WT_1', 3, None),
+    ('WT_44100', None, None)])
+def test_longest_notes(text, melodic, noise):
+  found = song_features.measure(song(text))
+  wanted = [np.nan if x is None else np.log(x) for x in (melodic, noise)]
+  assert [found['longest_note'], found['longest_NO']] == pytest.approx(
+      wanted, nan_ok=True)
 
 
 def test_loudness_range():
