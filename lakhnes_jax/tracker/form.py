@@ -4,8 +4,9 @@ Songs of the chip are made of phrases that return: where a tune repeats a bar,
 it is more often the one two, four or eight bars earlier than the last. In half
 of all bars some voices repeat one and others do not. A bass keeps its figure
 and moves with the harmony, a tune keeps its rhythm, and P2 goes in step with
-P1. The forms of real songs (`python -m data_prep.forms`) lie beside this file,
-so that new songs can be given the form of one (see `repeats`).
+P1 or echoes it. The forms of real songs (`python -m data_prep.forms`) lie
+beside this file, so that new songs can be given the form of one (see
+`repeats`).
 """
 
 import functools
@@ -30,6 +31,7 @@ NEW = -1  # A bar that repeats no other.
 NOTES, TRANSPOSED, RHYTHM = range(3)
 _MAX_BYTES = 2**26  # Of a file of forms.
 _NEVER = 255  # In a file: repeats no bar.
+_MAX_FRAMES = 2**16 - 1  # In a file: of a note.
 
 # Letters: M bars, K forms, D delays.
 
@@ -43,15 +45,20 @@ class Forms(NamedTuple):
       or where it is silent.
     how: [K, 4, M] int32, what of it comes again: `NOTES`, `TRANSPOSED`,
       `RHYTHM`.
+    lag: [K, M] int32, rows that P2 is behind P1 where it follows it.
     frames: [K] int32, how long a bar of each song lasts.
     voices: [K] int32, those that play, a bit each.
     delays: [K, D] bool, which delays, in frames, their notes have `OFTEN`.
+    longest: [K, 4] int32, frames that each voice's longest note is held; 0 for
+      a voice that does not play.
   """
   source: np.ndarray
   how: np.ndarray
+  lag: np.ndarray
   frames: np.ndarray
   voices: np.ndarray
   delays: np.ndarray
+  longest: np.ndarray
 
   def take(self, numbers: np.ndarray) -> 'Forms':
     """Returns the forms of these numbers, in their order."""
@@ -75,9 +82,11 @@ class Form(NamedTuple):
   """The form of one song, as `Forms` has it, as long as it is."""
   source: np.ndarray
   how: np.ndarray
+  lag: np.ndarray
   frames: int
   voices: int
   delays: np.ndarray
+  longest: np.ndarray
 
 
 def of_pattern(pattern: pattern_lib.Pattern) -> Form:
@@ -87,7 +96,9 @@ def of_pattern(pattern: pattern_lib.Pattern) -> Form:
   there are several, it is the one after the bar that the bar before repeats,
   else the first. If there is none, a bar of two notes or more of P1, P2 or TR
   repeats the last that is the same transposed, else the last of its rhythm;
-  P2's rather P1's bar at that time than one of those.
+  P2's rather P1's bar at that time than one of those; but rather than a rhythm,
+  the notes that P1 played some rows before, a bar at most. A bar of NO repeats
+  the first that is nearly the same: drums are one figure with fills.
 
   Args:
     pattern: of the song.
@@ -115,18 +126,28 @@ def of_pattern(pattern: pattern_lib.Pattern) -> Form:
     bars[v][number] += tuple(note),
   source = np.full((4, n_bars), NEW, np.int32)
   how = np.full_like(source, NOTES)
+  lag = np.zeros(n_bars, np.int32)
   for v, mine in enumerate(bars):
     for i in range(n_bars):
       others = mine[:i] + [bars[ev.P1][i]] * (v == ev.P2)
       after = int(source[v, i - 1]) + 1 if i else 0
       found = _same(mine[i], mine[:i], after)
-      if found == NEW and v != ev.NO:
+      if found == NEW and v == ev.NO:
+        found = _nearly(mine[i], mine[:i])
+      elif found == NEW:
         found, how[v, i] = _like(mine[i], others)
+        if v == ev.P2 and (found != i or how[v, i] == RHYTHM):
+          lag[i] = _echo(mine[i], *([(), *bars[ev.P1]][i:i + 2]),
+                         pattern.bar_rows)
+          if lag[i]:
+            found, how[v, i] = i, NOTES
       source[v, i] = found
   n_late = np.bincount(pattern.frame[played] - rows[row],
                        minlength=voc.N_DELAYS)
-  return Form(source, how, frames, ev.voice_bits(voice),
-              n_late[:voc.N_DELAYS] >= OFTEN)
+  longest = np.zeros(4, np.int32)
+  np.maximum.at(longest, voice, pattern.stays[played])
+  return Form(source, how, lag, frames, ev.voice_bits(voice),
+              n_late[:voc.N_DELAYS] >= OFTEN, longest)
 
 
 _Bar = tuple[tuple[int, int], ...]  # (row, pitch) of its notes.
@@ -138,6 +159,17 @@ def _same(bar: _Bar, others: list[_Bar], first: int) -> int:
   if not bar or bar not in others:
     return NEW
   return first if others[first:first + 1] == [bar] else others.index(bar)
+
+
+def _nearly(bar: _Bar, others: list[_Bar]) -> int:
+  """Returns the number of the first most like it, or NEW.
+
+  Of all notes of both they have three quarters in common (Jaccard index).
+  """
+  notes = set(bar)
+  likeness = [len(notes & set(other)) / max(len(notes | set(other)), 1)
+              for other in others]
+  return int(np.argmax(likeness)) if max(likeness, default=0) >= .75 else NEW
 
 
 def _like(bar: _Bar, others: list[_Bar]) -> tuple[int, int]:
@@ -155,21 +187,41 @@ def _like(bar: _Bar, others: list[_Bar]) -> tuple[int, int]:
   return found
 
 
+def _echo(bar: _Bar, before: _Bar, now: _Bar, n_rows: int) -> int:
+  """Returns how many rows a bar is behind another voice, or 0.
+
+  Args:
+    bar: of two notes or more.
+    before, now: the other voice's bar before it, and that at its time.
+    n_rows: of a bar.
+  """
+  notes = [*((row - n_rows, pitch) for row, pitch in before), *now]
+  for lag in range(1, n_rows + 1):
+    if len(bar) > 1 and bar == tuple(
+        (row + lag, pitch) for row, pitch in notes if 0 <= row + lag < n_rows):
+      return lag
+  return 0
+
+
 def write(path: pathlib.Path, forms: list[Form]) -> None:
   """Writes forms; the same give the same bytes."""
   back = np.full((len(forms), 4, BARS), _NEVER, np.uint8)  # Bars.
   how = np.full(back.shape, NOTES, np.uint8)
+  lag = np.zeros((len(forms), BARS), np.uint8)
   for i, form in enumerate(forms):
     bars = np.arange(form.source.shape[1])
     back[i, :, :len(bars)] = np.where(
         form.source == NEW, _NEVER, bars - form.source)
     how[i, :, :len(bars)] = form.how
+    lag[i, :len(bars)] = form.lag
   buffer = io.BytesIO()
   np.savez_compressed(
-      buffer, back=back, how=how,
+      buffer, back=back, how=how, lag=lag,
       frames=np.array([form.frames for form in forms], np.uint16),
       voices=np.array([form.voices for form in forms], np.uint8),
-      delays=np.array([form.delays for form in forms], bool))
+      delays=np.array([form.delays for form in forms], bool),
+      longest=np.array([form.longest for form in forms]).clip(
+          max=_MAX_FRAMES).astype(np.uint16))
   atomic.write(path, buffer.getvalue())
 
 
@@ -183,20 +235,22 @@ def read(path: pathlib.Path = PATH) -> Forms:
   with input_files.damage_named(path, 'no forms of songs',
                                 'make them with python -m data_prep.forms'):
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-      back, how, frames, voices = (
+      back, how, lag, frames, voices, longest = (
           arrays[name].astype(np.int32)
-          for name in ('back', 'how', 'frames', 'voices'))
+          for name in ('back', 'how', 'lag', 'frames', 'voices', 'longest'))
       delays = arrays['delays'].astype(bool)
     bars = np.arange(BARS)
     is_new = back == _NEVER
     if back.shape != (len(frames), 4, BARS) or how.shape != back.shape or (
+        lag.shape != (len(frames), BARS) or
         frames.shape != voices.shape or not len(frames) or frames.min() < 1 or
         (~is_new & (back > bars)).any() or how.max() > RHYTHM or
         (back[:, [ev.P1, ev.TR, ev.NO]] == 0).any() or
-        delays.shape != (len(frames), voc.N_DELAYS)):
+        delays.shape != (len(frames), voc.N_DELAYS) or
+        longest.shape != (len(frames), 4)):
       raise ValueError('not forms of songs')
-  return Forms(np.where(is_new, NEW, bars - back), how, frames, voices,
-               delays)
+  return Forms(np.where(is_new, NEW, bars - back), how, lag, frames, voices,
+               delays, longest)
 
 
 @functools.cache

@@ -1,13 +1,13 @@
 """Bars that the voices of a song play again, as those of real songs do.
 
 A small model repeats what it has just played, or nothing; it transposes
-nothing, keeps no rhythm, and seldom lets two voices go in step. In real songs
-each voice has bars that come again, tunes more often after two, four or eight
-bars than after one, and in half of all bars some voices repeat one while others
-play something new: a bass and drums under another melody. So it is drawn from
-real songs which bars of which voice of a new one are repeated, when, and how
-(see `form`), and the model writes the rest, with all that came before in its
-memory.
+nothing, keeps no rhythm, seldom lets two voices go in step, and may never let
+go of a note. In real songs each voice has bars that come again, tunes more
+often after two, four or eight bars than after one, and in half of all bars some
+voices repeat one while others play something new: a bass and drums under
+another melody. So it is drawn from real songs which bars of which voice of a
+new one are repeated, when, and how (see `form`), and the model writes the rest,
+with all that came before in its memory.
 
 Letters: B songs, V tokens, E events (NOTE or OFF) of a song, M bars, K forms,
 D delays, C pitch classes.
@@ -29,9 +29,26 @@ from lakhnes_jax.tracker import pattern as pattern_lib
 from lakhnes_jax.tracker import vocabulary as voc
 
 _N_FORMS = 32  # K: drawn for each song.
+_HELD = 4  # Times that a note may be as long as the longest of the form.
 # In the place of an interval: all pitches are the model's; the first is, and
 # says the interval for the others.
 _ANY, _UNKNOWN = 1 << 20, 1 << 21
+
+
+class Bar(NamedTuple):
+  """What comes again in a bar; int32.
+
+  Attributes:
+    next_Bx4: place in the history of each voice's event that comes again next,
+      or -1.
+    is_again_Bx4: bool, whether it repeats a bar in this one, or follows P1;
+    interval_Bx4: how many semitones higher, `_ANY` or `_UNKNOWN`.
+    lag_B: rows that P2 is behind P1, which it follows; -1 where it does not.
+  """
+  next_Bx4: Any
+  is_again_Bx4: Any
+  interval_Bx4: Any
+  lag_B: Any
 
 
 class RepeatsState(NamedTuple):
@@ -39,47 +56,31 @@ class RepeatsState(NamedTuple):
 
   Attributes:
     rules: of `grammar.Rules`.
-    source_BxKx4xM, how_BxKx4xM, frames_BxK, voices_BxK, delays_BxKxD: as in
-      `form.Forms`. Of those that have most nearly the song's voices, that one
-      counts whose bars last most nearly as long;
+    source_BxKx4xM, how_BxKx4xM, lag_BxKxM, frames_BxK, voices_BxK,
+      delays_BxKxD, longest_BxKx4: as in `form.Forms`. Of those that have most
+      nearly the song's voices, that one counts whose bars last most nearly as
+      long;
     form_B: its number.
     bar_B: number of the bar that the song is in.
     history: what has been played.
-    again_Bx4: place in it of each voice's event that comes again next, or -1.
-    is_again_Bx4: bool, whether it repeats a bar in this one, or follows P1;
-    interval_Bx4: how many semitones higher, `_ANY` or `_UNKNOWN`.
-    follows_B: bool, whether P2 follows P1 in this bar.
+    now: what comes again in this bar.
     source_B: place of the event that the note before repeats, or -1.
     given: what is given of the song; None where all is the model's.
   """
   rules: grammar.RulesState
   source_BxKx4xM: Any
   how_BxKx4xM: Any
+  lag_BxKxM: Any
   frames_BxK: Any
   voices_BxK: Any
   delays_BxKxD: Any
+  longest_BxKx4: Any
   form_B: Any
   bar_B: Any
   history: history_lib.History
-  again_Bx4: Any
-  is_again_Bx4: Any
-  interval_Bx4: Any
-  follows_B: Any
+  now: Bar
   source_B: Any
   given: infilling.Schedule | None
-
-
-class _Bar(NamedTuple):
-  """What comes again in a bar.
-
-  Attributes:
-    first_Bx4: place of each voice's first event that does, or -1.
-    is_again_Bx4, interval_Bx4, follows_B: as in `RepeatsState`.
-  """
-  first_Bx4: Any
-  is_again_Bx4: Any
-  interval_Bx4: Any
-  follows_B: Any
 
 
 class _Ahead(NamedTuple):
@@ -87,19 +88,21 @@ class _Ahead(NamedTuple):
 
   Attributes:
     macro_B: the macro that the note before has yet to get, or -1.
-    due: what comes next: the event that comes again, in this bar or the next,
-      or is given.
+    due: what comes next: an event that comes again, in this bar or the next,
+      ends a note, or is given.
+    place_B: of the event that comes again, or -1.
     is_given_B: whether it is given.
     voices_B: those that play nothing of the model's, a bit each.
-    again_Bx4: as of the state, but for OFF of what is silent.
+    next_Bx4: as of the bar, but for OFF of what is silent.
     is_full_B, is_next_full_B: whether these are all that may play, in this bar
       and in the next.
   """
   macro_B: Any
   due: merging.Due
+  place_B: Any
   is_given_B: Any
   voices_B: Any
-  again_Bx4: Any
+  next_Bx4: Any
   is_full_B: Any
   is_next_full_B: Any
 
@@ -112,8 +115,9 @@ class Repeats:
   and nothing else, whatever the others do. The form says whether it has the
   notes too, or these moved by an interval, which is what the model makes of the
   first, or others, which the model makes. A voice that played nothing there is
-  free. Where P2 follows P1 it has a note where that has one, and no others. In
-  the first bar all are free.
+  free. Where P2 follows P1 it has a note where that has one, or as many rows
+  later as the form says, and no others. In the first bar all are free. No note
+  is held more than four times as long as any of the form's song.
 
   Attributes:
     rules: the grammar.
@@ -123,7 +127,8 @@ class Repeats:
   key_weight: float = .5
 
   def init_state(self, rules: grammar.RulesState, n_tokens: int,
-                 given: infilling.Schedule | None = None) -> RepeatsState:
+                 given: infilling.Schedule | None = None,
+                 longest: np.ndarray | None = None) -> RepeatsState:
     """Returns the state of one song before its first token, without a form.
 
     Args:
@@ -131,6 +136,8 @@ class Repeats:
       n_tokens: that it has at most.
       given: what voices play of which nothing is the model's, and when rows
         begin.
+      longest: [4] int32, frames that notes of each voice may be held whatever
+        the form says.
     """
     zero = np.int32(0)
 
@@ -140,10 +147,12 @@ class Repeats:
     return RepeatsState(
         rules, filled(form_lib.NEW, _N_FORMS, 4, form_lib.BARS),
         filled(form_lib.NOTES, _N_FORMS, 4, form_lib.BARS),
-        filled(1, _N_FORMS), filled(0, _N_FORMS),
-        np.ones((_N_FORMS, voc.N_DELAYS), bool), zero, zero,
-        history_lib.empty(n_tokens), filled(-1, 4), np.zeros(4, bool),
-        filled(0, 4), np.bool_(False), np.int32(-1), given)
+        filled(0, _N_FORMS, form_lib.BARS), filled(1, _N_FORMS),
+        filled(0, _N_FORMS), np.ones((_N_FORMS, voc.N_DELAYS), bool),
+        filled(0 if longest is None else longest, _N_FORMS, 4), zero, zero,
+        history_lib.empty(n_tokens),
+        Bar(filled(-1, 4), np.zeros(4, bool), filled(0, 4), np.int32(-1)),
+        np.int32(-1), given)
 
   def draw_form(self, forms: form_lib.Forms, state: RepeatsState,
                 rng: np.random.Generator, *, delays: bool = False
@@ -152,8 +161,10 @@ class Repeats:
     drawn = forms.take(rng.integers(len(forms.frames), size=_N_FORMS))
     return state._replace(
         source_BxKx4xM=drawn.source, how_BxKx4xM=drawn.how,
-        frames_BxK=drawn.frames, voices_BxK=drawn.voices,
-        delays_BxKxD=drawn.delays if delays else state.delays_BxKxD)
+        lag_BxKxM=drawn.lag, frames_BxK=drawn.frames, voices_BxK=drawn.voices,
+        delays_BxKxD=drawn.delays if delays else state.delays_BxKxD,
+        longest_BxKx4=np.where(
+            drawn.longest, np.maximum(drawn.longest, state.longest_BxKx4), 0))
 
   def process_logits(self, state: RepeatsState, logits_BxV):
     rules = state.rules
@@ -188,28 +199,13 @@ class Repeats:
 
   def _ahead(self, state: RepeatsState) -> _Ahead:
     """Finds what comes next; of the bar after this one, what it begins with."""
-    rules, history = state.rules, state.history
-    kind_V = jnp.asarray(self.rules.vocabulary.table.kind)
-    batch_Bx1 = jnp.arange(len(state.bar_B))[:, None]
-
-    def sounding(place_Bx4):
-      """Passes the OFF of a voice that has no note."""
-      is_off_Bx4 = kind_V[history.token_BxE[batch_Bx1, place_Bx4]] == voc.OFF
-      return jnp.where((place_Bx4 >= 0) & is_off_Bx4 & ~_has(rules.on_B),
-                       history.after_in_bar(place_Bx4), place_Bx4)
-
-    # P2 follows the last event of P1 that it has not yet.
-    last_B = history.last_Bx4[:, ev.P1]
-    followed_B = jnp.where(
-        (grammar.at(history.bar_BxE, last_B) == state.bar_B) &
-        (last_B > history.last_Bx4[:, ev.P2]), last_B, -1)
-    again_Bx4 = sounding(jnp.where(
-        (jnp.arange(4) == ev.P2) & state.follows_B[:, None],
-        followed_B[:, None], state.again_Bx4))
+    rules, history, now = state.rules, state.history, state.now
     later = self._bar(state, state.bar_B + 1)
-    next_Bx4 = sounding(later.first_Bx4)
-    place_Bx8 = jnp.concatenate([again_Bx4, next_Bx4], 1)
+    next_Bx4 = self._sounding(state, now.next_Bx4)
+    place_Bx8 = jnp.concatenate(
+        [next_Bx4, self._sounding(state, later.next_Bx4)], 1)
     bar_Bx8 = state.bar_B[:, None] + jnp.repeat(jnp.arange(2), 4)
+    batch_Bx1 = jnp.arange(len(state.bar_B))[:, None]
     row_Bx8 = jnp.where(
         place_Bx8 < 0, merging.NEVER // (4 * voc.N_DELAYS),
         bar_Bx8 * rules.bar_B[:, None] +
@@ -219,25 +215,104 @@ class Repeats:
     ) * 4 + jnp.tile(jnp.arange(4), 2)
     which_B = jnp.argmin(order_Bx8, 1)
     place_B = grammar.at(place_Bx8, which_B)
-    token_B, pitch_B = self._moved(
-        grammar.at(history.token_BxE, place_B), which_B % 4, grammar.at(
-            jnp.concatenate([state.interval_Bx4, later.interval_Bx4], 1),
+    due = self._due(
+        state, place_B, grammar.at(row_Bx8, which_B), which_B % 4, grammar.at(
+            jnp.concatenate([now.interval_Bx4, later.interval_Bx4], 1),
             which_B))
-    due = merging.Due(
-        token_B,
-        jnp.where(place_B < 0, merging.NEVER, grammar.at(row_Bx8, which_B)),
-        grammar.at(history.delay_BxE, place_B), which_B % 4,
-        jnp.zeros_like(place_B), pitch_B)
+    for bar_B, bar in ((state.bar_B, now), (state.bar_B + 1, later)):
+      other, other_B = self._followed(state, bar_B, bar)
+      due, is_other_B = merging.earlier(due, other)
+      place_B = jnp.where(is_other_B, other_B, place_B)
+    due, is_end_B = merging.earlier(due, self._end(state))
     is_given_B, given_B = jnp.zeros(len(place_B), bool), 0
     if state.given is not None:
       due, is_given_B = merging.earlier(due, state.given.due())
       given_B = state.given.voices_B
-    voices_B, next_voices_B = (
-        _bits(is_again_Bx4) | given_B
-        for is_again_Bx4 in (state.is_again_Bx4, later.is_again_Bx4))
-    return _Ahead(self._macro(state), due, is_given_B, voices_B, again_Bx4,
-                  rules.mask_B & ~voices_B == 0,
-                  rules.mask_B & ~next_voices_B == 0)
+    voices_B, next_voices_B = (_bits(bar.is_again_Bx4) | given_B
+                               for bar in (now, later))
+    return _Ahead(
+        self._macro(state), due, jnp.where(is_end_B | is_given_B, -1, place_B),
+        is_given_B, voices_B, next_Bx4, rules.mask_B & ~voices_B == 0,
+        rules.mask_B & ~next_voices_B == 0)
+
+  def _sounding(self, state: RepeatsState, place_Bx4):
+    """Passes the OFF of a voice that has no note."""
+    kind_V = jnp.asarray(self.rules.vocabulary.table.kind)
+    batch_Bx1 = jnp.arange(len(place_Bx4))[:, None]
+    is_off_Bx4 = kind_V[
+        state.history.token_BxE[batch_Bx1, place_Bx4]] == voc.OFF
+    return jnp.where(
+        (place_Bx4 >= 0) & is_off_Bx4 & ~_has(state.rules.on_B),
+        state.history.after_in_bar(place_Bx4), place_Bx4)
+
+  def _followed(self, state: RepeatsState, bar_B, bar: Bar
+               ) -> tuple[merging.Due, Any]:
+    """Returns what P2 plays next in a bar of what P1 has played, and its place.
+    """
+    rules, history = state.rules, state.history
+    kind_V, voice_V, _ = (
+        jnp.asarray(x) for x in self.rules.vocabulary.table)
+    # The first after the last of P2 that is later than that, and in this bar.
+    row_BxE = history.bar_BxE * rules.bar_B[:, None] + history.row_BxE
+    time_BxE = row_BxE * voc.N_DELAYS + history.delay_BxE
+    last_B = history.last_Bx4[:, ev.P2]
+    after_B = jnp.where(last_B < 0, -1, grammar.at(time_BxE, last_B))
+    lag_Bx1, bar_Bx1 = bar.lag_B[:, None], bar_B[:, None]
+    row_BxE += lag_Bx1
+    kind_BxE = kind_V[history.token_BxE]
+    is_next_BxE = (lag_Bx1 >= 0) & (
+        jnp.arange(row_BxE.shape[1]) < history.count_B[:, None]) & (
+            voice_V[history.token_BxE] == ev.P1) & (
+                (kind_BxE == voc.NOTE) | _has(rules.on_B)[:, ev.P2:ev.TR]) & (
+                    row_BxE // rules.bar_B[:, None] == bar_Bx1) & (
+                        time_BxE + lag_Bx1 * voc.N_DELAYS > after_B[:, None])
+    place_B = jnp.where(is_next_BxE.any(1), jnp.argmax(is_next_BxE, 1), -1)
+    return self._due(
+        state, place_B, grammar.at(row_BxE, place_B),
+        jnp.full_like(place_B, ev.P2), bar.interval_Bx4[:, ev.P2]), place_B
+
+  def _due(self, state: RepeatsState, place_B, row_B, voice_B, interval_B
+          ) -> merging.Due:
+    """Returns events of the history as they come again; none of place -1."""
+    token_B, pitch_B = self._moved(
+        grammar.at(state.history.token_BxE, place_B), voice_B, interval_B)
+    return merging.Due(
+        token_B, jnp.where(place_B < 0, merging.NEVER, row_B),
+        grammar.at(state.history.delay_BxE, place_B), voice_B,
+        jnp.zeros_like(place_B), pitch_B)
+
+  def _end(self, state: RepeatsState) -> merging.Due:
+    """Returns the OFF of a note that would be too long for the form.
+
+    It comes in the row after that in which the longest may end, as a note often
+    ends where the next begins; in this bar or the next.
+    """
+    rules, history = state.rules, state.history
+    batch = jnp.arange(len(state.bar_B))
+    longest_Bx4 = _HELD * state.longest_BxKx4[batch, state.form_B]
+    place_Bx4 = history.last_Bx4
+    bar_Bx4, row_Bx4 = (jnp.take_along_axis(x_BxE, place_Bx4, 1)
+                        for x_BxE in (history.bar_BxE, history.row_BxE))
+    level_Bx4, gate_Bx4 = (history.macros_Bx4x4[..., macro - voc.LEVEL]
+                           for macro in (voc.LEVEL, voc.GATE))
+    # A note that ends by itself needs no OFF.
+    lasts_Bx4 = jnp.minimum(
+        _ends(self.rules.vocabulary)[jnp.arange(4), level_Bx4],
+        jnp.where(gate_Bx4 > 0, gate_Bx4, ins.NEVER))
+    given_B = 0 if state.given is None else state.given.voices_B
+    is_held_Bx4 = _has(rules.on_B & ~given_B) & (place_Bx4 >= 0) & (
+        longest_Bx4 > 0) & (lasts_Bx4 > longest_Bx4)
+    off_Bx4 = jnp.maximum(
+        self._row(state)[:, None],
+        bar_Bx4 * rules.bar_B[:, None] + row_Bx4 + 1 +
+        longest_Bx4 * voc.PARTS // rules.tempo_B[:, None])
+    is_soon_Bx4 = off_Bx4 < ((state.bar_B + 2) * rules.bar_B)[:, None]
+    off_Bx4 = jnp.where(is_held_Bx4 & is_soon_Bx4, off_Bx4, merging.NEVER)
+    voice_B = jnp.argmin(off_Bx4, 1)
+    zero_B = jnp.zeros_like(voice_B)
+    return merging.Due(
+        _event_ids(self.rules.vocabulary)[1][voice_B], off_Bx4.min(1), zero_B,
+        voice_B, zero_B, jnp.full_like(zero_B, merging.GIVEN))
 
   def _moved(self, tokens_B, voice_B, interval_B):
     """Returns events as other voices have them, so far away.
@@ -285,8 +360,7 @@ class Repeats:
               jnp.arange(history.token_BxE.shape[1]) < history.count_B[:, None])
       is_class_BxExC = is_heard_BxE[..., None] & (
           value[history.token_BxE][..., None] % 12 == jnp.arange(12))
-      bar_B = grammar.at(history.bar_BxE,
-                         grammar.at(ahead.again_Bx4, due.voice_B))
+      bar_B = grammar.at(history.bar_BxE, ahead.place_B)
       is_due_BxE = (history.bar_BxE == bar_B[:, None]) & (
           voice[history.token_BxE] == due.voice_B[:, None])
       count_BxC = is_class_BxExC.sum(1) + .5
@@ -304,13 +378,14 @@ class Repeats:
             begins_B.any(), likelihoods,
             lambda: jnp.zeros(is_note_BxV.shape)), 0.)
 
-  def _bar(self, state: RepeatsState, bar_B) -> _Bar:
+  def _bar(self, state: RepeatsState, bar_B) -> Bar:
     """Returns what comes again in a bar."""
     history = state.history
     batch = jnp.arange(len(bar_B))
-    source_Bx4, how_Bx4 = (of_form_BxKx4xM[
-        batch, state.form_B, :, jnp.minimum(bar_B, form_lib.BARS - 1)]
-        for of_form_BxKx4xM in (state.source_BxKx4xM, state.how_BxKx4xM))
+    source_Bx4, how_Bx4, lag_B = (of_form_BxKxM[
+        batch, state.form_B, ..., jnp.minimum(bar_B, form_lib.BARS - 1)]
+        for of_form_BxKxM in (state.source_BxKx4xM, state.how_BxKx4xM,
+                              state.lag_BxKxM))
     # Of a song of more than E events, the bars before the last that is whole.
     known_B = jnp.where(history.count_B < history.bar_BxE.shape[1], bar_B,
                         history.bar_BxE[:, -1])
@@ -327,10 +402,11 @@ class Repeats:
       is_known_Bx4 &= ~is_given_Bx4
       follows_B &= ~is_given_Bx4[:, ev.P2]
     first_Bx4 = jnp.where(is_known_Bx4, first_Bx4, -1)
-    return _Bar(
+    return Bar(
         first_Bx4, (first_Bx4 >= 0) | (
             (jnp.arange(4) == ev.P2) & follows_B[:, None]),
-        jnp.asarray([0, _UNKNOWN, _ANY])[how_Bx4], follows_B)
+        jnp.asarray([0, _UNKNOWN, _ANY])[how_Bx4],
+        jnp.where(follows_B, lag_B, -1))
 
   def _macro(self, state: RepeatsState):
     """Returns the macro that the note before has yet to get, or -1."""
@@ -372,7 +448,7 @@ class Repeats:
                          asked_B)
     given_B, again_B = (
         played_B & may_B & ~is_macro_B & which_B
-        for which_B in (ahead.is_given_B, ~ahead.is_given_B))
+        for which_B in (ahead.is_given_B, ahead.place_B >= 0))
     mine_Bx4 = again_B[:, None] & (
         jnp.arange(4) == ahead.due.voice_B[:, None])
     given = state.given
@@ -380,22 +456,24 @@ class Repeats:
       given = given._replace(
           next_B=given.next_B + given_B,
           left_B=given.left_B - (may_B & ~passes_B & ~is_macro_B))
-    source_B = grammar.at(ahead.again_Bx4, jnp.maximum(ahead.due.voice_B, 0))
     is_note_B = again_B & (kind_V[tokens_B] == voc.NOTE)
     interval_B = value_V[tokens_B] - value_V[
-        grammar.at(state.history.token_BxE, source_B)]
+        grammar.at(state.history.token_BxE, ahead.place_B)]
+    now = state.now
     state = state._replace(
         given=given,
-        interval_Bx4=jnp.where(
-            mine_Bx4 & is_note_B[:, None] & (state.interval_Bx4 == _UNKNOWN),
-            interval_B[:, None], state.interval_Bx4),
-        again_Bx4=jnp.where(
-            mine_Bx4, state.history.after_in_bar(ahead.again_Bx4),
-            ahead.again_Bx4),
+        now=now._replace(
+            next_Bx4=jnp.where(
+                mine_Bx4, state.history.after_in_bar(ahead.next_Bx4),
+                ahead.next_Bx4),
+            interval_Bx4=jnp.where(
+                mine_Bx4 & is_note_B[:, None] & (now.interval_Bx4 == _UNKNOWN),
+                interval_B[:, None], now.interval_Bx4)),
+        # P2 has instruments of its own where it follows.
         source_B=jnp.where(
-            is_note_B & ~(state.follows_B & (ahead.due.voice_B == ev.P2)),
-            source_B, jnp.where(may_B & (kind_V[tokens_B] >= voc.LEVEL),
-                                state.source_B, -1)))
+            is_note_B & ~((now.lag_B >= 0) & (ahead.due.voice_B == ev.P2)),
+            ahead.place_B, jnp.where(may_B & (kind_V[tokens_B] >= voc.LEVEL),
+                                     state.source_B, -1)))
     state = self._written(state, tokens_B, may_B)
     # The model has no say in given notes.
     return tokens_B, state._replace(rules=state.rules._replace(
@@ -421,7 +499,12 @@ class Repeats:
     leaves_B = in_body_B & self._leaves(before, tokens_B)
     bar_B = state.bar_B + leaves_B
     bar = self._bar(state, bar_B)
-    leaves_Bx1, may_Bx1 = leaves_B[:, None], may_B[:, None]
+    # What is given goes on to bars of its own.
+    may_Bx1 = may_B[:, None]
+    bar = bar._replace(
+        next_Bx4=jnp.where(may_Bx1, bar.next_Bx4, -1),
+        is_again_Bx4=bar.is_again_Bx4 & may_Bx1,
+        lag_B=jnp.where(may_B, bar.lag_B, -1))
     frames_B = rules.tempo_B * rules.bar_B / voc.PARTS
     # Twice as long is no worse than a voice more or less.
     nearest_B = jnp.argmin(
@@ -432,13 +515,10 @@ class Repeats:
         form_B=jnp.where(in_body_B, state.form_B, nearest_B),
         history=state.history.written(self.rules.vocabulary, before, tokens_B,
                                       bar_B),
-        again_Bx4=jnp.where(
-            leaves_Bx1, jnp.where(may_Bx1, bar.first_Bx4, -1), state.again_Bx4),
-        is_again_Bx4=jnp.where(leaves_Bx1, bar.is_again_Bx4 & may_Bx1,
-                               state.is_again_Bx4),
-        interval_Bx4=jnp.where(leaves_Bx1, bar.interval_Bx4,
-                               state.interval_Bx4),
-        follows_B=jnp.where(leaves_B, bar.follows_B & may_B, state.follows_B))
+        now=jax.tree.map(
+            lambda new, old: jnp.where(
+                leaves_B.reshape((-1,) + (1,) * (new.ndim - 1)), new, old),
+            bar, state.now))
 
 
 def _bits(is_Bx4):
@@ -459,6 +539,13 @@ def _event_ids(vocabulary: voc.Tracker):
   notes[voice[is_note], value[is_note]] = np.flatnonzero(is_note)
   return jnp.asarray(notes), jnp.asarray(
       np.flatnonzero(is_off)[np.argsort(voice[is_off])])
+
+
+def _ends(vocabulary: voc.Tracker):
+  """Frame at which each level macro is silent, by voice and number."""
+  ends = [vocabulary.codebook.kinds[kind].ends for kind in ins.KIND_OF_VOICE]
+  most = max(map(len, ends))
+  return jnp.asarray([np.pad(x, (0, most - len(x))) for x in ends])
 
 
 def _macro_ids(vocabulary: voc.Tracker):

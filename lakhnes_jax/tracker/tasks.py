@@ -65,19 +65,19 @@ def new_song(vocabulary: voc.Tracker, limits: tasks.Limits,
 
 
 def _with_repeats(task: tasks.GenerationTask, forms: form.Forms, *,
-                  delays: bool = False) -> tasks.GenerationTask:
+                  delays: bool = False, longest: np.ndarray | None = None
+                 ) -> tasks.GenerationTask:
   """Lets bars come again, as in a form that is drawn for each song."""
   writer = repeats_lib.Repeats(task.constraint)
   return dataclasses.replace(
       task, constraint=writer,
-      state=writer.init_state(task.state, task.max_tokens),
+      state=writer.init_state(task.state, task.max_tokens, longest=longest),
       vary=functools.partial(writer.draw_form, forms, delays=delays))
 
 
-def _forms_like(pattern: pattern_lib.Pattern, *, end: int | None = None,
+def _forms_like(own: form.Form, *, end: int | None = None,
                 voices: Sequence[int] = range(4)) -> form.Forms:
-  """Returns forms like that of these voices of a pattern, up to bar `end`."""
-  own = form.of_pattern(pattern)
+  """Returns forms like one of these voices, up to bar `end`."""
   return form.default().nearest(own.frames, _OF_TEMPO).agreeing(
       own.source[:, :end], own.how[:, :end], _OF_FORM, voices)
 
@@ -135,7 +135,8 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
   if not repeats:
     return task
   # The last bar may not be over.
-  return _with_repeats(task, _forms_like(prompt.pattern, end=-1))
+  own = form.of_pattern(prompt.pattern)
+  return _with_repeats(task, _forms_like(own, end=-1), longest=own.longest)
 
 
 def _frequent(delays: np.ndarray) -> np.ndarray:
@@ -287,7 +288,8 @@ def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
   if not repeats:
     return task
   return dataclasses.replace(task, vary=functools.partial(
-      writer.draw_form, _forms_like(prompt.pattern, voices=voices)))
+      writer.draw_form, _forms_like(form.of_pattern(prompt.pattern),
+                                    voices=voices)))
 
 
 def _assemble_accompaniment(prompt: prompt_lib.Prompt, vocabulary: voc.Tracker,

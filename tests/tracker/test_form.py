@@ -14,8 +14,11 @@ def test_form_of_a_song(tracker):
   # However the meter counts its bars, letters are a whole number of them.
   per_letter = 96 / (pattern.bar_rows * np.median(np.diff(pattern.row_frames)))
   assert per_letter >= 1
-  source, how, frames, voices, _ = form.of_pattern(pattern)
+  source, how, lag, frames, voices, _, longest = form.of_pattern(pattern)
   assert frames == round(96 / per_letter)
+  assert not lag.any()
+  # A letter of P1 is four notes, of TR one; drums of 3 frames.
+  assert longest.tolist() == [24, 0, 96, 3]
   assert voices == 1 << ev.P1 | 1 << ev.TR | 1 << ev.NO
   found = source[:, :8 * round(per_letter):round(per_letter)]
   bars = np.where(found == form.NEW, -1, found // round(per_letter))
@@ -51,7 +54,7 @@ def test_form_of_bars_that_are_nearly_the_same(tracker):
       round(320 * frame))
   pattern = tracker.parse(song)
   rows = 64 / np.median(np.diff(pattern.row_frames))
-  source, how, *_, delays = form.of_pattern(pattern._replace(
+  source, how, lag, *_, delays, _ = form.of_pattern(pattern._replace(
       bar_rows=int(rows), phase=0))
   new, notes, moved, rhythm = -1, form.NOTES, form.TRANSPOSED, form.RHYTHM
   assert source[ev.P1].tolist() == [new, 0, 1, new, 3]
@@ -60,6 +63,53 @@ def test_form_of_bars_that_are_nearly_the_same(tracker):
   assert how[ev.P2].tolist() == [rhythm, rhythm, notes, notes, moved]
   assert source[ev.NO].tolist() == [new, 0, 1, 2, 3]
   assert np.flatnonzero(delays).tolist() == [0]
+  assert not lag.any()
+
+
+def test_form_of_an_echo(tracker):
+  """P2 plays what P1 does a row, a bar, and a bar and a row later."""
+  rng = np.random.default_rng(0)
+  tune = {row: int(pitch) for row, pitch in zip(
+      range(0, 80, 2), rng.integers(60, 80, 40), strict=True)}
+  # Of 16 rows each: silent; 1, 1, 16 and 17 later.
+  lags = [None, 1, 1, 16, 17]
+  notes = [(row, ev.P1, pitch) for row, pitch in tune.items()] + [
+      (row + lag, ev.P2, pitch) for row, pitch in tune.items()
+      for bar, lag in enumerate(lags) if lag and (row + lag) // 16 == bar]
+  entries = [x for row, voice, pitch in notes for x in (
+      (4 * row, voice, ev.NOTEON, pitch), (4 * row + 3, voice, ev.NOTEOFF, 0))]
+  entries += [(64 * bar, ev.NO, ev.NOTEON, 3) for bar in range(6)]
+  entries.sort()
+  frame = ev.SAMPLE_RATE / 60.0988
+  pattern = tracker.parse(ev.from_times(
+      np.array([round(x * frame) for x, *_ in entries]),
+      np.array([ev.event(*x) for _, *x in entries], np.int32),
+      round(324 * frame)))
+  rows = 64 / np.median(np.diff(pattern.row_frames))
+  found = form.of_pattern(pattern._replace(bar_rows=int(rows), phase=0))
+  # The last has the rhythm of the one two before.
+  assert found.source[ev.P2, :5].tolist() == [-1, 1, 2, 3, 2]
+  assert found.how[ev.P2, :5].tolist() == [form.NOTES] * 4 + [form.RHYTHM]
+  assert (found.lag[:5] * 16 / rows).tolist() == [0, 1, 1, 16, 0]
+
+
+def test_drums_repeat_what_they_nearly_do(tracker):
+  drums = [0, 4, 6, 8, 12, 14]
+  bars = [drums, [*drums, 15], drums[:4], [2, *drums[1:]], [1, 3, 9, 11]]
+  entries = [x for bar, rows in enumerate(bars) for row in rows for x in (
+      (64 * bar + 4 * row, ev.NO, ev.NOTEON, 3),
+      (64 * bar + 4 * row + 2, ev.NO, ev.NOTEOFF, 0))]
+  entries += [(16 * beat, ev.TR, ev.NOTEON, 40 + beat) for beat in range(20)]
+  entries.sort()
+  frame = ev.SAMPLE_RATE / 60.0988
+  pattern = tracker.parse(ev.from_times(
+      np.array([round(x * frame) for x, *_ in entries]),
+      np.array([ev.event(*x) for _, *x in entries], np.int32),
+      round(324 * frame)))
+  rows = 64 / np.median(np.diff(pattern.row_frames))
+  found = form.of_pattern(pattern._replace(bar_rows=int(rows), phase=0))
+  # 6 of 7 notes, 4 of 6, 5 of 7, none.
+  assert found.source[ev.NO, :5].tolist() == [-1, 0, -1, -1, -1]
 
 
 def test_delays_that_a_form_has(tracker):
@@ -79,8 +129,10 @@ def test_a_file_of_forms(tmp_path):
   follows = np.full((4, 2), -1)
   follows[ev.P2] = [-1, 1]
   form.write(path, [
-      form.Form(np.array([source] * 3 + [drums]), how, 24, 15, delays),
-      form.Form(follows, np.full((4, 2), form.RHYTHM), 96, 7, ~delays)])
+      form.Form(np.array([source] * 3 + [drums]), how, np.zeros(8, int), 24, 15,
+                delays, np.array([20, 70_000, 30, 0])),
+      form.Form(follows, np.full((4, 2), form.RHYTHM), np.array([0, 5]), 96, 7,
+                ~delays, np.ones(4, int))])
   found = form.read(path)
   assert found.frames.tolist() == [24, 96]
   assert found.voices.tolist() == [15, 7]
@@ -90,6 +142,8 @@ def test_a_file_of_forms(tmp_path):
   np.testing.assert_array_equal(found.how[0, :, :8], how)
   assert (found.how[1, :, :2] == form.RHYTHM).all()
   np.testing.assert_array_equal(found.delays, [delays, ~delays])
+  assert found.lag[:, :3].tolist() == [[0] * 3, [0, 5, 0]]
+  assert found.longest.tolist() == [[20, 65_535, 30, 0], [1] * 4]
   assert found.nearest(90, 1).frames.tolist() == [96]
   first = np.array([[-1, -1, 0]] * 4)
   same = np.zeros_like(first)
@@ -97,7 +151,8 @@ def test_a_file_of_forms(tmp_path):
   assert found.agreeing(follows, same[:, :2] + form.RHYTHM, 1
                         ).frames.tolist() == [96]
   itself = np.array([[-1, -1], [-1, -1], [-1, 1], [-1, -1]])
-  form.write(path, [form.Form(itself, 0 * itself, 96, 7, delays)])
+  form.write(path, [form.Form(itself, 0 * itself, np.zeros(2, int), 96, 7,
+                              delays, np.ones(4, int))])
   with pytest.raises(ValueError, match=r'forms\.npz: no forms of songs'):
     form.read(path)  # P2 alone follows another voice.
   for data in (b'', b'PK', path.read_bytes()[:-9]):
@@ -112,6 +167,10 @@ def test_forms_of_the_package():
   assert len(forms.frames) > 1000
   assert forms.delays[:, 0].all()
   assert .1 < (forms.delays.sum(1) == 1).mean() < .3
+  assert .05 < (forms.lag > 0).any(1).mean() < .2  # Songs with echoes.
+  # Drums are short.
+  longest = np.median(forms.longest, axis=0)
+  assert longest[ev.NO] < 10 < 60 < longest[ev.P1] < 120
   bars = np.arange(form.BARS)
   follows = forms.source >= bars
   assert not (forms.source > bars).any()

@@ -1,6 +1,7 @@
 """Bars that come again, written by a model that knows nothing."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from lakhnes_jax import events as ev
 from lakhnes_jax.generation import sample, tasks
 from lakhnes_jax.tracker import form, history, repeats
+from lakhnes_jax.tracker import instruments as ins
 from lakhnes_jax.tracker import vocabulary as voc
 from support import songs_of_letters
 
@@ -16,14 +18,17 @@ SOURCE = [-1, -1, 0, 1, -1, 0, 1, 4]
 ASKED = {voc.BAR: 4, voc.TEMPO: 6 * voc.PARTS}
 
 
-def _forms(*sources, how=form.NOTES, frames=24, voices=15) -> form.Forms:
+def _forms(*sources, how=form.NOTES, lag=0, frames=24, voices=15, longest=0
+          ) -> form.Forms:
   """Forms of songs, of which each voice repeats the same bars, or its own."""
   rows = np.full((len(sources), 4, form.BARS), form.NEW, np.int32)
   for row, source in zip(rows, sources, strict=True):
     row[:, :np.shape(source)[-1]] = source
-  return form.Forms(rows, np.full_like(rows, how), *(
-      np.full(len(sources), x, np.int32) for x in (frames, voices)),
-                    np.ones((len(sources), voc.N_DELAYS), bool))
+  n = len(sources)
+  return form.Forms(
+      rows, np.full_like(rows, how), np.full((n, form.BARS), lag, np.int32),
+      *(np.full(n, x, np.int32) for x in (frames, voices)),
+      np.ones((n, voc.N_DELAYS), bool), np.full((n, 4), longest, np.int32))
 
 
 def _write(model, task, n=4, seed=3) -> list[np.ndarray]:
@@ -181,6 +186,89 @@ def test_p2_goes_in_step_with_p1(tracker, model, monkeypatch, how, given):
   assert not all(kept)  # It has instruments of its own.
 
 
+@pytest.mark.parametrize('lag', [1, 3, 4, 7])
+def test_p2_echoes_p1(tracker, model, monkeypatch, lag):
+  sources = np.full((4, 9), form.NEW)
+  sources[ev.P2] = [-1, 1, 2, 3, -1, 5, 6, 7, -1]
+  monkeypatch.setattr(form, 'default', lambda: _forms(sources, lag=lag))
+  n_late, free = 0, []
+  for ids in _write(model, tasks.new_song(
+      tracker, tasks.Limits(250), asked={**ASKED, voc.VOICES: 15}), n=16):
+    bars = _bars(tracker, ids)
+    p1, p2 = ([(bar * 4 + row, delay, pitch) for bar, events in enumerate(bars)
+               for row, delay, v, pitch, macros in events if v == voice and
+               macros] for voice in (ev.P1, ev.P2))
+    end = max(((len(bars) - 1) * 4 + row, delay)
+              for row, delay, *_ in bars[-1]) if bars[-1] else (0, 0)
+    for bar in range(min(len(bars), 9)):
+      wanted, found = ([(row, *note) for row, *note in notes
+                        if row // 4 == bar and (row, note[0]) < end]
+                       for notes in (((row + lag, *note) for row, *note in p1),
+                                     p2))
+      if sources[ev.P2, bar] == bar:
+        # P2 does not play as low as P1 may.
+        assert [note[:2] for note in found] == [note[:2] for note in wanted]
+        assert all((a[2] - b[2]) % 12 == 0
+                   for a, b in zip(found, wanted, strict=True))
+        n_late += len(wanted)
+      elif wanted:
+        free.append(found == wanted)
+  assert n_late > 60 and np.mean(free) < .2
+
+
+def test_notes_are_held_four_times_as_long_as_in_the_form(tracker, model,
+                                                          monkeypatch):
+  """But as long as the model likes where the form's voice does not play."""
+  longest = {ev.P1: 5, ev.P2: 15}
+  forms = _forms([-1] * 9)
+  for voice, frames in longest.items():
+    forms.longest[:, voice] = frames
+  monkeypatch.setattr(form, 'default', lambda: forms)
+  ends = [tracker.codebook.kinds[kind].ends for kind in ins.KIND_OF_VOICE]
+  n_long, n_off = [0] * 4, 0
+  for ids in _write(model, tasks.new_song(
+      tracker, tasks.Limits(250), asked={**ASKED, voc.VOICES: 15}), n=16):
+    bars = [(4 * number + row, *event) for number, bar in enumerate(
+        _bars(tracker, ids)) for row, *event in bar]
+    tempo, row, tempos = 6, 0, {}  # The model changes it often.
+    kind, _, value = (x[ids].tolist() for x in tracker.table)
+    place = iter(bars)
+    for token, number in zip(kind, value, strict=True):
+      if token == voc.TEMPO:
+        tempo = number / voc.PARTS
+      elif token in (voc.NOTE, voc.OFF):
+        row = next(place)[0]
+      tempos[row] = min(tempo, tempos.get(row, tempo))
+    for voice in range(4):
+      mine = [event for event in bars if event[2] == voice]
+      for (row, *_, macros), (end, *_, other) in itertools.pairwise(mine):
+        if not macros:
+          continue
+        level, *_, gate = macros
+        frames = 4 * longest.get(voice, 5)
+        fastest = min(tempos[r] for r in range(row, end + 1) if r in tempos)
+        if min(ends[voice][level], gate or 999) > frames:  # Not by itself.
+          is_long = end - row > 1 + frames // fastest
+          n_long[voice] += is_long
+          n_off += voice in longest and other is None
+  assert n_long[ev.P1] == n_long[ev.P2] == 0 < min(n_long[ev.TR:])
+  assert n_off > 20
+
+
+def test_given_songs_say_too_how_long_notes_may_be(tracker, monkeypatch):
+  forms = _forms([-1] * 9)
+  forms.longest[:, [ev.P1, ev.TR]] = 30
+  monkeypatch.setattr(form, 'default', lambda: forms)
+  song = songs_of_letters.song('ABAB')  # Notes of P1 are 24 frames, of TR 96.
+  rng = np.random.default_rng(0)
+  for task, wanted in (
+      (tasks.continuation(tracker, song, tasks.Limits(99), prompt_seconds=6.),
+       [30, 0, 96, 0]),
+      (tasks.accompaniment(tracker, song, [ev.TR]), [30, 0, 30, 0])):
+    state = task.vary(task.state, rng)
+    assert np.unique(state.longest_BxKx4, axis=0).tolist() == [wanted]
+
+
 def test_p2_stays_silent_where_it_is_not_asked_for(tracker, model, monkeypatch):
   monkeypatch.setattr(form, 'default', lambda: _forms(
       np.where(np.arange(4)[:, None] == ev.P2, np.arange(8), form.NEW)))
@@ -312,7 +400,7 @@ def test_new_songs_have_the_delays_of_their_form_and_a_steady_clock(
 def test_continuations_repeat_what_is_given(tracker, model, monkeypatch):
   song = songs_of_letters.song('ABCDABCD')
   prompt = ev.truncate(song, int(ev.times_of(song)[-1]) // 2 - 4000)
-  source, _, frames, *_ = form.of_pattern(tracker.parse(prompt))
+  source, _, _, frames, *_ = form.of_pattern(tracker.parse(prompt))
   n = source.shape[1]
   wanted = np.hstack([source, np.arange(n) + np.zeros((4, 1))])  # Goes on.
   other = [0 if bar else -1 for bar in range(2 * n)]
@@ -365,7 +453,7 @@ def test_other_voices_are_delayed_as_the_given_ones_or_not_at_all(
 def test_other_voices_come_again_as_those_of_songs_like_the_given(
     tracker, model, monkeypatch, repeats):
   song = songs_of_letters.song('ABAB')  # TR: A B A B.
-  source, _, frames, *_ = form.of_pattern(tracker.parse(song))
+  source, _, _, frames, *_ = form.of_pattern(tracker.parse(song))
   like, unlike = source.copy(), np.full_like(source, form.NEW)
   like[ev.P2] = source[ev.TR]
   unlike[ev.TR, 1:] = 0
