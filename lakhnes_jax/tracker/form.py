@@ -64,6 +64,12 @@ class Forms(NamedTuple):
     """Returns the forms of these numbers, in their order."""
     return Forms(*(column[numbers] for column in self))
 
+  def having(self, voices: int, n: int) -> 'Forms':
+    """Returns those with all of these voices, or all if they are fewer than n.
+    """
+    has = self.voices & voices == voices
+    return self.take(np.flatnonzero(has)) if has.sum() >= n else self
+
   def nearest(self, frames: float, n: int) -> 'Forms':
     """Returns the n forms of songs whose bars last most nearly so long."""
     return self.take(np.argsort(

@@ -75,10 +75,11 @@ def _with_repeats(task: tasks.GenerationTask, forms: form.Forms, *,
       vary=functools.partial(writer.draw_form, forms, delays=delays))
 
 
-def _forms_like(own: form.Form, *, end: int | None = None,
+def _forms_like(own: form.Form, asked: Asked, *, end: int | None = None,
                 voices: Sequence[int] = range(4)) -> form.Forms:
-  """Returns forms like one of these voices, up to bar `end`."""
-  return form.default().nearest(own.frames, _OF_TEMPO).agreeing(
+  """Returns forms like one of these voices, up to bar `end`, with all asked."""
+  forms = form.default().having(asked[voc.VOICES], _OF_TEMPO)
+  return forms.nearest(own.frames, _OF_TEMPO).agreeing(
       own.source[:, :end], own.how[:, :end], _OF_FORM, voices)
 
 
@@ -136,7 +137,8 @@ def continuation(vocabulary: voc.Tracker, song: np.ndarray,
     return task
   # The last bar may not be over.
   own = form.of_pattern(prompt.pattern)
-  return _with_repeats(task, _forms_like(own, end=-1), longest=own.longest)
+  return _with_repeats(task, _forms_like(own, asked, end=-1),
+                       longest=own.longest)
 
 
 def _frequent(delays: np.ndarray) -> np.ndarray:
@@ -288,7 +290,7 @@ def accompaniment(vocabulary: voc.Tracker, song: np.ndarray,
   if not repeats:
     return task
   return dataclasses.replace(task, vary=functools.partial(
-      writer.draw_form, _forms_like(form.of_pattern(prompt.pattern),
+      writer.draw_form, _forms_like(form.of_pattern(prompt.pattern), asked,
                                     voices=voices)))
 
 

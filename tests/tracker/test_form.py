@@ -145,6 +145,9 @@ def test_a_file_of_forms(tmp_path):
   assert found.lag[:, :3].tolist() == [[0] * 3, [0, 5, 0]]
   assert found.longest.tolist() == [[20, 65_535, 30, 0], [1] * 4]
   assert found.nearest(90, 1).frames.tolist() == [96]
+  assert found.having(8, 1).frames.tolist() == [24]
+  assert found.having(7, 1).frames.tolist() == [24, 96]
+  assert found.having(8, 2).frames.tolist() == [24, 96]
   first = np.array([[-1, -1, 0]] * 4)
   same = np.zeros_like(first)
   assert found.agreeing(first, same, 1).frames.tolist() == [24]
