@@ -110,11 +110,8 @@ def longest_notes(score: scores.Score) -> dict[str, float]:
   note = score.onset.cumsum(0)
   seconds = [max(np.bincount(note[sounds[:, v], v], lasts[sounds[:, v]]),
                  default=0) for v in range(len(ev.VOICES))]
-  with np.errstate(divide='ignore'):
-    return {name: np.nan if np.isneginf(length) else length
-            for name, length in zip(
-                ('longest_note', 'longest_NO'),
-                np.log([max(seconds[:ev.NO]), seconds[ev.NO]]), strict=True)}
+  return {name: np.log(length) if length else np.nan for name, length in (
+      ('longest_note', max(seconds[:ev.NO])), ('longest_NO', seconds[ev.NO]))}
 
 
 def dynamics(score: scores.Score) -> dict[str, float]:

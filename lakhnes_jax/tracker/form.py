@@ -143,8 +143,8 @@ def of_pattern(pattern: pattern_lib.Pattern) -> Form:
       elif found == NEW:
         found, how[v, i] = _like(mine[i], others)
         if v == ev.P2 and (found != i or how[v, i] == RHYTHM):
-          lag[i] = _echo(mine[i], *([(), *bars[ev.P1]][i:i + 2]),
-                         pattern.bar_rows)
+          lag[i] = _echo(mine[i], bars[ev.P1][i - 1] if i else (),
+                         bars[ev.P1][i], pattern.bar_rows)
           if lag[i]:
             found, how[v, i] = i, NOTES
       source[v, i] = found
@@ -197,14 +197,16 @@ def _echo(bar: _Bar, before: _Bar, now: _Bar, n_rows: int) -> int:
   """Returns how many rows a bar is behind another voice, or 0.
 
   Args:
-    bar: of two notes or more.
+    bar: of one note it is no echo.
     before, now: the other voice's bar before it, and that at its time.
     n_rows: of a bar.
   """
+  if len(bar) < 2:
+    return 0
   notes = [*((row - n_rows, pitch) for row, pitch in before), *now]
   for lag in range(1, n_rows + 1):
-    if len(bar) > 1 and bar == tuple(
-        (row + lag, pitch) for row, pitch in notes if 0 <= row + lag < n_rows):
+    if bar == tuple((row + lag, pitch) for row, pitch in notes
+                    if 0 <= row + lag < n_rows):
       return lag
   return 0
 

@@ -223,11 +223,11 @@ class Repeats:
       other, other_B = self._followed(state, bar_B, bar)
       due, is_other_B = merging.earlier(due, other)
       place_B = jnp.where(is_other_B, other_B, place_B)
-    due, is_end_B = merging.earlier(due, self._end(state))
-    is_given_B, given_B = jnp.zeros(len(place_B), bool), 0
+    given_B = 0 if state.given is None else state.given.voices_B
+    due, is_end_B = merging.earlier(due, self._end(state, given_B))
+    is_given_B = jnp.zeros(len(place_B), bool)
     if state.given is not None:
       due, is_given_B = merging.earlier(due, state.given.due())
-      given_B = state.given.voices_B
     voices_B, next_voices_B = (_bits(bar.is_again_Bx4) | given_B
                                for bar in (now, later))
     return _Ahead(
@@ -281,11 +281,15 @@ class Repeats:
         grammar.at(state.history.delay_BxE, place_B), voice_B,
         jnp.zeros_like(place_B), pitch_B)
 
-  def _end(self, state: RepeatsState) -> merging.Due:
+  def _end(self, state: RepeatsState, given_B) -> merging.Due:
     """Returns the OFF of a note that would be too long for the form.
 
     It comes in the row after that in which the longest may end, as a note often
     ends where the next begins; in this bar or the next.
+
+    Args:
+      state: of songs.
+      given_B: voices whose notes are not the model's to end, a bit each.
     """
     rules, history = state.rules, state.history
     batch = jnp.arange(len(state.bar_B))
@@ -299,7 +303,6 @@ class Repeats:
     lasts_Bx4 = jnp.minimum(
         _ends(self.rules.vocabulary)[jnp.arange(4), level_Bx4],
         jnp.where(gate_Bx4 > 0, gate_Bx4, ins.NEVER))
-    given_B = 0 if state.given is None else state.given.voices_B
     is_held_Bx4 = _has(rules.on_B & ~given_B) & (place_Bx4 >= 0) & (
         longest_Bx4 > 0) & (lasts_Bx4 > longest_Bx4)
     off_Bx4 = jnp.maximum(

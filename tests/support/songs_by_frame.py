@@ -1,8 +1,18 @@
-"""What songs play in each frame, worked out event by event."""
+"""Songs from what they play in frames, and back, event by event."""
 
 import numpy as np
 
 from lakhnes_jax import events as ev
+
+_FRAME = ev.SAMPLE_RATE / 60.0988
+
+
+def from_frames(events, n_frames: int) -> np.ndarray:
+  """A song of (frame, voice, kind, value), in order, that lasts n frames."""
+  return ev.from_times(
+      np.array([round(frame * _FRAME) for frame, *_ in events]),
+      np.array([ev.event(*event) for _, *event in events], np.int32),
+      round(n_frames * _FRAME))
 
 
 def state_by_frame(song, starts):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lakhnes_jax import events as ev
+from support import songs_by_frame
 
 
 def song(bars: str, rows: int = 4, frames: int = 24, late: int = 0
@@ -23,9 +24,4 @@ def song(bars: str, rows: int = 4, frames: int = 24, late: int = 0
     events += [(start, ev.TR, ev.NOTEON, bass),
                (start + late, ev.NO, ev.NOTEON, 3),
                (start + late + 3, ev.NO, ev.NOTEOFF, 0)]
-  events.sort()
-  frame = ev.SAMPLE_RATE / 60.0988
-  return ev.from_times(
-      np.array([round(f * frame) for f, *_ in events]),
-      np.array([ev.event(*event) for _, *event in events], np.int32),
-      round(len(bars) * rows * frames * frame))
+  return songs_by_frame.from_frames(sorted(events), len(bars) * rows * frames)

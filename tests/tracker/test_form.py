@@ -6,7 +6,7 @@ import pytest
 from lakhnes_jax import events as ev
 from lakhnes_jax.tracker import form
 from lakhnes_jax.tracker import vocabulary as voc
-from support import songs_of_letters
+from support import songs_by_frame, songs_of_letters
 
 
 def test_form_of_a_song(tracker):
@@ -30,6 +30,14 @@ def test_form_of_a_song(tracker):
   np.testing.assert_array_equal(how, wanted)
 
 
+def _form_of(tracker, events, n_frames: int):
+  """The form of a song whose bars last 64 frames, and how many rows they have.
+  """
+  pattern = tracker.parse(songs_by_frame.from_frames(sorted(events), n_frames))
+  n_rows = int(64 / np.median(np.diff(pattern.row_frames)))
+  return form.of_pattern(pattern._replace(bar_rows=n_rows, phase=0)), n_rows
+
+
 def test_form_of_bars_that_are_nearly_the_same(tracker):
   figure, other = [0, 2, 4, 7], [0, 5, 4, 9]
   # P1: a figure, the same 5 higher, its rhythm, another rhythm, that 2 lower.
@@ -46,16 +54,7 @@ def test_form_of_bars_that_are_nearly_the_same(tracker):
             for row, pitch in zip(rows, pitches, strict=True)]
   events += [(16 * i, ev.NO, ev.NOTEON, 3) for i in range(20)]
   events += [(time + 3, voice, ev.NOTEOFF, 0) for time, voice, *_ in events]
-  events.sort()
-  frame = ev.SAMPLE_RATE / 60.0988
-  song = ev.from_times(
-      np.array([round(x * frame) for x, *_ in events]),
-      np.array([ev.event(*x) for _, *x in events], np.int32),
-      round(320 * frame))
-  pattern = tracker.parse(song)
-  rows = 64 / np.median(np.diff(pattern.row_frames))
-  source, how, lag, *_, delays, _ = form.of_pattern(pattern._replace(
-      bar_rows=int(rows), phase=0))
+  (source, how, lag, *_, delays, _), _ = _form_of(tracker, events, 320)
   new, notes, moved, rhythm = -1, form.NOTES, form.TRANSPOSED, form.RHYTHM
   assert source[ev.P1].tolist() == [new, 0, 1, new, 3]
   assert how[ev.P1].tolist() == [notes, moved, rhythm, notes, moved]
@@ -79,18 +78,11 @@ def test_form_of_an_echo(tracker):
   entries = [x for row, voice, pitch in notes for x in (
       (4 * row, voice, ev.NOTEON, pitch), (4 * row + 3, voice, ev.NOTEOFF, 0))]
   entries += [(64 * bar, ev.NO, ev.NOTEON, 3) for bar in range(6)]
-  entries.sort()
-  frame = ev.SAMPLE_RATE / 60.0988
-  pattern = tracker.parse(ev.from_times(
-      np.array([round(x * frame) for x, *_ in entries]),
-      np.array([ev.event(*x) for _, *x in entries], np.int32),
-      round(324 * frame)))
-  rows = 64 / np.median(np.diff(pattern.row_frames))
-  found = form.of_pattern(pattern._replace(bar_rows=int(rows), phase=0))
+  found, n_rows = _form_of(tracker, entries, 324)
   # The last has the rhythm of the one two before.
   assert found.source[ev.P2, :5].tolist() == [-1, 1, 2, 3, 2]
   assert found.how[ev.P2, :5].tolist() == [form.NOTES] * 4 + [form.RHYTHM]
-  assert (found.lag[:5] * 16 / rows).tolist() == [0, 1, 1, 16, 0]
+  assert (found.lag[:5] * 16 / n_rows).tolist() == [0, 1, 1, 16, 0]
 
 
 def test_drums_repeat_what_they_nearly_do(tracker):
@@ -100,14 +92,7 @@ def test_drums_repeat_what_they_nearly_do(tracker):
       (64 * bar + 4 * row, ev.NO, ev.NOTEON, 3),
       (64 * bar + 4 * row + 2, ev.NO, ev.NOTEOFF, 0))]
   entries += [(16 * beat, ev.TR, ev.NOTEON, 40 + beat) for beat in range(20)]
-  entries.sort()
-  frame = ev.SAMPLE_RATE / 60.0988
-  pattern = tracker.parse(ev.from_times(
-      np.array([round(x * frame) for x, *_ in entries]),
-      np.array([ev.event(*x) for _, *x in entries], np.int32),
-      round(324 * frame)))
-  rows = 64 / np.median(np.diff(pattern.row_frames))
-  found = form.of_pattern(pattern._replace(bar_rows=int(rows), phase=0))
+  found, _ = _form_of(tracker, entries, 324)
   # 6 of 7 notes, 4 of 6, 5 of 7, none.
   assert found.source[ev.NO, :5].tolist() == [-1, 0, -1, -1, -1]
 
